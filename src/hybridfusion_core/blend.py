@@ -1,0 +1,80 @@
+"""What the network's scores become: posterior, weights, the fused image and the maps that explain it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hybridfusion_core.losses import expected_height
+from hybridfusion_core.network import Scores
+
+_CONFIDENT_REACH = 1  # slices around the most probable one that confidence counts
+
+
+def focus_posterior(scores: Scores, temperature: Tensor | float = 1.0) -> Tensor:
+    """Turn focus scores into probabilities that sum to one over the stack.
+
+    Args:
+        scores: focus of B Z H W, any real value; higher means sharper.
+        temperature: > 0; above 1 the network was too sure of itself.
+
+    Returns:
+        B Z H W in [0, 1]. For Z = 2 this equals the sigmoid decision mask of a pair.
+    """
+    return (scores.focus / temperature).softmax(dim=1)
+
+
+def fusion_weights(scores: Scores) -> Tensor:
+    """Turn both scores into the weights that fuse the slices: B Z H W in [0, 1], sum one over Z."""
+    return (scores.focus + scores.spread).softmax(dim=1)
+
+
+def fuse_soft(weights: Tensor, slices: Tensor) -> Tensor:
+    """Σ w·x, clipped to what was measured: a convex combination must not leave it by rounding.
+
+    Args:
+        weights: B Z H W, sum one over Z.
+        slices: B Z H W counts.
+
+    Returns:
+        B H W, counts.
+    """
+    # Around the first slice, because counts may be large against their differences.
+    base = slices[:, :1]
+    fused = base[:, 0] + (weights * (slices - base)).sum(dim=1)
+    return torch.minimum(torch.maximum(fused, slices.amin(dim=1)), slices.amax(dim=1))
+
+
+def fuse_hard(posterior: Tensor, slices: Tensor) -> Tensor:
+    """Copy each pixel from the slice that the posterior prefers. B Z H W, B Z H W -> B H W."""
+    return slices.gather(1, posterior.argmax(dim=1, keepdim=True))[:, 0]
+
+
+def decision_mask(posterior: Tensor, structure: Tensor) -> Tensor:
+    """Most probable slice, counted from 1; 0 where nothing is in focus.
+
+    Args:
+        posterior: B Z H W.
+        structure: B H W, bool; False where nothing is in focus.
+
+    Returns:
+        B H W, int32.
+    """
+    return torch.where(structure, posterior.argmax(dim=1) + 1, 0).int()
+
+
+def height_map(posterior: Tensor, structure: Tensor) -> Tensor:
+    """Expected slice index within ±2 slices of the most probable one; NaN where nothing is in focus. B H W."""
+    return expected_height(posterior).masked_fill(~structure, torch.nan)
+
+
+def confidence_map(posterior: Tensor, structure: Tensor) -> Tensor:
+    """Probability that the decision is right to within one slice; NaN where nothing is in focus. B H W in [0, 1]."""
+    slices = torch.arange(posterior.shape[1], device=posterior.device)[None, :, None, None]
+    near = (slices - posterior.argmax(dim=1, keepdim=True)).abs() <= _CONFIDENT_REACH
+    return (posterior * near).sum(dim=1).clamp(max=1).masked_fill(~structure, torch.nan)
+
+
+def noise_gain(weights: Tensor) -> Tensor:
+    """Standard deviation of the fused noise over that of one slice: √Σw². B Z H W -> B H W in (0, 1]."""
+    return weights.square().sum(dim=1).sqrt()

@@ -1,0 +1,65 @@
+"""What training asks of the network. Pure functions; weights live in the training configuration.
+
+This file holds the supervised terms that pretraining on synthetic stacks uses.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_HEIGHT_REACH = 2  # slices around the most probable one that the height is averaged over
+
+
+def l1(fused: Tensor, truth: Tensor) -> Tensor:
+    """Mean |fused − truth|. B H W each."""
+    return (fused - truth).abs().mean()
+
+
+def gradient_l1(fused: Tensor, truth: Tensor) -> Tensor:
+    """Mean |∇fused − ∇truth| over forward differences. B H W each."""
+    error = fused - truth
+    return error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+
+
+def focus_cross_entropy(logits: Tensor, height: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy between the focus posterior and the true height.
+
+    The target shares its mass linearly between the two slices next to the true height, so that the expected
+    slice of a perfect posterior is the true height.
+
+    Args:
+        logits: B Z H W.
+        height: B H W, in slices, clipped to [0, Z − 1].
+        weight: B H W, ≥ 0: how much each pixel counts.
+    """
+    slices = torch.arange(logits.shape[1], device=logits.device, dtype=logits.dtype)[None, :, None, None]
+    target = (1 - (slices - height[:, None]).abs()).clamp(min=0)
+    entropy = -(target * logits.log_softmax(dim=1)).sum(dim=1)
+    return (weight * entropy).sum() / weight.sum().clamp(min=1e-6)
+
+
+def expected_height(posterior: Tensor) -> Tensor:
+    """Mean slice index under the posterior within ±2 slices of its maximum.
+
+    Args:
+        posterior: B Z H W, sums to one over Z.
+
+    Returns:
+        B H W, in slices. Restricting the mean keeps it from falling between two surfaces.
+    """
+    slices = torch.arange(posterior.shape[1], device=posterior.device, dtype=posterior.dtype)[None, :, None, None]
+    near = (slices - posterior.argmax(dim=1, keepdim=True)).abs() <= _HEIGHT_REACH
+    mass = posterior * near
+    return (mass * slices).sum(dim=1) / mass.sum(dim=1)
+
+
+def height_l1(posterior: Tensor, height: Tensor, weight: Tensor) -> Tensor:
+    """Mean |expected − true height| in slices, weighted per pixel. B Z H W, B H W, B H W."""
+    error = (expected_height(posterior) - height).abs()
+    return (weight * error).sum() / weight.sum().clamp(min=1e-6)
+
+
+def total_variation(mask: Tensor) -> Tensor:
+    """Mean absolute difference between neighbours of a mask. B Z H W; summed over Z, halved: a step counts once."""
+    return 0.5 * mask.shape[1] * (mask.diff(dim=-1).abs().mean() + mask.diff(dim=-2).abs().mean())

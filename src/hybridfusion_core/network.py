@@ -1,0 +1,261 @@
+"""HybridFusionNet: scores every slice of a stack at every pixel.
+
+A dilated CNN at full resolution sees fine detail, shifted-window Swin-V2 blocks on 2 × 2 patches see its
+neighbourhood, and after each block every slice learns the mean and the maximum over Z of its own location.
+No operation depends on the size or the position of the tile beyond `NetworkConfig.halo`, and none on the
+number or the order of the slices. What the scores become is `blend`'s business.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from pydantic import ConfigDict, with_config
+from timm.models.swin_transformer_v2 import SwinTransformerV2Block
+from torch import Tensor, nn
+
+from hybridfusion_core.errors import UserInputError
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of a HybridFusionNet; saved with its weights.
+
+    Attributes:
+        channels: features of the full-resolution CNN branch.
+        dim: features of a token.
+        heads: attention heads.
+        depth: Swin-V2 blocks; every second one is shifted by half a window.
+        window: side of an attention window in tokens.
+        patch: side of a token in pixels.
+        dilations: one 3 × 3 convolution of the CNN branch each.
+        mlp_ratio: hidden features of a block's MLP over `dim`.
+    """
+
+    channels: int = 8
+    dim: int = 32
+    heads: int = 2
+    depth: int = 2
+    window: int = 8
+    patch: int = 2
+    dilations: tuple[int, ...] = (1, 2, 4)
+    mlp_ratio: float = 2.0
+
+    def __post_init__(self) -> None:
+        sizes = {name: getattr(self, name) for name in ("channels", "dim", "heads", "depth", "window", "patch")}
+        for name, size in sizes.items():
+            if size < 1:
+                raise UserInputError(f"NetworkConfig: {name} is {size}; expected at least 1. Raise {name}.")
+        if self.dim % self.heads:
+            fitting = [heads for heads in range(1, self.dim + 1) if self.dim % heads == 0]
+            raise UserInputError(
+                f"NetworkConfig: dim {self.dim} cannot be shared by {self.heads} heads; expected heads to divide dim. "
+                f"Choose heads from {fitting}."
+            )
+        if self.window % 2:
+            raise UserInputError(
+                f"NetworkConfig: window is {self.window}; expected an even number, because every second block is "
+                f"shifted by half a window. Choose {self.window - 1 or 2} or {self.window + 1}."
+            )
+        if not self.dilations or min(self.dilations) < 1:
+            raise UserInputError(
+                f"NetworkConfig: dilations are {self.dilations}; expected at least one, each 1 or more. "
+                "The default is (1, 2, 4)."
+            )
+        if self.mlp_ratio * self.dim < 1:
+            raise UserInputError(
+                f"NetworkConfig: mlp_ratio {self.mlp_ratio} leaves an MLP without hidden features; "
+                f"expected at least {1 / self.dim}. The default is 2.0."
+            )
+
+    @property
+    def lattice(self) -> int:
+        """Side in pixels of the grid on which windows fall; tiles start at its multiples."""
+        return self.window * self.patch
+
+    @property
+    def halo(self) -> int:
+        """Pixels around a tile's core that its result depends on, rounded up to the lattice."""
+        return -(-receptive_field(self) // self.lattice) * self.lattice
+
+
+def receptive_field(config: NetworkConfig) -> int:
+    """Farthest distance in pixels, along one axis, from which a pixel's score is influenced.
+
+    Exact: the interval of inputs of every pixel of one lattice cell is followed back through the network
+    (axes are independent, so a square of twice this distance plus one holds all inputs).
+
+    Returns:
+        The maximum over all phases of the lattice, in pixels.
+    """
+    shift = config.window // 2
+
+    def windows(low: int, high: int, offset: int) -> tuple[int, int]:
+        first = (low - offset) // config.window * config.window + offset
+        last = -(-(high - offset) // config.window) * config.window + offset
+        return first, last
+
+    reach = 0
+    for phase in range(config.lattice):
+        low, high = phase - 1, phase + 2  # the head's 3 × 3; half-open
+        near_low, near_high = low, high
+        low, high = low // config.patch, -(-high // config.patch)  # pixels -> tokens
+        for block in reversed(range(config.depth)):
+            low, high = windows(low, high, shift if block % 2 else 0)
+        low, high = low * config.patch, high * config.patch  # tokens -> pixels
+        low, high = min(low, near_low) - sum(config.dilations), max(high, near_high) + sum(config.dilations)
+        reach = max(reach, phase - low, high - 1 - phase)
+    return reach
+
+
+class Scores(NamedTuple):
+    """Two scores per slice and pixel, B Z H W each, any real value."""
+
+    focus: Tensor  # higher is sharper; its softmax over Z is the focus posterior
+    spread: Tensor  # focus + spread: its softmax over Z gives the fusion weights
+
+
+class HybridFusionNet(nn.Module):
+    """CNN branch and shifted-window Swin-V2 branch, one set of weights for any number of slices.
+
+    Args:
+        config: sizes.
+
+    Initialisation: convolutions and linear layers as PyTorch's defaults; the norm gains of timm's residual
+    post-norm blocks start at 1 (timm's 0 leaves the blocks without gradient); the last layer at σ = 0.02.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels, dim, patch = config.channels, config.dim, config.patch
+        self.noise = nn.Linear(1, channels)
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(channels if index else 1, channels, 3, padding=dilation, dilation=dilation)
+            for index, dilation in enumerate(config.dilations)
+        )
+        self.embed = nn.Conv2d(channels, dim, patch, stride=patch)
+        self.blocks = nn.ModuleList(
+            _Block(
+                dim,
+                input_resolution=(config.window, config.window),
+                num_heads=config.heads,
+                window_size=config.window,
+                shift_size=config.window // 2 if index % 2 else 0,
+                always_partition=True,
+                dynamic_mask=True,
+                mlp_ratio=config.mlp_ratio,
+            )
+            for index in range(config.depth)
+        )
+        self.exchanges = nn.ModuleList(nn.Linear(3 * dim, dim) for _ in range(config.depth))
+        self.expand = nn.Linear(dim, channels * patch**2)
+        self.mix = nn.Conv2d(3 * channels, channels, 1)
+        self.head = nn.Conv2d(channels, 2, 3, padding=1)
+        self.register_buffer("temperature", torch.ones(()))  # of the posterior, calibrated after training
+        for block in self.blocks:
+            assert isinstance(block, _Block)  # noqa: S101 - narrows the type
+            nn.init.ones_(block.norm1.weight)
+            nn.init.ones_(block.norm2.weight)
+        nn.init.normal_(self.head.weight, std=0.02)
+
+    def forward(self, guide: Tensor, noise: Tensor, z_chunk: int | None = None) -> Scores:
+        """Score every slice at every pixel.
+
+        Slices pass each stage in chunks, so that beside tokens and CNN features of the tile only one
+        chunk's intermediate values are kept. Sums over Z run slice by slice: the chunk changes nothing.
+
+        Args:
+            guide: B Z H W, variance-stabilised and normalised; H and W multiples of the lattice.
+            noise: B, standard deviation of the noise in `guide`, > 0.
+            z_chunk: slices per chunk; all at once by default.
+
+        Returns:
+            Focus and spread, B Z H W each.
+        """
+        batch, slices, height, width = guide.shape
+        noise_bias = self.noise(noise.log()[:, None])  # B -> B C
+        features = [
+            self._features(chunk, noise_bias) for chunk in guide.split(z_chunk or slices, dim=1)
+        ]  # each (B z) C H W
+        tokens = [self.embed(chunk).permute(0, 2, 3, 1) for chunk in features]  # (B z) C H W -> (B z) h w D
+        for block, exchange in zip(self.blocks, self.exchanges, strict=True):
+            for index, chunk in enumerate(tokens):
+                tokens[index] = block(chunk)
+            mean, maximum = _pool(tokens, batch)
+            for index, chunk in enumerate(tokens):
+                tokens[index] = _exchange(exchange, chunk, mean, maximum)
+        _, sharpest = _pool(features, batch)  # B C H W
+        # Only this location's features and their maximum over Z: what one slice shows and the best one could.
+        sharpest = nn.functional.conv2d(
+            sharpest, self.mix.weight[:, self.config.channels : 2 * self.config.channels], self.mix.bias
+        )
+        heads = []
+        for near, far in zip(features, tokens, strict=True):
+            heads.append(self._score(near, far, sharpest).unflatten(0, (batch, -1)))  # (B z) 2 H W -> B z 2 H W
+        scores = torch.cat(heads, dim=1)
+        return Scores(focus=scores[:, :, 0], spread=scores[:, :, 1])
+
+    def _features(self, guide: Tensor, noise_bias: Tensor) -> Tensor:
+        chunk = guide.shape[1]
+        x = guide.flatten(0, 1)[:, None]  # B z H W -> (B z) 1 H W
+        first, *others = self.convolutions
+        x = first(x) + noise_bias.repeat_interleave(chunk, dim=0)[:, :, None, None]
+        x = torch.relu(x)
+        for convolution in others:
+            x = x + torch.relu(convolution(x))
+        return x
+
+    def _score(self, near: Tensor, far: Tensor, sharpest: Tensor) -> Tensor:
+        channels = self.config.channels
+        up = nn.functional.pixel_shuffle(self.expand(far).permute(0, 3, 1, 2), self.config.patch)  # -> (B z) C H W
+        x = nn.functional.conv2d(near, self.mix.weight[:, :channels])
+        x = x + nn.functional.conv2d(up, self.mix.weight[:, 2 * channels :])
+        x = x.unflatten(0, (sharpest.shape[0], -1)) + sharpest[:, None]  # (B z) C H W -> B z C H W
+        scores: Tensor = self.head(torch.relu(x).flatten(0, 1))
+        return scores
+
+
+class _Block(SwinTransformerV2Block):  # type: ignore[misc]  # timm is untyped
+    """timm's block, whose mask forbids instead of discouraging.
+
+    timm adds −100 to the logits of tokens that the cyclic shift rolled in from the opposite border; with a
+    logit scale of up to 100 and a position bias of up to 16 that is no prohibition.
+    """
+
+    def get_attn_mask(
+        self, x: Tensor | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> Tensor | None:
+        mask: Tensor | None = super().get_attn_mask(x, device=device, dtype=dtype)
+        return None if mask is None else mask.masked_fill(mask != 0, float("-inf"))
+
+
+def _pool(chunks: list[Tensor], batch: int) -> tuple[Tensor, Tensor]:
+    """Mean and maximum over Z of chunks (B z) …, accumulated slice by slice in slice order; B … each."""
+    slices = list(
+        itertools.chain.from_iterable(chunk.unflatten(0, (batch, -1)).unbind(dim=1) for chunk in chunks)
+    )
+    return _fold(torch.add, slices) / len(slices), _fold(torch.maximum, slices)
+
+
+def _fold(operation: Callable[[Tensor, Tensor], Tensor], slices: list[Tensor]) -> Tensor:
+    result = slices[0]
+    for following in slices[1:]:
+        result = operation(result, following)
+    return result
+
+
+def _exchange(layer: nn.Module, tokens: Tensor, mean: Tensor, maximum: Tensor) -> Tensor:
+    """Add to each token what it, the mean and the maximum over Z of its location say; (B z) h w D."""
+    batch, dim = mean.shape[0], mean.shape[-1]
+    assert isinstance(layer, nn.Linear)  # noqa: S101 - narrows the type
+    own, of_mean, of_maximum = layer.weight.split(dim, dim=1)
+    # Mean and maximum are the same for every slice: their share is computed once, not Z times.
+    shared = nn.functional.linear(mean, of_mean, layer.bias) + nn.functional.linear(maximum, of_maximum)  # B h w D
+    update = nn.functional.linear(tokens, own).unflatten(0, (batch, -1)) + shared[:, None]
+    return tokens + update.flatten(0, 1)
