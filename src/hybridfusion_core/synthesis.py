@@ -58,7 +58,7 @@ def make_scene(slices: int, size: int, noise: Noise, generator: Generator, haze:
         generator: source of all randomness.
         haze: probability of out-of-focus haze that differs from slice to slice.
     """
-    draw = _Draw(generator)
+    draw = Draw(generator)
     side = size + 2 * _MARGIN
     blur = _draw_blur(draw, side)
     ground = draw.choice(_TEXTURES)(draw, side)
@@ -90,16 +90,18 @@ def make_scene(slices: int, size: int, noise: Noise, generator: Generator, haze:
     return Scene(counts, truth, top.clamp(0, slices - 1), structure, _near_step(top), float(sd.median()))
 
 
-class _Draw:
+class Draw:
     """Scalars and fields from one generator."""
 
     def __init__(self, generator: Generator) -> None:
         self.generator = generator
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
+        """Return low ≤ x < high."""
         return low + (high - low) * float(torch.rand((), generator=self.generator))
 
     def log_uniform(self, low: float, high: float) -> float:
+        """Return low ≤ x < high, each order of magnitude as likely as the next."""
         return math.exp(self.uniform(math.log(low), math.log(high)))
 
     def integer(self, low: int, high: int) -> int:
@@ -107,24 +109,27 @@ class _Draw:
         return int(torch.randint(low, high + 1, (), generator=self.generator))
 
     def choice(self, options: tuple[T, ...]) -> T:
+        """Return one of the options."""
         return options[self.integer(0, len(options) - 1)]
 
     def normal(self, *shape: int) -> Tensor:
+        """Return Gaussian numbers of mean 0 and variance 1."""
         return torch.randn(shape, generator=self.generator)
 
     def uniforms(self, *shape: int) -> Tensor:
+        """Return numbers in [0, 1)."""
         return torch.rand(shape, generator=self.generator)
 
 
 # Textures: (draw, side) -> y x in about [0, 1]
 
 
-def _fractal(draw: _Draw, side: int) -> Tensor:
+def _fractal(draw: Draw, side: int) -> Tensor:
     """Noise whose amplitude falls as 1/f^β."""
-    return _unit(_smooth_field(draw, side, draw.uniform(0.8, 2.0), 1.0))
+    return _unit(smooth_field(draw, side, draw.uniform(0.8, 2.0), 1.0))
 
 
-def _nuclei(draw: _Draw, side: int) -> Tensor:
+def _nuclei(draw: Draw, side: int) -> Tensor:
     """Textured ellipses on an empty background."""
     y, x = _grid(side)
     image = torch.zeros(side, side)
@@ -142,7 +147,7 @@ def _nuclei(draw: _Draw, side: int) -> Tensor:
     return image + draw.uniform(0, 0.1)
 
 
-def _membranes(draw: _Draw, side: int) -> Tensor:
+def _membranes(draw: Draw, side: int) -> Tensor:
     """Bright lines between the cells of a Voronoi mosaic, with some cytoplasm."""
     first, second = _voronoi(draw, side, draw.log_uniform(8, 30))
     width = draw.uniform(0.7, 2.0)
@@ -150,7 +155,7 @@ def _membranes(draw: _Draw, side: int) -> Tensor:
     return line * (0.6 + 0.4 * _fractal(draw, side)) + draw.uniform(0, 0.3) * _fractal(draw, side)
 
 
-def _dead_leaves(draw: _Draw, side: int) -> Tensor:
+def _dead_leaves(draw: Draw, side: int) -> Tensor:
     """Opaque discs of power-law size dropped upon each other: sharp edges at every scale (Lee et al. 2001)."""
     y, x = _grid(side)
     image = torch.full((side, side), draw.uniform())
@@ -168,23 +173,23 @@ def _dead_leaves(draw: _Draw, side: int) -> Tensor:
     return (image + grain).clamp(min=0)
 
 
-def _filaments(draw: _Draw, side: int) -> Tensor:
+def _filaments(draw: Draw, side: int) -> Tensor:
     """Level lines of smooth fields: thin curved fibres."""
     image = torch.zeros(side, side)
     for _ in range(draw.integer(2, 6)):
-        field = _smooth_field(draw, side, 2.2, draw.uniform(0.5, 1.0))
+        field = smooth_field(draw, side, 2.2, draw.uniform(0.5, 1.0))
         slope = torch.sqrt(sum((part.square() for part in torch.gradient(field)), torch.zeros(()))) + 1e-4
         distance = (field - draw.uniform(-1, 1)).abs() / slope  # px from the level line
         image = torch.maximum(image, torch.exp(-0.5 * (distance / draw.uniform(0.6, 1.4)) ** 2) * draw.uniform(0.3, 1))
     return image + draw.uniform(0, 0.1)
 
 
-def _empty(draw: _Draw, side: int) -> Tensor:
+def _empty(draw: Draw, side: int) -> Tensor:
     """Even light: a field without specimen."""
     return torch.full((side, side), draw.uniform(0.05, 1))
 
 
-def _photograph(draw: _Draw, side: int) -> Tensor:
+def _photograph(draw: Draw, side: int) -> Tensor:
     """A random piece of a photograph that scikit-image carries."""
     picture = draw.choice(_photographs())
     scale = draw.choice((1, 1, 2))
@@ -196,7 +201,7 @@ def _photograph(draw: _Draw, side: int) -> Tensor:
     return turned
 
 
-_TEXTURES: tuple[Callable[[_Draw, int], Tensor], ...] = (
+_TEXTURES: tuple[Callable[[Draw, int], Tensor], ...] = (
     _fractal,
     _nuclei,
     _nuclei,
@@ -221,7 +226,7 @@ def _photographs() -> tuple[Tensor, ...]:
 # Heights: (draw, side, slices) -> y x in slices
 
 
-def _flat(draw: _Draw, side: int, slices: int) -> Tensor:
+def _flat(draw: Draw, side: int, slices: int) -> Tensor:
     """Every point at one depth, perhaps tilted."""
     y, x = _grid(side)
     tilt = draw.uniform(-1, 1) * slices / side / 2
@@ -229,24 +234,24 @@ def _flat(draw: _Draw, side: int, slices: int) -> Tensor:
     return draw.uniform(0, slices - 1) + tilt * (math.cos(turn) * (y - side / 2) + math.sin(turn) * (x - side / 2))
 
 
-def _rolling(draw: _Draw, side: int, slices: int) -> Tensor:
+def _rolling(draw: Draw, side: int, slices: int) -> Tensor:
     """Smooth hills through the whole depth."""
-    field = _smooth_field(draw, side, draw.uniform(2.0, 3.0), 1.0)
+    field = smooth_field(draw, side, draw.uniform(2.0, 3.0), 1.0)
     return (0.5 + 0.3 * draw.uniform(0.5, 1.2) * field).clamp(-0.1, 1.1) * (slices - 1)
 
 
-def _terraces(draw: _Draw, side: int, slices: int) -> Tensor:
+def _terraces(draw: Draw, side: int, slices: int) -> Tensor:
     """Steps between level grounds."""
-    field = _smooth_field(draw, side, 2.5, 1.0)
+    field = smooth_field(draw, side, 2.5, 1.0)
     steps = draw.integer(2, 4)
     index = torch.bucketize(field, torch.linspace(-1, 1, steps + 1)[1:-1])
     return draw.uniforms(steps)[index] * (slices - 1)
 
 
-_HEIGHTS: tuple[Callable[[_Draw, int, int], Tensor], ...] = (_flat, _rolling, _rolling, _terraces)
+_HEIGHTS: tuple[Callable[[Draw, int, int], Tensor], ...] = (_flat, _rolling, _rolling, _terraces)
 
 
-def _occluder(draw: _Draw, side: int, slices: int) -> tuple[Tensor, Tensor, Tensor]:
+def _occluder(draw: Draw, side: int, slices: int) -> tuple[Tensor, Tensor, Tensor]:
     """Opaque discs in front of the ground: coverage, texture and height, y x each."""
     y, x = _grid(side)
     cover = torch.zeros(side, side)
@@ -276,12 +281,12 @@ class _Blur:
     step: float  # slices of defocus between two levels
 
 
-def _draw_blur(draw: _Draw, side: int) -> _Blur:
+def _draw_blur(draw: Draw, side: int) -> _Blur:
     """Gaussian, geometric disc or diffraction-limited defocus of a drawn strength."""
     per_slice = draw.log_uniform(0.5, 2.5)  # px of blur radius per slice
     furthest = min(9.0, 6 * per_slice)
     radii = torch.linspace(0, furthest, _LEVELS)
-    frequency = _frequency(side)
+    frequency = radial_frequency(side)
     kind = draw.integer(0, 2)
     if kind == 0:
         transfer = torch.exp(-2 * (math.pi * frequency * radii[:, None, None]) ** 2)
@@ -289,13 +294,13 @@ def _draw_blur(draw: _Draw, side: int) -> _Blur:
         argument = math.tau * frequency * 2 * radii[:, None, None]  # a disc's standard deviation is half its radius
         transfer = torch.where(argument < 1e-3, 1.0, 2 * torch.special.bessel_j1(argument) / argument.clamp(min=1e-3))
     else:
-        transfer = _diffraction(frequency, radii, draw.uniform(0.35, 0.9))
+        transfer = diffraction_transfer(frequency, radii, draw.uniform(0.35, 0.9))
     if draw.uniform() < 0.5:
         transfer = transfer * torch.exp(-2 * (math.pi * frequency * draw.uniform(0.2, 0.7)) ** 2)
     return _Blur(transfer, step=furthest / (_LEVELS - 1) / per_slice)
 
 
-def _diffraction(frequency: Tensor, radii: Tensor, cutoff: float) -> Tensor:
+def diffraction_transfer(frequency: Tensor, radii: Tensor, cutoff: float) -> Tensor:
     """Incoherent transfer function of a defocused circular pupil (Hopkins 1955, in Stokseth's approximation).
 
     Args:
@@ -325,7 +330,7 @@ def _defocus(layer: Tensor, height: Tensor, slices: int, blur: _Blur) -> Tensor:
 # Light and camera
 
 
-def _expose(draw: _Draw, image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, float]:
+def _expose(draw: Draw, image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, float]:
     """Scale to a full scale of one with some background; returns the contrast too."""
     top = truth.flatten().kthvalue(int(0.998 * truth.numel())).values.clamp(min=1e-3)
     contrast = draw.log_uniform(0.3, 1.0) if draw.uniform() < 0.3 else 1.0
@@ -335,9 +340,9 @@ def _expose(draw: _Draw, image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, 
     return (image / top * contrast + background, truth / top * contrast + background, contrast)
 
 
-def _haze(draw: _Draw, side: int, slices: int) -> Tensor:
+def _haze(draw: Draw, side: int, slices: int) -> Tensor:
     """Structureless light whose strength changes from slice to slice, Z y x, contrast 1."""
-    field = _unit(_smooth_field(draw, side, 3.0, 1.0))
+    field = _unit(smooth_field(draw, side, 3.0, 1.0))
     planes = torch.linspace(0, 1, slices)
     centre, width = draw.uniform(-0.3, 1.3), draw.uniform(0.2, 0.8)
     profile = torch.exp(-0.5 * ((planes - centre) / width) ** 2)
@@ -346,7 +351,7 @@ def _haze(draw: _Draw, side: int, slices: int) -> Tensor:
     return draw.uniform(0.1, 1.0) * profile[:, None, None] * (0.6 + 0.4 * field)
 
 
-def _camera(draw: _Draw, noise: Noise) -> tuple[float, float]:
+def _camera(draw: Draw, noise: Noise) -> tuple[float, float]:
     """Photons at full scale and read noise as a part of full scale."""
     if noise == "clean":
         return 1e7, draw.log_uniform(5e-4, 5e-3)
@@ -354,7 +359,7 @@ def _camera(draw: _Draw, noise: Noise) -> tuple[float, float]:
     return photons, draw.uniform(0, 2) / photons
 
 
-def _record(draw: _Draw, image: Tensor, photons: float, read: float) -> Tensor:
+def _record(draw: Draw, image: Tensor, photons: float, read: float) -> Tensor:
     """Shot and read noise, in units of full scale. Z y x."""
     expected = image.clamp(min=0) * photons
     shot = torch.poisson(expected, generator=draw.generator) if photons < 1e6 else expected
@@ -369,14 +374,14 @@ def _grid(side: int) -> tuple[Tensor, Tensor]:
     return line[:, None], line[None, :]
 
 
-def _frequency(side: int) -> Tensor:
+def radial_frequency(side: int) -> Tensor:
     """Radial frequency in cycles per pixel, as `rfft2` lays it out."""
     return torch.sqrt(torch.fft.fftfreq(side)[:, None] ** 2 + torch.fft.rfftfreq(side)[None, :] ** 2)
 
 
-def _smooth_field(draw: _Draw, side: int, slope: float, sd: float) -> Tensor:
+def smooth_field(draw: Draw, side: int, slope: float, sd: float) -> Tensor:
     """Random field of zero mean whose amplitude falls with frequency to the power −slope."""
-    frequency = _frequency(side)
+    frequency = radial_frequency(side)
     spectrum = torch.fft.rfft2(draw.normal(side, side)) * frequency.clamp(min=1 / side) ** -slope
     spectrum[0, 0] = 0
     field = torch.fft.irfft2(spectrum, s=(side, side))
@@ -387,7 +392,7 @@ def _unit(field: Tensor) -> Tensor:
     return (0.5 + 0.25 * field).clamp(0, 1)
 
 
-def _voronoi(draw: _Draw, side: int, spacing: float) -> tuple[Tensor, Tensor]:
+def _voronoi(draw: Draw, side: int, spacing: float) -> tuple[Tensor, Tensor]:
     """Distances to the nearest and second nearest of random points."""
     points = draw.uniforms(max(4, int((side / spacing) ** 2)), 2) * side
     y, x = _grid(side)
