@@ -33,9 +33,13 @@ class ArrayLike(Protocol):
     """Anything that NumPy, zarr and dask arrays have in common."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Length of every axis."""
+
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype[Any]:
+        """Pixel type."""
+
     def __getitem__(self, key: Any, /) -> Any: ...
 
 
@@ -177,7 +181,7 @@ class Stack:
         Returns:
             Z Y X, the stack's own dtype.
         """
-        wanted = {"T": t, "C": c, "Y": y, "X": x}
+        wanted: dict[str, int | slice] = {"T": t, "C": c, "Y": y, "X": x}
         if "Z" not in self.axes:
             # Z = 1: the same plane for each slice that is asked for.
             plane = self._index(wanted)

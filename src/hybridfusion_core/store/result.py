@@ -15,6 +15,8 @@ import numpy as np
 
 from hybridfusion_core.stack import Axis, Channel
 
+_UNKNOWN = Axis()
+
 
 @dataclass(frozen=True)
 class MapChannel:
@@ -47,10 +49,10 @@ class ResultSpec:
     dtype: np.dtype[Any]
     channels: tuple[Channel, ...]
     rgb: bool = False
-    t: Axis = Axis()
-    z: Axis = Axis()
-    y: Axis = Axis()
-    x: Axis = Axis()
+    t: Axis = _UNKNOWN
+    z: Axis = _UNKNOWN
+    y: Axis = _UNKNOWN
+    x: Axis = _UNKNOWN
     slices: int = 1
     decision_channels: tuple[str, ...] = ()
     maps: tuple[MapChannel, ...] = ()

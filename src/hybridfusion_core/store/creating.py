@@ -1,0 +1,49 @@
+"""Start an output: the right writer for each suffix, and everything checked that can be checked early."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.store.ome_zarr_writer import OmeZarrOutput
+from hybridfusion_core.store.result import Output, ResultSpec
+from hybridfusion_core.store.suffixes import OUTPUT_SUFFIXES, output_suffix
+from hybridfusion_core.store.tiff_writer import ImageJOutput, OmeTiffOutput, PngOutput
+
+_WRITERS: dict[str, Callable[..., Output]] = {
+    ".ome.zarr": OmeZarrOutput,
+    ".ome.tif": OmeTiffOutput,
+    ".tif": ImageJOutput,
+    ".png": PngOutput,
+}
+
+
+def create_output(
+    path: str | os.PathLike[str], spec: ResultSpec, *, block: int = 1024, overwrite: bool = False
+) -> Output:
+    """Start to write a result; nothing stands under the final name before `commit`.
+
+    Args:
+        path: ends in .ome.zarr, .ome.tif, .tif or .png.
+        spec: everything but the pixels.
+        block: side of the blocks that will be written, whose origins are multiples of it. Two blocks
+            may be written at the same time if `block` is a multiple of 256 (512 from 1024 on).
+        overwrite: replace an existing result, with all its files, once the new one is whole.
+
+    Returns:
+        An output with one array per product of `spec`. A PNG keeps "fused" only: the other arrays take
+        what is written and drop it.
+
+    Raises:
+        UserInputError: unknown suffix, missing folder, existing output, or an image that the format cannot hold.
+    """
+    target = Path(path)
+    suffix = output_suffix(target)
+    if suffix is None or len(target.name) == len(suffix):
+        raise UserInputError(
+            f"The output {target.name!r} has no known suffix; expected a name that ends in one of "
+            f"{', '.join(OUTPUT_SUFFIXES)}. Rename it."
+        )
+    return _WRITERS[suffix](target, spec, block=block, overwrite=overwrite)

@@ -1,0 +1,118 @@
+"""Write OME-NGFF 0.5 metadata of a result, through yaozarrs' models of the specification."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from yaozarrs import v05
+
+from hybridfusion_core.stack import Axis, Channel
+from hybridfusion_core.store.pyramid import level_factors
+from hybridfusion_core.store.result import ResultSpec
+from hybridfusion_core.store.units import ngff_unit
+
+
+def image_attributes(spec: ResultSpec, name: str, channels: Sequence[Channel], dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return the "ome" attribute of an image whose channels all have windows.
+
+    Args:
+        spec: for the sizes and steps.
+        name: of the image.
+        channels: with windows; a missing colour is written as white.
+        dtype: of the pixels, for the possible range.
+    """
+    image = v05.Image.model_validate(
+        {
+            "multiscales": [_multiscale(spec, name, "mean")],
+            "omero": {
+                "channels": [_omero_channel(channel, dtype) for channel in channels],
+                "rdefs": {"model": "color" if len(channels) > 1 else "greyscale"},
+            },
+        }
+    )
+    return _dumped(image)
+
+
+def label_attributes(spec: ResultSpec, name: str) -> dict[str, Any]:
+    """Return the "ome" attribute of the decision labels: colours in slice order, 0 transparent."""
+    colors = [{"label-value": value, "rgba": list(rgba)} for value, rgba in enumerate(slice_colors(spec.slices))]
+    image = v05.LabelImage.model_validate(
+        {
+            "multiscales": [_multiscale(spec, name, "nearest")],
+            "image-label": {"version": "0.5", "colors": colors, "source": {"image": "../../"}},
+        }
+    )
+    return _dumped(image)
+
+
+def labels_group_attributes() -> dict[str, Any]:
+    """Return the "ome" attribute of the group that lists the labels."""
+    return _dumped(v05.LabelsGroup(labels=["decision"]))
+
+
+def slice_colors(slices: int) -> list[tuple[int, int, int, int]]:
+    """Return RGBA for label 0 (transparent) and for each slice, in an order that the eye follows."""
+    colormap = matplotlib.colormaps["viridis"]
+    colors = colormap(np.linspace(0, 1, slices), bytes=True)
+    return [(0, 0, 0, 0), *((int(red), int(green), int(blue), int(alpha)) for red, green, blue, alpha in colors)]
+
+
+def _multiscale(spec: ResultSpec, name: str, method: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "axes": [
+            _axis("t", "time", spec.t),
+            _axis("c", "channel", Axis()),
+            _axis("z", "space", spec.z),
+            _axis("y", "space", spec.y),
+            _axis("x", "space", spec.x),
+        ],
+        "datasets": [
+            {"path": str(level), "coordinateTransformations": _transformations(spec, factor)}
+            for level, factor in enumerate(level_factors(*spec.shape[2:]))
+        ],
+        "type": method,
+    }
+
+
+def _axis(name: str, kind: str, axis: Axis) -> dict[str, str]:
+    described = {"name": name, "type": kind}
+    # A unit outside the standard would make the image invalid: better none.
+    return described | ({"unit": axis.unit} if axis.unit and ngff_unit(axis.unit) else {})
+
+
+def _omero_channel(channel: Channel, dtype: np.dtype[Any]) -> v05.OmeroChannel:
+    low, high = channel.window or value_range(dtype)
+    smallest, largest = value_range(dtype) if dtype.kind != "f" else (low, high)
+    return v05.OmeroChannel(
+        label=channel.name,
+        color=channel.color or "FFFFFF",
+        active=True,
+        window=v05.OmeroWindow(start=low, end=high, min=smallest, max=largest),
+    )
+
+
+def value_range(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Return the range of an integer type, or 0 to 1 for floats."""
+    if dtype.kind == "f":
+        return 0.0, 1.0
+    limits = np.iinfo(dtype)
+    return float(limits.min), float(limits.max)
+
+
+def _dumped(model: Any) -> dict[str, Any]:
+    dumped: dict[str, Any] = model.model_dump(mode="json", exclude_none=True, by_alias=True)
+    return dumped
+
+
+def _transformations(spec: ResultSpec, factors: tuple[int, int]) -> list[dict[str, Any]]:
+    steps = [spec.t.step, 1.0, spec.z.step, spec.y.step * factors[0], spec.x.step * factors[1]]
+    # A pixel of a level covers several of level 0; its centre lies in the middle of theirs.
+    offsets = [(factor - 1) / 2 * step.step for factor, step in zip(factors, (spec.y, spec.x), strict=True)]
+    scale = {"type": "scale", "scale": steps}
+    if not any(offsets):
+        return [scale]
+    return [scale, {"type": "translation", "translation": [0.0, 0.0, 0.0, *offsets]}]

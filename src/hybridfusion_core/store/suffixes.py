@@ -1,0 +1,27 @@
+"""Which file endings are known, and what is left of a name without them."""
+
+from pathlib import Path
+
+TIFF_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf", ".tif", ".tiff", ".tf8", ".btf")
+ZARR_SUFFIXES = (".ome.zarr", ".zarr")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+OUTPUT_SUFFIXES = (".ome.zarr", ".ome.tif", ".tif", ".png")
+
+
+def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
+    """Say whether a name ends with one of the suffixes, in any case."""
+    return path.name.lower().endswith(suffixes)
+
+
+def output_suffix(path: Path) -> str | None:
+    """Return the output suffix of a path, the longest that fits, or None."""
+    return next((suffix for suffix in OUTPUT_SUFFIXES if has_suffix(path, (suffix,))), None)
+
+
+def image_name(path: Path) -> str:
+    """Return the file name without its image suffix."""
+    # The longest suffixes come first, so that `a.ome.tif` becomes `a` and not `a.ome`.
+    for suffix in (*ZARR_SUFFIXES, *TIFF_SUFFIXES, *PICTURE_SUFFIXES):
+        if has_suffix(path, (suffix,)) and len(path.name) > len(suffix):
+            return path.name[: -len(suffix)]
+    return path.name or str(path)

@@ -1,0 +1,190 @@
+"""Open a TIFF as a `Stack`: OME-TIFF, ImageJ hyperstack, plain TIFF, grey or RGB(A).
+
+Reading is lazy: tifffile finds the planes, its zarr view decodes the tiles and strips of a region.
+tifffile answers most damage with a log line and zeros, so everything it promises is checked here.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tifffile
+import zarr
+
+from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
+from hybridfusion_core.stack import Channel, Stack
+from hybridfusion_core.store import ome_xml
+from hybridfusion_core.store.description import RGB_CHANNELS, Description
+from hybridfusion_core.store.suffixes import image_name
+from hybridfusion_core.store.tiff_axes import stored_letters
+from hybridfusion_core.store.tiff_checks import check_chain, check_companions, check_extent, check_planes, check_sizes
+from hybridfusion_core.store.tiff_tags import describe_imagej, describe_plain, has_alpha, is_rgb
+from hybridfusion_core.store.views import RegionView
+
+T = TypeVar("T")
+
+
+def open_tiff(path: Path, axes: str | None = None, series: str | int | None = None) -> Stack:
+    """Open a TIFF; nothing but its headers is read.
+
+    Args:
+        path: the file.
+        axes: what the axes are, where the file does not say (plain multi-page TIFF).
+        series: index or name of the image, for a file with several.
+
+    Raises:
+        UserInputError: the axes are ambiguous, or the file has several images and none was chosen.
+        StoredDataError: the file is no TIFF, is damaged, or misses planes or companion files.
+    """
+    with _log_lines() as lines:
+        file = _guarded(path, lambda: tifffile.TiffFile(path))
+        try:
+            stack = _open(file, path, axes, series)
+        except BaseException:
+            file.close()
+            raise
+    return replace(stack, warnings=(*stack.warnings, *(f"tifffile: {line}" for line in lines)), closers=(file.close,))
+
+
+def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> Stack:
+    name = path.name
+    text = _guarded(path, lambda: file.ome_metadata)
+    root = None if text is None else ome_xml.parse(text, name)
+    if root is not None:
+        check_companions(root, path)
+    _guarded(path, lambda: check_chain(file, name))
+    all_series = _guarded(path, lambda: list(file.series))
+    described = [] if root is None else ome_xml.describe(root)
+    check_planes(all_series, described, name)
+    index = _chosen([str(each.name or "") for each in all_series], [each.shape for each in all_series], series, name)
+    chosen = all_series[index]
+    page = _guarded(path, lambda: chosen.keyframe)
+    _guarded(path, lambda: check_extent(chosen, name))
+
+    letters = stored_letters(chosen, axes, name, rgb=is_rgb(page))
+    shown, alpha = _channel_count(chosen, letters, page)
+    array = _guarded(path, lambda: zarr.open_array(chosen.aszarr(level=0, squeeze=False), mode="r"))
+    view = RegionView(array, letters, name, channels=shown)
+    rgb = is_rgb(page) and shown == 3
+    about = _description(file, chosen, described, index, view)
+    if chosen.kind == "ome":
+        check_sizes(chosen, about, name)
+    several = len(all_series) > 1
+    # tifffile marks a stack of three slices as colours when it is not told what they are.
+    guessed = rgb and axes is None and int(page.planarconfig) == 2 and chosen.kind not in ("ome", "imagej")
+    return Stack(
+        array=view,
+        axes=view.axes,
+        name=f"{image_name(path)} {chosen.name or index}" if several else image_name(path),
+        channels=_channels(about, view, rgb=rgb),
+        t=about.t,
+        z=about.z,
+        y=about.y,
+        x=about.x,
+        z_positions_um=_positions(about, view),
+        rgb=rgb,
+        warnings=(*about.warnings, *_page_warnings(page, alpha=alpha, guessed=guessed)),
+    )
+
+
+def _description(file: Any, series: Any, described: list[Description], index: int, view: RegionView) -> Description:
+    channels = view.shape[view.axes.index("C")] if "C" in view.axes else 1
+    if index < len(described):
+        return described[index]
+    return describe_imagej(file, channels) if series.kind == "imagej" else describe_plain(file)
+
+
+def _channel_count(series: Any, letters: str, page: Any) -> tuple[int | None, bool]:
+    """Return how many samples to show as channels (None: all), and whether alpha is left out."""
+    full = series.get_axes(squeeze=False)
+    at = full.find("S")
+    if at < 0 or letters[at] != "C":
+        return None, False
+    samples = int(series.get_shape(squeeze=False)[at])
+    alpha = has_alpha(page) or (is_rgb(page) and samples == 4)
+    return samples - alpha, alpha
+
+
+def _channels(about: Description, view: RegionView, *, rgb: bool) -> tuple[Channel, ...]:
+    count = view.shape[view.axes.index("C")] if "C" in view.axes else 1
+    if rgb:
+        # Colour files describe one channel of three samples: how it was lit holds for each.
+        transmitted = about.channels[0].transmitted if about.channels else None
+        return tuple(replace(channel, transmitted=transmitted) for channel in RGB_CHANNELS)
+    return about.channels if len(about.channels) == count else ()
+
+
+def _positions(about: Description, view: RegionView) -> tuple[float, ...] | None:
+    slices = view.shape[view.axes.index("Z")] if "Z" in view.axes else 1
+    positions = about.z_positions_um
+    return positions if positions is not None and len(positions) == slices else None
+
+
+def _page_warnings(page: Any, *, alpha: bool, guessed: bool) -> Iterator[str]:
+    if guessed:
+        yield "The three planes are marked as red, green and blue; if they are slices, say --axes ZYX (Python: axes=)."
+    if alpha:
+        yield "The image has an alpha channel; it is left out."
+    if int(page.photometric) == 0:
+        yield "The file says that 0 is white; the values are used as they are stored."
+
+
+def _chosen(names: list[str], shapes: list[Any], series: str | int | None, name: str) -> int:
+    """Return the index of the image that was asked for."""
+    listing = ", ".join(
+        f"{index} ({found!r}, shape {tuple(shape)})"
+        for index, (found, shape) in enumerate(zip(names[:20], shapes, strict=False))
+    )
+    if series is None:
+        if len(names) == 1:
+            return 0
+        raise UserInputError(
+            f"{name} holds {len(names)} images: {listing}; expected one, or to be told which. "
+            "Choose one with --series N or --series NAME (Python: series=)."
+        )
+    if isinstance(series, str) and series in names:
+        return names.index(series)
+    if str(series).isdecimal() and int(series) < len(names):
+        return int(series)
+    raise UserInputError(
+        f"{name} has no image {series!r}; expected one of: {listing}. Choose one of these with --series (series=)."
+    )
+
+
+def _guarded(path: Path, action: Callable[[], T]) -> T:
+    """Call tifffile or zarr on a file that may be damaged in any way."""
+    try:
+        return action()
+    except (HybridFusionError, MemoryError):
+        raise
+    except Exception as error:
+        raise StoredDataError(
+            f"{path.name}: this is no readable TIFF ({error}); expected an intact TIFF file. "
+            "It is damaged or something else under a TIFF name: copy or export it again."
+        ) from error
+
+
+@contextmanager
+def _log_lines() -> Iterator[list[str]]:
+    """Collect what tifffile logs in this thread, so that it reaches the user as a warning of the stack."""
+    lines: list[str] = []
+    thread = threading.get_ident()
+
+    def collect(record: logging.LogRecord) -> bool:
+        mine = record.thread == thread and record.levelno >= logging.WARNING
+        if mine:
+            lines.append(record.getMessage())
+        return not mine
+
+    logger = logging.getLogger("tifffile")
+    logger.addFilter(collect)
+    try:
+        yield lines
+    finally:
+        logger.removeFilter(collect)

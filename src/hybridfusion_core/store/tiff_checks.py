@@ -1,0 +1,129 @@
+"""What must hold before a TIFF is believed: tifffile only logs most of this and reads zeros."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+
+from hybridfusion_core.errors import StoredDataError, UserInputError
+from hybridfusion_core.store import ome_xml
+from hybridfusion_core.store.description import Description
+
+
+def check_companions(root: Any, path: Path) -> None:
+    """Check that every file that the OME-XML names lies beside this one.
+
+    Raises:
+        StoredDataError: a companion is missing or lies elsewhere.
+        UserInputError: this file is itself a companion.
+    """
+    master = ome_xml.metadata_file(root)
+    if master is not None:
+        raise UserInputError(
+            f"{path.name} holds pixels only; its metadata are in {master!r}. Expected the file with the metadata. "
+            "Open that one instead."
+        )
+    for companion in sorted(ome_xml.file_names(root)):
+        if companion != PurePosixPath(companion).name or companion != PureWindowsPath(companion).name:
+            raise StoredDataError(
+                f"{path.name} names the companion file {companion!r}; expected a file in the same folder. "
+                "The metadata are damaged or hostile: export the image again."
+            )
+        # A file that was renamed still finds itself: tifffile goes by its UUID.
+        lonely = len(ome_xml.file_names(root)) == 1
+        if not (path.parent / companion).is_file() and not lonely:
+            raise StoredDataError(
+                f"{path.name} is one part of a multi-file OME-TIFF and {companion!r} is missing; expected all parts "
+                "in one folder. Copy the missing file beside this one."
+            )
+
+
+def check_chain(file: Any, name: str) -> None:
+    """Check that the last page says that it is the last.
+
+    Raises:
+        StoredDataError: the file is cut short.
+    """
+    pages = len(file.pages)
+    if pages == 0:
+        raise StoredDataError(f"{name} has no pages; expected at least one image. Export it again.")
+    file.filehandle.seek(file.pages.next_page_offset)
+    following = file.filehandle.read(file.tiff.offsetsize)
+    if len(following) < file.tiff.offsetsize or any(following):
+        raise StoredDataError(
+            f"{name} ends after page {pages}, though another page is announced; expected a whole file. "
+            "It is cut short or damaged: copy or export it again."
+        )
+
+
+def check_planes(all_series: list[Any], described: list[Description], name: str) -> None:
+    """Check that there are images, and that those the OME-XML describes were found.
+
+    Raises:
+        StoredDataError: no image, no plane, or metadata that do not fit the pages.
+    """
+    if not all_series:
+        raise StoredDataError(f"{name} holds no image; expected at least one plane of pixels. Export it again.")
+    known = sum(each.kind in ("ome", "mmstack") for each in all_series)
+    if described and known < len(described):
+        raise StoredDataError(
+            f"{name}: the OME-XML describes {len(described)} images, the file holds {known} of them; expected "
+            "metadata that fit the pages. The file is damaged or was edited: export it again."
+        )
+
+
+def check_sizes(series: Any, about: Description, name: str) -> None:
+    """Check that the pixels have the sizes that the OME-XML promises.
+
+    Raises:
+        StoredDataError: they differ.
+    """
+    lengths = dict(zip(series.get_axes(squeeze=False), series.get_shape(squeeze=False), strict=True))
+    if set(lengths) - set("TCZYXS"):
+        return  # modulo axes split a size in two; `stored_letters` has asked the user
+    lengths["C"] = lengths.get("C", 1) * lengths.pop("S", 1)
+    wrong = [
+        f"{axis}={lengths.get(axis, 1)} instead of {size}" for axis, size in about.sizes if lengths.get(axis, 1) != size
+    ]
+    if wrong:
+        raise StoredDataError(
+            f"{name}: the pixels have {', '.join(wrong)}; expected the sizes that the OME-XML states. "
+            "The file is damaged or was edited: export it again."
+        )
+
+
+def check_extent(series: Any, name: str) -> None:
+    """Check that every plane exists and lies within its file.
+
+    Raises:
+        StoredDataError: a plane is missing or cut off.
+    """
+    if series.dataoffset is not None:  # one contiguous run, possibly behind a single page
+        end, size = series.dataoffset + series.nbytes, series.keyframe.parent.filehandle.size
+        if end > size:
+            raise _cut(name, end, size)
+        return
+    for number, page in enumerate(series.pages):
+        if page is None:
+            raise StoredDataError(
+                f"{name}: plane {number} of {len(series.pages)} is missing; expected as many planes as the metadata "
+                "state. The file is cut short or damaged: copy or export it again."
+            )
+        offsets, counts = np.asarray(page.dataoffsets), np.asarray(page.databytecounts)
+        end, size = int((offsets + counts).max(initial=0)), page.parent.filehandle.size
+        if end > size:
+            raise _cut(name, end, size)
+        if not offsets.size or not np.all((offsets > 0) & (counts > 0)):
+            raise StoredDataError(
+                f"{name}: plane {number} has parts without data; expected a value for every pixel. "
+                "Writing the file was interrupted, or it is sparse: export it again."
+            )
+
+
+def _cut(name: str, end: int, size: int) -> StoredDataError:
+    return StoredDataError(
+        f"{name} has {size} bytes, its pixels reach to byte {end}; expected a whole file. "
+        "It is cut short: copy or export it again."
+    )

@@ -1,0 +1,97 @@
+"""Stored arrays as a `Stack` wants them: only TCZYX, native byte order, failures explained."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from hybridfusion_core.errors import StoredDataError
+from hybridfusion_core.stack import ArrayLike
+
+
+class RegionView:
+    """A stored array under other axes, read by region.
+
+    Args:
+        array: what is stored; indexed with whole numbers and slices only.
+        letters: one per stored axis: T, C, Z, Y, X, or "-" for an axis of length 1 that is not shown.
+        name: what to call the file in messages.
+        channels: show only so many of C (alpha stands last and is left out).
+    """
+
+    def __init__(self, array: ArrayLike, letters: str, name: str, channels: int | None = None) -> None:
+        lengths = [
+            channels if channels is not None and letter == "C" else int(length)
+            for letter, length in zip(letters, array.shape, strict=True)
+        ]
+        self._array = array
+        self._letters = letters
+        self._name = name
+        self.axes = letters.replace("-", "")
+        self.shape = tuple(length for letter, length in zip(letters, lengths, strict=True) if letter != "-")
+        self.dtype = np.dtype(array.dtype).newbyteorder("=")
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __getitem__(self, key: Any, /) -> NDArray[Any]:
+        items = iter(normalised(key, self.shape))
+        stored = tuple(0 if letter == "-" else next(items) for letter in self._letters)
+        try:
+            return np.asarray(self._array[stored], dtype=self.dtype)
+        except MemoryError:
+            raise
+        except Exception as error:  # any codec of any format may fail in its own way
+            raise StoredDataError(
+                f"{self._name}: the pixels at {axes_text(self.axes, key)} cannot be read ({error}); expected intact "
+                "data. The file is damaged or cut short: copy or export it again."
+            ) from error
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        del copy  # what was read is always a copy
+        return np.asarray(self[...], dtype=dtype)
+
+
+def normalised(key: Any, shape: tuple[int, ...]) -> tuple[int | slice, ...]:
+    """Turn a basic index into one whole number or slice per axis, all within the shape.
+
+    Raises:
+        IndexError: too many indices, or one outside the shape.
+    """
+    items = list(key) if isinstance(key, tuple) else [key]
+    if len(items) - items.count(Ellipsis) > len(shape):
+        raise IndexError(f"{len(items)} indices for an array of shape {shape}")
+    if Ellipsis in items:
+        at = items.index(Ellipsis)
+        items[at : at + 1] = [slice(None)] * (len(shape) - len(items) + 1)
+    items += [slice(None)] * (len(shape) - len(items))
+    return tuple(_item(item, length) for item, length in zip(items, shape, strict=True))
+
+
+def _item(item: Any, length: int) -> int | slice:
+    if isinstance(item, slice):
+        start, stop, step = item.indices(length)
+        if step < 1:
+            raise IndexError(f"step {step} is not possible; read forwards and turn the result around")
+        return slice(start, max(start, stop), step)
+    index = operator.index(item)
+    if not -length <= index < length:
+        raise IndexError(f"index {index} is outside an axis of length {length}")
+    return index % length
+
+
+def axes_text(axes: str, key: Any) -> str:
+    """Describe an index for a message: "Z=3, Y=0:512"."""
+    items = key if isinstance(key, tuple) else (key,)
+    if Ellipsis in items:
+        return "any place"
+    parts = (
+        f"{axis}={item.start}:{item.stop}" if isinstance(item, slice) else f"{axis}={item}"
+        for axis, item in zip(axes, items, strict=False)
+    )
+    return ", ".join(parts)
