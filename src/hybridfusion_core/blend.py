@@ -45,9 +45,20 @@ def fuse_soft(weights: Tensor, slices: Tensor) -> Tensor:
     return torch.minimum(torch.maximum(fused, slices.amin(dim=1)), slices.amax(dim=1))
 
 
-def fuse_hard(posterior: Tensor, slices: Tensor) -> Tensor:
-    """Copy each pixel from the slice that the posterior prefers. B Z H W, B Z H W -> B H W."""
-    return slices.gather(1, posterior.argmax(dim=1, keepdim=True))[:, 0]
+def fuse_valid(weights: Tensor, slices: Tensor, valid: Tensor) -> Tensor:
+    """As `fuse_soft`, with no weight for pixels that are no numbers; NaN where no slice has one.
+
+    Args:
+        weights: B Z H W.
+        slices: B Z H W counts.
+        valid: B Z H W, bool.
+    """
+    # A weight that is left alone may be tiny; it still has to count for everything.
+    share = (weights + torch.finfo(weights.dtype).tiny) * valid
+    share = share / share.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+    first = valid.int().argmax(dim=1, keepdim=True)
+    filled = torch.where(valid, slices, slices.gather(1, first))
+    return torch.where(valid.any(dim=1), fuse_soft(share, filled), torch.nan)
 
 
 def decision_mask(posterior: Tensor, structure: Tensor) -> Tensor:
@@ -63,9 +74,18 @@ def decision_mask(posterior: Tensor, structure: Tensor) -> Tensor:
     return torch.where(structure, posterior.argmax(dim=1) + 1, 0).int()
 
 
-def height_map(posterior: Tensor, structure: Tensor) -> Tensor:
-    """Expected slice index within ±2 slices of the most probable one; NaN where nothing is in focus. B H W."""
-    return expected_height(posterior).masked_fill(~structure, torch.nan)
+def height_map(posterior: Tensor, structure: Tensor, positions: Tensor | None = None) -> Tensor:
+    """Expected position within ±2 slices of the most probable one; NaN where nothing is in focus.
+
+    Args:
+        posterior: B Z H W.
+        structure: B H W, bool.
+        positions: Z, in µm; slice indices by default.
+
+    Returns:
+        B H W, in the unit of `positions`.
+    """
+    return expected_height(posterior, positions).masked_fill(~structure, torch.nan)
 
 
 def confidence_map(posterior: Tensor, structure: Tensor) -> Tensor:

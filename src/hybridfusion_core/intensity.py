@@ -103,6 +103,8 @@ class StatisticsCollector:
 
     def __init__(self, channels: int, plane: tuple[int, int], slices: int) -> None:
         cells = max(plane[0] // CELL, 1) * max(plane[1] // CELL, 1) * slices
+        if not channels:
+            raise ValueError("no channel takes part in the guide")
         self._stride = int(np.ceil(np.sqrt(max(cells / MAX_CELLS, 1))))
         self._means: list[list[NDArray[np.float32]]] = [[] for _ in range(channels)]
         self._energies: list[list[NDArray[np.float32]]] = [[] for _ in range(channels)]
@@ -117,6 +119,7 @@ class StatisticsCollector:
             x: column of its first pixel.
         """
         cells = self._cells(counts, y, x)  # n CELL CELL
+        cells = np.where(np.isfinite(cells), cells, np.nan)
         centred = cells - cells.mean(axis=(1, 2), keepdims=True)
         # Second differences along both axes leave planes and ramps out; /6 keeps white noise's variance
         # (Immerkær 1996, doi:10.1006/cviu.1996.0060).
@@ -132,11 +135,18 @@ class StatisticsCollector:
         cells = cells[:, first_y :: self._stride, :, first_x :: self._stride]
         return cells.transpose(0, 1, 3, 2, 4).reshape(-1, CELL, CELL).astype(np.float32)  # -> n CELL CELL
 
-    def finish(self) -> FieldStatistics:
-        """Estimate noise and contrast from everything that was added."""
-        means = [np.concatenate(parts) for parts in self._means]
-        energies = [np.concatenate(parts) for parts in self._energies]
-        models = tuple(fit_noise(mean, energy) for mean, energy in zip(means, energies, strict=True))
+    def finish(self, known: NoiseModel | None = None) -> FieldStatistics:
+        """Estimate noise and contrast from everything that was added.
+
+        Args:
+            known: noise of the camera, the same for every channel; None estimates it.
+        """
+        means = np.stack([np.concatenate(parts) for parts in self._means])  # channel n
+        energies = np.stack([np.concatenate(parts) for parts in self._energies])
+        whole = np.isfinite(means).all(axis=0)  # cells with a pixel that is no number say nothing
+        means, energies = (means[:, whole], energies[:, whole]) if whole.any() else (np.zeros_like(means),) * 2
+        pairs = zip(means, energies, strict=True)
+        models = tuple(known or fit_noise(mean, energy) for mean, energy in pairs)
         stable = _combine([model.stabilise(mean) for model, mean in zip(models, means, strict=True)])
         return FieldStatistics(models, centre=float(np.median(stable)), scale=max(float(np.std(stable)), 1.0))
 

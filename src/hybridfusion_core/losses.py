@@ -39,19 +39,21 @@ def focus_cross_entropy(logits: Tensor, height: Tensor, weight: Tensor) -> Tenso
     return (weight * entropy).sum() / weight.sum().clamp(min=1e-6)
 
 
-def expected_height(posterior: Tensor) -> Tensor:
-    """Mean slice index under the posterior within ±2 slices of its maximum.
+def expected_height(posterior: Tensor, positions: Tensor | None = None) -> Tensor:
+    """Mean position under the posterior within ±2 slices of its maximum.
 
     Args:
         posterior: B Z H W, sums to one over Z.
+        positions: Z, of the slices in any unit; their indices by default.
 
     Returns:
-        B H W, in slices. Restricting the mean keeps it from falling between two surfaces.
+        B H W, in the unit of `positions`. Restricting the mean keeps it from falling between two surfaces.
     """
     slices = torch.arange(posterior.shape[1], device=posterior.device, dtype=posterior.dtype)[None, :, None, None]
     near = (slices - posterior.argmax(dim=1, keepdim=True)).abs() <= _HEIGHT_REACH
     mass = posterior * near
-    return (mass * slices).sum(dim=1) / mass.sum(dim=1)
+    where = slices if positions is None else positions[None, :, None, None]
+    return (mass * where).sum(dim=1) / mass.sum(dim=1)
 
 
 def height_l1(posterior: Tensor, height: Tensor, weight: Tensor) -> Tensor:

@@ -130,6 +130,8 @@ class HybridFusionNet(nn.Module):
     post-norm blocks start at 1 (timm's 0 leaves the blocks without gradient); the last layer at σ = 0.02.
     """
 
+    temperature: Tensor
+
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
@@ -160,8 +162,9 @@ class HybridFusionNet(nn.Module):
         self.register_buffer("temperature", torch.ones(()))  # of the posterior, calibrated after training
         for block in self.blocks:
             assert isinstance(block, _Block)  # noqa: S101 - narrows the type
-            nn.init.ones_(block.norm1.weight)
-            nn.init.ones_(block.norm2.weight)
+            for norm in (block.norm1, block.norm2):
+                assert isinstance(norm, nn.LayerNorm)  # noqa: S101 - narrows the type
+                nn.init.ones_(norm.weight)
         nn.init.normal_(self.head.weight, std=0.02)
 
     def forward(self, guide: Tensor, noise: Tensor, z_chunk: int | None = None) -> Scores:
@@ -178,7 +181,7 @@ class HybridFusionNet(nn.Module):
         Returns:
             Focus and spread, B Z H W each.
         """
-        batch, slices, height, width = guide.shape
+        batch, slices = guide.shape[:2]
         noise_bias = self.noise(noise.log()[:, None])  # B -> B C
         features = [
             self._features(chunk, noise_bias) for chunk in guide.split(z_chunk or slices, dim=1)
@@ -221,7 +224,7 @@ class HybridFusionNet(nn.Module):
         return scores
 
 
-class _Block(SwinTransformerV2Block):  # type: ignore[misc]  # timm is untyped
+class _Block(SwinTransformerV2Block):
     """timm's block, whose mask forbids instead of discouraging.
 
     timm adds −100 to the logits of tokens that the cyclic shift rolled in from the opposite border; with a
@@ -237,9 +240,7 @@ class _Block(SwinTransformerV2Block):  # type: ignore[misc]  # timm is untyped
 
 def _pool(chunks: list[Tensor], batch: int) -> tuple[Tensor, Tensor]:
     """Mean and maximum over Z of chunks (B z) …, accumulated slice by slice in slice order; B … each."""
-    slices = list(
-        itertools.chain.from_iterable(chunk.unflatten(0, (batch, -1)).unbind(dim=1) for chunk in chunks)
-    )
+    slices = list(itertools.chain.from_iterable(chunk.unflatten(0, (batch, -1)).unbind(dim=1) for chunk in chunks))
     return _fold(torch.add, slices) / len(slices), _fold(torch.maximum, slices)
 
 
@@ -258,4 +259,5 @@ def _exchange(layer: nn.Module, tokens: Tensor, mean: Tensor, maximum: Tensor) -
     # Mean and maximum are the same for every slice: their share is computed once, not Z times.
     shared = nn.functional.linear(mean, of_mean, layer.bias) + nn.functional.linear(maximum, of_maximum)  # B h w D
     update = nn.functional.linear(tokens, own).unflatten(0, (batch, -1)) + shared[:, None]
-    return tokens + update.flatten(0, 1)
+    exchanged: Tensor = tokens + update.flatten(0, 1)
+    return exchanged

@@ -76,7 +76,7 @@ class Recipe:
     weight_decay: float = 1e-4
     clip: float = 1.0
     haze: float = 0.35
-    network: NetworkConfig = NetworkConfig()
+    network: NetworkConfig = field(default_factory=NetworkConfig)
     weights: LossWeights = field(default_factory=LossWeights)
 
 
@@ -104,7 +104,9 @@ def load_recipe(path: Path) -> Recipe:
     except FileNotFoundError as error:
         raise UserInputError(f"No recipe {str(path)!r}. Give the path of a TOML file as in recipes/.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserInputError(f"{path.name}: not a TOML file ({error}). Compare it with recipes/general.toml.") from error
+        raise UserInputError(
+            f"{path.name}: not a TOML file ({error}). Compare it with recipes/general.toml."
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -118,7 +120,7 @@ def train(
     folder: Path,
     *,
     device: torch.device,
-    report: Callable[[int, dict[str, float]], None] = lambda step, terms: None,
+    report: Callable[[int, dict[str, float]], None] | None = None,
     checkpoint_seconds: float = 60.0,
 ) -> Path:
     """Train, or go on where an interrupted training in the same folder stopped.
@@ -155,12 +157,13 @@ def train(
                     "lower learning_rate and resume."
                 )
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
             optimiser.step()
             values = {name: float(term.detach()) for name, term in terms.items()}
             scalars.write(step, values)
-            report(step, values)
+            if report is not None:
+                report(step, values)
             if time.monotonic() - saved > checkpoint_seconds:
                 _keep(folder, recipe, network, optimiser, step + 1)
                 saved = time.monotonic()
@@ -288,9 +291,7 @@ def _resume(folder: Path, recipe: Recipe, network: HybridFusionNet, optimiser: t
     return int(state["step"])
 
 
-def _keep(
-    folder: Path, recipe: Recipe, network: HybridFusionNet, optimiser: torch.optim.Optimizer, step: int
-) -> None:
+def _keep(folder: Path, recipe: Recipe, network: HybridFusionNet, optimiser: torch.optim.Optimizer, step: int) -> None:
     part = folder / ".state.pt.part"
     torch.save(
         {"recipe": repr(recipe), "network": network.state_dict(), "optimiser": optimiser.state_dict(), "step": step},

@@ -1,0 +1,359 @@
+"""The one loop that fuses: measure the field, then block by block and tile by tile.
+
+It knows arrays that can be read and written by region, and nothing of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hybridfusion_core import blend
+from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.focus_measures import has_structure, laplacian_energy, tenengrad
+from hybridfusion_core.intensity import CELL, FieldStatistics, NoiseModel, StatisticsCollector
+from hybridfusion_core.request import PROJECTIONS, Decider, Job
+from hybridfusion_core.stack import Stack
+from hybridfusion_core.tiles import Rect, blocks, reflected, tiles
+
+_CLASSICAL_SHARPNESS = 4.0  # classical weights are energies to this power
+_LUMINANCE = (0.2125, 0.7154, 0.0721)  # as skimage.color.rgb2gray
+
+T = TypeVar("T")
+Planes = dict[int, NDArray[Any]]  # channel -> Z Y X
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        stage: "measuring" the field or "fusing" it.
+        done: pixels × slices so far in this stage.
+        total: pixels × slices of this stage.
+    """
+
+    stage: str
+    done: int
+    total: int
+
+
+def measure(job: Job, stack: Stack) -> Generator[Progress, None, list[list[FieldStatistics]]]:
+    """Read everything once: the noise and contrast of every field, and whether each pixel is a number.
+
+    Returns:
+        (on exhaustion) one list per time point with one `FieldStatistics` per decider.
+
+    Raises:
+        UserInputError: a pixel is no number, and that was not to be ignored.
+    """
+    statistics: list[list[FieldStatistics]] = []
+    if job.request.method in PROJECTIONS:
+        return [[] for _ in range(stack.shape[0])]
+    camera = job.request.camera
+    known = None if camera is None else NoiseModel(camera.offset, camera.read_noise**2, camera.gain)
+    cores = list(blocks(stack.shape[3:], job.plan.block, job.geometry))
+    steps = _Steps("measuring", job, stack)
+    for t in range(stack.shape[0]):
+        of_deciders = []
+        for decider in job.deciders:
+            collector = StatisticsCollector(1 if stack.rgb else len(decider.guide), stack.shape[3:], len(job.slices))
+            for core in cores:
+                planes = _read(job, stack, t, decider, core, with_halo=False)
+                for index, counts in enumerate(_guide_planes(stack, decider, planes)):
+                    collector.add(index, counts, core.y.start, core.x.start)
+                yield steps.add(core, decider)
+            of_deciders.append(job.request.stats or collector.finish(known))
+        statistics.append(of_deciders)
+    return statistics
+
+
+def run(
+    job: Job, stack: Stack, statistics: list[list[FieldStatistics]], arrays: Mapping[str, Any]
+) -> Iterator[Progress]:
+    """Fuse a whole stack into arrays, yielding after each tile.
+
+    Args:
+        job: what to do.
+        stack: what to fuse.
+        statistics: what `measure` returned.
+        arrays: "fused", "decision" and "maps" as far as they are wanted, T C 1 Y X each; whole blocks are
+            assigned to them.
+    """
+    steps = _Steps("fusing", job, stack)
+    with ExitStack() as settings:
+        settings.enter_context(_threads(job.request.threads))
+        if job.device.type == "cuda":
+            # TF32 has the mantissa of bfloat16: float32 must mean float32 on every device.
+            settings.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
+        if job.model is not None:
+            job.model.network.to(job.device)
+        for t in range(stack.shape[0]):
+            for number, decider in enumerate(job.deciders):
+                for core in blocks(stack.shape[3:], job.plan.block, job.geometry):
+                    planes = _read(job, stack, t, decider, core, with_halo=True)
+                    made = _Block(job, stack, decider, core)
+                    for tile in tiles(core, job.plan.tile, job.geometry):
+                        cut = {
+                            channel: counts[:, tile.y.window_in(core.y), tile.x.window_in(core.x)]
+                            for channel, counts in planes.items()
+                        }
+                        measured = statistics[t][number] if statistics[t] else None
+                        made.take(tile, _fuse_tile(job, stack, decider, cut, measured, tile))
+                        yield steps.add(tile, decider)
+                    made.write(arrays, t)
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """Products of one tile's core: fused by channel, the rest by name, Y X each."""
+
+    fused: dict[int, NDArray[Any]]
+    decision: NDArray[np.uint16] | None
+    maps: dict[str, NDArray[np.float32]]
+
+
+class _Block:
+    """Products of a block, gathered so that each array is written once and in whole write units."""
+
+    def __init__(self, job: Job, stack: Stack, decider: Decider, core: Rect) -> None:
+        self._job, self._stack, self._decider, self._core = job, stack, decider, core
+        self._parts: dict[tuple[str, int], NDArray[Any]] = {}
+
+    def take(self, tile: Rect, made: _Tile) -> None:
+        for channel, fused in made.fused.items():
+            self._put(tile, "fused", self._job.channels.index(channel), fused)
+        for position in self._positions():
+            if made.decision is not None:
+                self._put(tile, "decision", position, made.decision)
+            for kind, values in enumerate(made.maps.values()):
+                self._put(tile, "maps", kind * decision_count(self._job) + position, values)
+
+    def write(self, arrays: Mapping[str, Any], t: int) -> None:
+        for (name, channel), values in self._parts.items():
+            arrays[name][t, channel, 0, self._core.y.core, self._core.x.core] = values
+
+    def _positions(self) -> list[int]:
+        """Where this decider's maps stand along C."""
+        if decision_count(self._job) == 1:
+            return [0]
+        return [self._job.channels.index(channel) for channel in self._decider.serves]
+
+    def _put(self, tile: Rect, name: str, channel: int, values: NDArray[Any]) -> None:
+        y, x = self._core.y, self._core.x
+        whole = self._parts.setdefault(
+            (name, channel), np.empty((y.stop - y.start, x.stop - x.start), dtype=values.dtype)
+        )
+        whole[tile.y.core_in(y), tile.x.core_in(x)] = values
+
+
+def decision_count(job: Job) -> int:
+    """Length of C of the decision and of each map: 1 when one decision serves all channels."""
+    return 1 if len(job.deciders) == 1 else len(job.channels)
+
+
+def _fuse_tile(
+    job: Job, stack: Stack, decider: Decider, planes: Planes, statistics: FieldStatistics | None, tile: Rect
+) -> _Tile:
+    core = (slice(None), tile.y.core_in_window, tile.x.core_in_window)
+    served = {channel: planes[channel][core] for channel in decider.serves}
+    if statistics is None:
+        return _Tile({channel: project(job.request.method, counts) for channel, counts in served.items()}, None, {})
+    guide, invalid = _fill(statistics.guide(_guide_planes(stack, decider, planes)))
+    with torch.inference_mode():
+        stacked = torch.from_numpy(guide)[None].to(job.device)  # Z h w -> 1 Z h w
+        noise = torch.tensor([statistics.noise], dtype=torch.float32, device=job.device)
+        posterior, weights = _score(job, stacked, noise)
+        structure = has_structure(stacked, noise)
+        posterior, weights, structure = posterior[(0, *core)], weights[(0, *core)], structure[(0, *core[1:])]
+        if invalid is not None:
+            blocked = torch.from_numpy(invalid[core]).to(job.device)
+            posterior = posterior.masked_fill(blocked, 0)
+            structure = structure & ~blocked.all(dim=0)
+        if job.request.select == "hard":
+            weights = torch.zeros_like(posterior).scatter_(0, posterior.argmax(dim=0, keepdim=True), 1)
+        fused = {channel: _fuse(job, posterior, weights, counts) for channel, counts in served.items()}
+        decision, maps = _explain(job, stack, posterior, weights, structure)
+    return _Tile(fused, decision, maps)
+
+
+def _score(job: Job, guide: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Focus posterior and fusion weights of a guide, 1 Z h w each, by the job's method."""
+    if job.model is None:
+        energy = (tenengrad if job.request.method == "tenengrad" else laplacian_energy)(guide)
+        floor = torch.finfo(energy.dtype).tiny
+        posterior = (_CLASSICAL_SHARPNESS * energy.clamp(min=floor).log()).softmax(dim=1)
+        return posterior, posterior
+    network = job.model.network
+    low = job.request.precision == "bfloat16"
+    with torch.autocast(job.device.type, dtype=torch.bfloat16) if low else nullcontext():
+        scores = network(guide, noise, job.plan.z_chunk)
+    scores = type(scores)(scores.focus.float(), scores.spread.float())
+    return blend.focus_posterior(scores, network.temperature), blend.fusion_weights(scores)
+
+
+def _fuse(job: Job, posterior: Tensor, weights: Tensor, counts: NDArray[Any]) -> NDArray[Any]:
+    """Fuse one channel's counts, Z Y X, in its own dtype."""
+    valid = np.isfinite(counts) if job.request.nan == "ignore" and counts.dtype.kind == "f" else None
+    if valid is not None and valid.all():
+        valid = None
+    if job.request.select == "hard":
+        if valid is not None:
+            posterior = posterior.masked_fill(torch.from_numpy(~valid).to(posterior.device), -1)
+        chosen = posterior.argmax(dim=0, keepdim=True).cpu().numpy()
+        return np.asarray(np.take_along_axis(counts, chosen, axis=0)[0])
+    # float32 holds neither every uint32 nor a float64; such counts are added up on the CPU.
+    wide = counts.dtype.itemsize > 4 or counts.dtype == np.uint32
+    slices = torch.from_numpy(counts.astype(np.float64 if wide else np.float32))
+    weights = weights.cpu().double() if wide else weights
+    slices = slices.to(weights.device)
+    if valid is None:
+        fused = blend.fuse_soft(weights[None], slices[None])[0]
+    else:
+        fused = blend.fuse_valid(weights[None], slices[None], torch.from_numpy(valid).to(weights.device)[None])[0]
+    values = fused.cpu().numpy()
+    return _to_dtype(values, counts.dtype)
+
+
+def project(method: str, counts: NDArray[Any]) -> NDArray[Any]:
+    """Mean, maximum or sum over the slices.
+
+    Args:
+        method: "mean" and "max" keep the dtype, "sum" gives float32.
+        counts: Z Y X.
+    """
+    if method == "max":
+        return np.asarray(counts.max(axis=0))
+    if method == "sum":
+        return np.asarray(counts.sum(axis=0, dtype=np.float64), dtype=np.float32)
+    return _to_dtype(counts.mean(axis=0, dtype=np.float64), counts.dtype)
+
+
+def _to_dtype(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Round for integer images only, and only at the very end."""
+    return np.asarray(np.rint(values) if dtype.kind in "iu" else values).astype(dtype)
+
+
+def _explain(
+    job: Job, stack: Stack, posterior: Tensor, weights: Tensor, structure: Tensor
+) -> tuple[NDArray[np.uint16] | None, dict[str, NDArray[np.float32]]]:
+    """Decision and maps of a tile's core, Y X each; posterior and weights Z Y X, structure Y X."""
+    likely, visible = posterior[None], structure[None]
+    decision = blend.decision_mask(likely, visible)[0].cpu().numpy().astype(np.uint16)
+    maps: dict[str, Tensor] = {}
+    if "height" in job.products:
+        positions = None
+        if stack.z_um is not None:
+            positions = torch.tensor(stack.z_um[list(job.slices)], dtype=torch.float32, device=posterior.device)
+        maps["height"] = blend.height_map(likely, visible, positions)
+    if "confidence" in job.products:
+        maps["confidence"] = blend.confidence_map(likely, visible)
+    if "noise_gain" in job.products:
+        maps["noise_gain"] = blend.noise_gain(weights[None])
+    arrays = {name: values[0].cpu().numpy() for name, values in maps.items()}
+    return (decision if "decision" in job.products else None), arrays
+
+
+def _read(job: Job, stack: Stack, t: int, decider: Decider, core: Rect, *, with_halo: bool) -> Planes:
+    """Read a block with its surroundings once, reflected at the plane's edges.
+
+    Args:
+        job: says which slices.
+        stack: where from.
+        t: time point.
+        decider: says which channels.
+        core: the block.
+        with_halo: read the block's whole window; otherwise its core, a tiny plane grown to one noise cell.
+
+    Returns:
+        Z Y X of every channel that decides or is fused.
+    """
+    indices = []
+    for span, size in zip((core.y, core.x), stack.shape[3:], strict=True):
+        low, high = (span.low, span.high) if with_halo else (span.start, max(span.stop, CELL))
+        indices.append(reflected(low, high, size))
+    y, x = (slice(int(index.min()), int(index.max()) + 1) for index in indices)
+    planes = {}
+    for channel in sorted({*decider.guide, *decider.serves}):
+        counts = stack.read(t, channel, job.slices, y, x)
+        _refuse_nan(job, stack, counts, t, channel, (y.start, x.start))
+        for axis, (index, start) in enumerate(zip(indices, (y.start, x.start), strict=True), 1):
+            if len(index) != counts.shape[axis] or index[0] != start:
+                counts = counts.take(index - start, axis=axis)
+        planes[channel] = counts
+    return planes
+
+
+def _refuse_nan(job: Job, stack: Stack, counts: NDArray[Any], t: int, c: int, origin: tuple[int, int]) -> None:
+    if counts.dtype.kind != "f" or job.request.nan == "ignore":
+        return
+    wrong = ~np.isfinite(counts)
+    if wrong.any():
+        z, y, x = np.argwhere(wrong)[0]
+        raise UserInputError(
+            f"{stack.name}: the pixel at t={t}, c={c}, z={job.slices[z]}, y={y + origin[0]}, x={x + origin[1]} is "
+            f"{counts[z, y, x]}; expected numbers everywhere. Repair the file, or give such pixels no weight with "
+            '--nan ignore (Python: nan="ignore").'
+        )
+
+
+def _guide_planes(stack: Stack, decider: Decider, planes: Planes) -> list[NDArray[Any]]:
+    """Channels that decide; a colour image decides by its luminance."""
+    if not stack.rgb:
+        return [planes[channel] for channel in decider.guide]
+    luminance = np.zeros(planes[decider.guide[0]].shape, dtype=np.float32)
+    for share, channel in zip(_LUMINANCE, decider.guide, strict=True):
+        luminance += np.float32(share) * planes[channel]
+    return [luminance]
+
+
+def _fill(guide: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+    """Replace what is no number by the mean of the other slices there; also says where that was. Z Y X."""
+    invalid = ~np.isfinite(guide)
+    if not invalid.any():
+        return guide, None
+    count = (~invalid).sum(axis=0)
+    mean = np.where(invalid, 0, guide).sum(axis=0) / np.maximum(count, 1)
+    return np.where(invalid, mean, guide).astype(np.float32), invalid
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Steps:
+    """Counts pixels × slices."""
+
+    def __init__(self, stage: str, job: Job, stack: Stack) -> None:
+        t, _, _, y, x = stack.shape
+        self._stage, self._slices, self._done = stage, len(job.slices), 0
+        self._total = t * y * x * self._slices * sum(len(decider.serves) for decider in job.deciders)
+
+    def add(self, core: Rect, decider: Decider) -> Progress:
+        area = (core.y.stop - core.y.start) * (core.x.stop - core.x.start)
+        self._done += area * self._slices * len(decider.serves)
+        return Progress(self._stage, self._done, self._total)
+
+
+def exhaust(steps: Generator[Progress, None, T], report: Callable[[Progress], None] | None) -> T:
+    """Run an iterator of progress to its end, reporting each step; gives what it returns."""
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        if report is not None:
+            report(step)

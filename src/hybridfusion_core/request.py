@@ -1,0 +1,399 @@
+"""What was asked for, checked against a stack once: one frozen `FuseRequest` in, one frozen `Job` out.
+
+CLI, Python and napari build the same request; nothing downstream asks what an option meant.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from hybridfusion_core.checkpoint import Model, load_model
+from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.focus_measures import SMOOTHING, kernel_radius
+from hybridfusion_core.intensity import FieldStatistics
+from hybridfusion_core.stack import Stack
+from hybridfusion_core.tiles import Geometry
+
+PRODUCTS = ("fused", "decision", "height", "confidence", "noise_gain")
+DEFAULT_PRODUCTS = PRODUCTS[:4]
+METHODS = ("network", "tenengrad", "laplacian", "mean", "max", "sum")
+PROJECTIONS = ("mean", "max", "sum")  # decide nothing: fused is all they give
+
+Method = Literal["network", "tenengrad", "laplacian", "mean", "max", "sum"]
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class Camera:
+    """Known noise: variance = read_noise² + gain × (counts − offset), in squared counts.
+
+    Attributes:
+        gain: counts per photo-electron, > 0.
+        offset: counts in the dark.
+        read_noise: standard deviation in counts, > 0.
+    """
+
+    gain: float
+    offset: float
+    read_noise: float
+
+    def __post_init__(self) -> None:
+        if self.gain <= 0 or self.read_noise <= 0:
+            raise UserInputError(
+                f"Camera gain {self.gain} and read noise {self.read_noise} must both be above 0, in counts. "
+                "The camera's data sheet has them; without --camera they are estimated."
+            )
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class FuseRequest:
+    """Every choice about a fusion; the defaults are what most people want.
+
+    Attributes:
+        products: any of `PRODUCTS`; None takes the first four as far as they exist.
+        select: "soft" averages agreeing slices, "hard" copies every pixel from one slice.
+        focus_from: "auto" (one decision from all fluorescence channels, transmitted light for itself), "each"
+            channel for itself, all channels "joint", or the name or index of the channel that decides for all.
+        channels: names or indices to fuse; None takes all.
+        z: START:STOP[:STEP] as in Python; None takes all slices.
+        method: the network, or a classical method to compare with.
+        model: "auto", a shipped model's name or a path.
+        stats: statistics to normalise with; None takes the field's own.
+        camera: noise to stabilise with; None estimates it.
+        nan: "refuse" or "ignore" pixels that are no numbers.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: "auto" and "float32" are the same everywhere; "bfloat16" is faster on some devices.
+        exact: no shortcut of any kind. (There is none yet: every pixel passes the whole network.)
+        tile: core of a tile in pixels, rounded up to the lattice; None plans it.
+        memory: bytes that may be used beside the interpreter; None takes a third of what is free.
+        threads: of PyTorch on the CPU; None leaves PyTorch's own choice.
+    """
+
+    products: tuple[str, ...] | None = None
+    select: Literal["soft", "hard"] = "soft"
+    focus_from: str = "auto"
+    channels: tuple[str, ...] | None = None
+    z: str | None = None
+    method: Method = "network"
+    model: str = "auto"
+    stats: FieldStatistics | None = None
+    camera: Camera | None = None
+    nan: Literal["refuse", "ignore"] = "refuse"
+    device: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    exact: bool = False
+    tile: int | None = None
+    memory: int | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.products or () if name not in PRODUCTS]
+        if unknown:
+            raise UserInputError(
+                f"Unknown product {unknown[0]!r}; expected some of {', '.join(PRODUCTS)}. Check --products."
+            )
+        for name in ("tile", "memory", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserInputError(f"{name} is {value}; expected at least 1. Leave it out to have it planned.")
+
+
+@dataclass(frozen=True)
+class Decider:
+    """Channels whose guide decides, and the channels that follow the decision; indices of the stack."""
+
+    guide: tuple[int, ...]
+    serves: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a job fits into memory.
+
+    Attributes:
+        tile: core of a tile, pixels.
+        block: core of a block, pixels; a tile at least.
+        z_chunk: slices that pass the network at a time.
+        bytes_needed: expected peak beside the interpreter.
+        budget: bytes that it was planned for.
+    """
+
+    tile: int
+    block: int
+    z_chunk: int
+    bytes_needed: int
+    budget: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request resolved against one stack; every field says what will happen.
+
+    Attributes:
+        request: as it was asked.
+        products: what will be made.
+        slices: indices of Z, in order.
+        channels: indices of C that are fused.
+        deciders: who decides for whom.
+        model: None for classical methods.
+        device: where tensors live.
+        geometry: lattice and halo of the method.
+        plan: tiles and blocks.
+    """
+
+    request: FuseRequest
+    products: tuple[str, ...]
+    slices: tuple[int, ...]
+    channels: tuple[int, ...]
+    deciders: tuple[Decider, ...]
+    model: Model | None
+    device: torch.device
+    geometry: Geometry
+    plan: Plan
+
+    def settings(self) -> dict[str, Any]:
+        """Every resolved setting as plain JSON values, for provenance."""
+        settings = asdict(self.request)
+        settings.update(
+            products=list(self.products),
+            channels=list(self.channels),
+            z=list(self.slices),
+            model=None if self.model is None else self.model.card.name,
+            device=str(self.device),
+            precision="float32" if self.request.precision == "auto" else self.request.precision,
+            tile=self.plan.tile,
+            block=self.plan.block,
+            z_chunk=self.plan.z_chunk,
+        )
+        del settings["memory"]  # what it led to is recorded; the number itself changes nothing
+        settings["stats"] = None  # recorded as used, one per time point and decider
+        return settings
+
+
+def make_request(**options: Any) -> FuseRequest:
+    """Build a request from keyword options.
+
+    Raises:
+        UserInputError: an option is unknown or impossible.
+    """
+    try:
+        return TypeAdapter(FuseRequest).validate_python(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise UserInputError(f"Option {name}: {first['msg']}, found {first['input']!r}.") from error
+
+
+def resolve(request: FuseRequest, stack: Stack) -> Job:
+    """Check a request against a stack and decide everything that it leaves open.
+
+    Raises:
+        UserInputError: what was asked cannot be done with this stack or on this machine.
+    """
+    slices = _slices(request.z, stack)
+    channels = _channels(request.channels, stack)
+    products = _products(request, stack)
+    deciders = _deciders(request, stack, channels)
+    device = resolve_device(request.device)
+    model = load_model(request.model) if request.method == "network" else None
+    if model is None:
+        reach = 1 + kernel_radius(SMOOTHING)
+        geometry = Geometry(lattice=16, halo=-(-reach // 16) * 16)
+    else:
+        geometry = Geometry(model.network.config.lattice, model.network.config.halo)
+    plan = make_plan(request, stack, len(slices), deciders, model, geometry, device)
+    return Job(request, products, slices, channels, deciders, model, device, geometry, plan)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn a device option into a device that exists.
+
+    Args:
+        name: "auto" takes CUDA, else MPS, else the CPU.
+
+    Raises:
+        UserInputError: unknown name, or no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    present = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    if device.type not in present:
+        raise UserInputError(f"Unknown device {name!r}; expected auto, cpu, cuda, cuda:N or mps.")
+    if (device.index or 0) >= present[device.type]:
+        have = ", ".join(kind for kind, count in present.items() if count)
+        raise UserInputError(f"Device {name!r} is not on this machine, which has: {have}. Use --device auto.")
+    return device
+
+
+def load_statistics(path: Path) -> FieldStatistics:
+    """Read the statistics of another field from what `fuse --json` printed for it.
+
+    Raises:
+        UserInputError: no such file, or nothing of the kind inside.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        with suppress(KeyError, TypeError):
+            found = found["statistics"][0]
+        return TypeAdapter(FieldStatistics).validate_python(found)
+    except (OSError, ValueError) as error:
+        raise UserInputError(
+            f"{str(path)!r} holds no field statistics ({type(error).__name__}). "
+            "Expected the JSON that `hybridfusion fuse … --json` prints."
+        ) from error
+
+
+def make_plan(
+    request: FuseRequest,
+    stack: Stack,
+    slices: int,
+    deciders: Iterable[Decider],
+    model: Model | None,
+    geometry: Geometry,
+    device: torch.device,
+) -> Plan:
+    """Choose tile, block and Z-chunk for a byte budget, before anything is read.
+
+    Raises:
+        UserInputError: not even the smallest tile fits.
+    """
+    budget = request.memory or psutil.virtual_memory().available // 3
+    plane = max(geometry.round_up(size) for size in stack.shape[3:])
+    wanted = [request.tile] if request.tile else [1024, 512, 256] if device.type == "cuda" else [256]
+    candidates = [geometry.round_up(size) for size in wanted] + [128, 64]
+    if request.tile:
+        candidates = candidates[:1]  # what was asked for by name is not replaced silently
+    read = max(len({*decider.guide, *decider.serves}) for decider in deciders)
+    needed = 0
+    for tile in candidates:
+        for block in _block_sizes(tile, plane):
+            for z_chunk in (4, 2, 1):
+                needed = _peak(stack, slices, read, model, geometry, tile=tile, block=block, z_chunk=z_chunk)
+                if needed <= budget:
+                    return Plan(tile, block, min(z_chunk, slices), needed, budget)
+    raise UserInputError(
+        f"{slices} slices need at least {needed / 2**20:,.0f} MiB, the budget is {budget / 2**20:,.0f} MiB. "
+        "Raise --memory, or fuse fewer slices or channels (--z, --channels)."
+    )
+
+
+def _block_sizes(tile: int, plane: int) -> list[int]:
+    """Whole numbers of tiles; 1024 px are read and written in few requests, less only to save memory."""
+    sizes = [-(-size // tile) * tile for size in (1024, 512, 256)]
+    return sorted({min(size, -(-plane // tile) * tile) for size in sizes}, reverse=True)
+
+
+def _peak(
+    stack: Stack,
+    slices: int,
+    read: int,
+    model: Model | None,
+    geometry: Geometry,
+    *,
+    tile: int,
+    block: int,
+    z_chunk: int,
+) -> int:
+    """Bytes at the busiest moment: a block as read and reflected, and all that one tile's network keeps."""
+    block_area = (block + 2 * geometry.halo) ** 2
+    tile_area = (min(tile, block) + 2 * geometry.halo) ** 2
+    held = 2 * block_area * slices * read * stack.dtype.itemsize  # as read, and reflected
+    held += 2 * block**2 * (stack.dtype.itemsize * read + 2 + 12)  # products of the block, and one more while written
+    kept, working = 40.0, 0  # float32 counts, guide, energies or scores and their softmaxes
+    if model is not None:
+        config = model.network.config
+        kept += 4 * (config.channels + config.dim / config.patch**2)
+        tokens = config.dim * (8 + 2 * config.mlp_ratio) + 3 * config.heads * config.window**2
+        working = int(tile_area * z_chunk * 4 * (6 * config.channels + tokens / config.patch**2))
+    return int(held + tile_area * slices * kept + working)
+
+
+def _slices(text: str | None, stack: Stack) -> tuple[int, ...]:
+    if text is None:
+        return tuple(range(stack.shape[2]))
+    try:
+        parts = [int(part) if part else None for part in text.split(":")]
+    except ValueError:
+        parts = []
+    if not 2 <= len(parts) <= 3 or (len(parts) == 3 and (parts[2] is not None and parts[2] < 1)):
+        raise UserInputError(f"--z is {text!r}; expected START:STOP or START:STOP:STEP with STEP ≥ 1, such as 2:20.")
+    chosen = tuple(range(stack.shape[2])[slice(*parts)])
+    if not chosen:
+        raise UserInputError(f"--z {text} leaves none of the {stack.shape[2]} slices. They are counted from 0.")
+    return chosen
+
+
+def _channels(wanted: tuple[str, ...] | None, stack: Stack) -> tuple[int, ...]:
+    if wanted is None:
+        return tuple(range(stack.shape[1]))
+    if stack.rgb:
+        raise UserInputError("A colour image is fused as a whole; leave --channels out.")
+    return tuple(dict.fromkeys(find_channel(name, stack) for name in wanted))
+
+
+def find_channel(wanted: str, stack: Stack) -> int:
+    """Index of a channel that is given by name or index.
+
+    Raises:
+        UserInputError: no such channel, or several of that name.
+    """
+    names = [channel.name for channel in stack.channels]
+    if names.count(wanted) == 1:
+        return names.index(wanted)
+    with suppress(ValueError):
+        if 0 <= int(wanted) < len(names) and wanted not in names:
+            return int(wanted)
+    kind = "several channels are" if wanted in names else "no channel is"
+    raise UserInputError(
+        f"{kind} called {wanted!r} in {stack.name}; it has {', '.join(map(repr, names))}. "
+        "Give a name or an index from 0."
+    )
+
+
+def _products(request: FuseRequest, stack: Stack) -> tuple[str, ...]:
+    wanted = request.products
+    if request.method in PROJECTIONS:
+        if wanted and set(wanted) != {"fused"}:
+            raise UserInputError(f"--method {request.method} decides nothing; its only product is fused.")
+        return ("fused",)
+    if wanted is None:
+        return tuple(name for name in DEFAULT_PRODUCTS if name != "height" or stack.z_um is not None)
+    if "height" in wanted and stack.z_um is None:
+        raise UserInputError(
+            f"{stack.name} does not say how far its slices are apart, so there is no height in µm. "
+            "Give --z-step UM (Python: z_step_um=), or leave height out of the products."
+        )
+    return tuple(name for name in PRODUCTS if name in (*wanted, "fused"))
+
+
+def _deciders(request: FuseRequest, stack: Stack, channels: tuple[int, ...]) -> tuple[Decider, ...]:
+    each = tuple(Decider((channel,), (channel,)) for channel in channels)
+    if stack.rgb or request.focus_from == "joint":
+        return (Decider(channels, channels),)
+    if request.focus_from == "each" or request.method in PROJECTIONS:
+        return each
+    if request.focus_from == "auto":
+        emitted = tuple(channel for channel in channels if not stack.channels[channel].transmitted)
+        alone = tuple(decider for decider in each if stack.channels[decider.guide[0]].transmitted)
+        return ((Decider(emitted, emitted),) if emitted else ()) + alone
+    return (Decider((find_channel(request.focus_from, stack),), channels),)
