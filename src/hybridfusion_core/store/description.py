@@ -14,7 +14,8 @@ RGB_CHANNELS = (Channel("red", "FF0000"), Channel("green", "00FF00"), Channel("b
 class Description:
     """Steps, channels and Z positions as stored, and what the user should know about them.
 
-    `sizes` are the lengths that the metadata promise, by axis letter; empty if they promise none.
+    `sizes` are the lengths that the metadata promise, by axis letter, `planes` the number of pages; empty and
+    0 if they promise none.
     """
 
     name: str = ""
@@ -25,4 +26,5 @@ class Description:
     channels: tuple[Channel, ...] = ()
     z_positions_um: tuple[float, ...] | None = None
     sizes: tuple[tuple[str, int], ...] = ()
+    planes: int = 0
     warnings: tuple[str, ...] = ()

@@ -90,8 +90,14 @@ def _image(image: Any) -> Description:
         channels=tuple(_channel(channel, index) for index, channel in enumerate(_all(pixels, "Channel"))),
         z_positions_um=positions,
         sizes=tuple(sizes.items()),
+        planes=sizes["T"] * sizes["Z"] * sizes["C"] // _samples(pixels),
         warnings=warnings,
     )
+
+
+def _samples(pixels: Any) -> int:
+    first = next(_all(pixels, "Channel"), None)
+    return max(1, int(number(first.get("SamplesPerPixel")) or 1)) if first is not None else 1
 
 
 def _length(pixels: Any, key: str) -> Axis:
@@ -132,7 +138,9 @@ def _stated_positions(pixels: Any, slices: int) -> list[float] | None:
             continue
         if index is not None and position is not None and factor is not None:
             stated[int(index)] = position * factor
-    return [stated[z] for z in range(slices)] if slices > 1 and set(range(slices)) <= set(stated) else None
+    # The length first: a damaged size may be larger than memory.
+    whole = 1 < slices <= len(stated) and all(z in stated for z in range(slices))
+    return [stated[z] for z in range(slices)] if whole else None
 
 
 def _z_positions(stated: Sequence[float] | None, z: Axis) -> tuple[tuple[float, ...] | None, Axis, tuple[str, ...]]:

@@ -23,7 +23,14 @@ from hybridfusion_core.store import ome_xml
 from hybridfusion_core.store.description import RGB_CHANNELS, Description
 from hybridfusion_core.store.suffixes import image_name
 from hybridfusion_core.store.tiff_axes import stored_letters
-from hybridfusion_core.store.tiff_checks import check_chain, check_companions, check_extent, check_planes, check_sizes
+from hybridfusion_core.store.tiff_checks import (
+    check_chain,
+    check_companions,
+    check_extent,
+    check_page_count,
+    check_planes,
+    check_sizes,
+)
 from hybridfusion_core.store.tiff_tags import describe_imagej, describe_plain, has_alpha, is_rgb
 from hybridfusion_core.store.views import RegionView
 
@@ -59,8 +66,10 @@ def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> 
     if root is not None:
         check_companions(root, path)
     _guarded(path, lambda: check_chain(file, name))
-    all_series = _guarded(path, lambda: list(file.series))
     described = [] if root is None else ome_xml.describe(root)
+    companions = set() if root is None else ome_xml.file_names(root)
+    check_page_count(file, described, companions, name)
+    all_series = _guarded(path, lambda: list(file.series))
     check_planes(all_series, described, name)
     index = _chosen([str(each.name or "") for each in all_series], [each.shape for each in all_series], series, name)
     chosen = all_series[index]

@@ -11,6 +11,8 @@ from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.store import ome_xml
 from hybridfusion_core.store.description import Description
 
+_MOST_PLANES = 10_000_000
+
 
 def check_companions(root: Any, path: Path) -> None:
     """Check that every file that the OME-XML names lies beside this one.
@@ -55,6 +57,23 @@ def check_chain(file: Any, name: str) -> None:
         raise StoredDataError(
             f"{name} ends after page {pages}, though another page is announced; expected a whole file. "
             "It is cut short or damaged: copy or export it again."
+        )
+
+
+def check_page_count(file: Any, described: list[Description], companions: set[str], name: str) -> None:
+    """Check that the OME-XML describes as many planes as there are pages.
+
+    Before tifffile makes a list of them: a damaged size may promise more than fit in memory.
+
+    Raises:
+        StoredDataError: it describes more or fewer.
+    """
+    promised, pages = sum(each.planes for each in described), len(file.pages)
+    wrong = promised > _MOST_PLANES if len(companions) > 1 else promised != pages
+    if described and wrong:
+        raise StoredDataError(
+            f"{name}: the OME-XML describes {promised} planes, the file has {pages} pages; expected as many pages as "
+            "planes. The file is cut short or was edited: export it again."
         )
 
 

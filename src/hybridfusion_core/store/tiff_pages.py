@@ -104,7 +104,7 @@ def _ramp(color: str) -> NDArray[np.uint8]:
 
 
 def _tiles(array: ArrayLike, *, rgb: bool) -> Iterator[NDArray[Any]]:
-    """Yield tiles in file order: plane after plane, row after row; edge tiles are smaller."""
+    """Yield tiles in file order: plane after plane, row after row."""
     t, c, z, y, x = array.shape
     planes = itertools.product(range(t), (slice(None),) if rgb else range(c), range(z))
     for plane in planes:
@@ -112,7 +112,10 @@ def _tiles(array: ArrayLike, *, rgb: bool) -> Iterator[NDArray[Any]]:
             at_t, at_c, at_z = plane
             tile = np.asarray(array[at_t, at_c, at_z, top : min(top + TILE, y), left : min(left + TILE, x)])
             # C Y X -> Y X C
-            yield np.ascontiguousarray(np.moveaxis(tile, 0, -1)) if rgb else np.ascontiguousarray(tile)
+            # Whole tiles: tifffile 2026.3 corrupts floats of one pixel width when it pads by itself.
+            missing = [(0, TILE - length) for length in tile.shape[-2:]]
+            tile = np.pad(tile, [(0, 0)] * (tile.ndim - 2) + missing)
+            yield np.ascontiguousarray(np.moveaxis(tile, 0, -1)) if rgb else tile
 
 
 def _strips(array: ArrayLike, *, rgb: bool) -> Iterator[NDArray[Any]]:

@@ -134,6 +134,11 @@ class ImageJOutput(SpooledOutput):
                 f"The image is {'RGB ' if spec.rgb else ''}{spec.dtype}, which an ImageJ TIFF cannot hold; expected "
                 f"{', '.join(allowed)} for {path.name}. Write an .ome.tif or .ome.zarr."
             )
+        if spec.shape[3] < 2:
+            raise UserInputError(
+                f"The image is one pixel wide, which an ImageJ TIFF cannot hold; expected two for {path.name}. "
+                "Write an .ome.tif or .ome.zarr."
+            )
         super().__init__(path, ".tif", spec, names=("fused", "decision", "maps"), block=block, overwrite=overwrite)
 
     def _write(self, name: str, part: Path) -> None:
