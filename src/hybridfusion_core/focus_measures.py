@@ -14,7 +14,7 @@ from torch.nn import functional
 _TRUNCATE = 3.0  # standard deviations at which a Gaussian kernel is cut
 SMOOTHING = 4.0  # px; the window of the shipped Tenengrad and Laplacian methods
 DETECTION_SMOOTHING = 3.0  # px; the window in which structure is told from noise
-DETECTION_SDS = 4.0  # structure must exceed noise by so many standard deviations of its own estimate
+DETECTION_SDS = 5.0  # structure must exceed noise by so many standard deviations of its own estimate
 
 
 def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
@@ -102,7 +102,8 @@ def has_structure(guide: Tensor, noise: Tensor) -> Tensor:
     along_y, along_x = gradients(guide)
     energy = gaussian_blur(along_y.square() + along_x.square(), DETECTION_SMOOTHING).amax(dim=1)  # B Z H W -> B H W
     mean = 2 * 0.5 * 0.375  # Σ slope² × Σ smooth², twice: what unit white noise leaves after Sobel
-    # χ² of two gradients per pixel, averaged over 4πσ² pixels of which the Sobel kernel joins about 2.
-    spread = mean * math.sqrt(2 / (4 * math.pi * DETECTION_SMOOTHING**2))
+    # Two squared gradients per pixel have a relative variance of 1; the window averages 4πσ² pixels, of which
+    # the overlapping Sobel kernels leave one in 3.66 independent (measured on white noise).
+    spread = mean * math.sqrt(3.66 / (4 * math.pi * DETECTION_SMOOTHING**2))
     threshold = (mean + DETECTION_SDS * spread) * noise.square()
     return energy > threshold[:, None, None]

@@ -170,7 +170,7 @@ def _fuse_tile(
     with torch.inference_mode():
         stacked = torch.from_numpy(guide)[None].to(job.device)  # Z h w -> 1 Z h w
         noise = torch.tensor([statistics.noise], dtype=torch.float32, device=job.device)
-        posterior, weights = _score(job, stacked, noise)
+        posterior, weights = score(job, stacked, noise)
         structure = has_structure(stacked, noise)
         posterior, weights, structure = posterior[(0, *core)], weights[(0, *core)], structure[(0, *core[1:])]
         if invalid is not None:
@@ -184,8 +184,17 @@ def _fuse_tile(
     return _Tile(fused, decision, maps)
 
 
-def _score(job: Job, guide: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Focus posterior and fusion weights of a guide, 1 Z h w each, by the job's method."""
+def score(job: Job, guide: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Focus posterior and fusion weights by the job's method.
+
+    Args:
+        job: says which method, and how.
+        guide: 1 Z h w; h and w multiples of the lattice.
+        noise: 1, standard deviation of the noise in `guide`.
+
+    Returns:
+        1 Z h w each, in [0, 1], sum one over Z.
+    """
     if job.model is None:
         energy = (tenengrad if job.request.method == "tenengrad" else laplacian_energy)(guide)
         floor = torch.finfo(energy.dtype).tiny

@@ -1,0 +1,192 @@
+"""What each command does; every one takes the parsed options and prints its results on stdout."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hybridfusion_core.checkpoint import load_model, model_names
+from hybridfusion_core.cli.progress import ProgressLine
+from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.evaluate import evaluate_methods
+from hybridfusion_core.fusion import exhaust
+from hybridfusion_core.predict import measured_rate, steps_to_disk
+from hybridfusion_core.request import Job, load_statistics, make_request, resolve, resolve_device
+from hybridfusion_core.samples import write_sample
+from hybridfusion_core.stack import Axis, Stack
+from hybridfusion_core.store import open_stack
+from hybridfusion_core.train import load_recipe
+from hybridfusion_core.train import train as run_training
+
+_REQUEST = (
+    *("products", "select", "focus_from", "channels", "z", "method", "model", "camera", "nan"),
+    *("device", "precision", "exact", "tile", "memory", "threads"),
+)
+
+
+def fuse(options: argparse.Namespace) -> None:
+    """Fuse one stack to disk."""
+    chosen: dict[str, Any] = {name: getattr(options, name) for name in _REQUEST}
+    if options.stats != "field":
+        chosen["stats"] = asdict(load_statistics(Path(options.stats)))
+    request = make_request(**chosen)
+    with _open(options) as stack, ProgressLine("Mpx·slices", 1e6) as line:
+        job = resolve(request, stack)
+        if len(job.slices) < 2:
+            raise UserInputError(
+                f"{stack.name} has {stack.shape[2]} slice(s), {len(job.slices)} chosen; expected two or more to fuse. "
+                "Check --z and --axes: `hybridfusion info` says how the file was understood."
+            )
+        started = time.monotonic()
+        steps = steps_to_disk(
+            job,
+            stack,
+            Path(options.output),
+            overwrite=options.overwrite,
+            checksum=options.checksum,
+            preview=options.preview,
+        )
+        spec = exhaust(steps, lambda step: line.update(step.stage, step.done, step.total))
+        seconds = time.monotonic() - started
+    summary = {
+        "output": options.output,
+        "shape": list(spec.shape),
+        "dtype": spec.dtype.name,
+        "products": list(job.products),
+        "seconds": round(seconds, 3),
+        "statistics": spec.provenance["statistics"],
+        "settings": spec.provenance["settings"],
+        "model": spec.provenance["model"],
+    }
+    t, c, y, x = spec.shape
+    _print(options, summary, f"{options.output}: {t} × {c} × {y} × {x} {spec.dtype.name} in {seconds:.1f} s")
+
+
+def info(options: argparse.Namespace) -> None:
+    """Say how a file is understood and what fusing it would take."""
+    request = make_request(device=options.device, memory=options.memory, threads=options.threads)
+    with _open(options) as stack:
+        job = resolve(request, stack)
+        rate = measured_rate(job)
+        summary = _describe(stack, job, rate)
+    lines = [f"{key.replace('_', ' '):>18}: {_readable(value)}" for key, value in summary.items()]
+    _print(options, summary, "\n".join(lines))
+
+
+def sample(options: argparse.Namespace) -> None:
+    """Write a sample."""
+    paths = write_sample(options.name, Path(options.path), overwrite=options.overwrite)
+    _print(options, {"files": [str(path) for path in paths]}, "\n".join(str(path) for path in paths))
+
+
+def models(options: argparse.Namespace) -> None:
+    """List models with their cards."""
+    found = [load_model(name) for name in model_names()]
+    summary = {"models": [{**asdict(model.card), "sha256": model.sha256} for model in found]}
+    text = "\n\n".join(
+        f"{model.card.name}  sha256 {model.sha256[:12]}…\n  {model.card.description}\n"
+        f"  training: {model.card.training}\n  limits: {model.card.limits}"
+        for model in found
+    )
+    _print(options, summary, text)
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train a model."""
+    recipe = load_recipe(Path(options.config))
+    _set_threads(options.threads)
+    with ProgressLine("steps") as line:
+        path = run_training(
+            recipe,
+            Path(options.output),
+            device=resolve_device(options.device),
+            report=lambda step, terms: line.update(
+                f"training (l1 {terms['l1']:.3f})" if sys.stderr.isatty() else "training", step + 1, recipe.steps
+            ),
+        )
+    _print(options, {"model": str(path), "sha256": load_model(str(path)).sha256}, str(path))
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Score the methods on unseen synthetic stacks."""
+    _set_threads(options.threads)
+    with ProgressLine("stacks") as line:
+        table = evaluate_methods(
+            options.model,
+            scenes=options.scenes,
+            device=options.device,
+            report=lambda done, total: line.update("scoring", done, total),
+        )
+    _print(options, table.as_json(), table.as_text())
+
+
+def _open(options: argparse.Namespace) -> Stack:
+    paths = options.input if len(options.input) > 1 else options.input[0]
+    stack = open_stack(
+        paths,
+        axes=options.axes,
+        z_step_um=options.z_step,
+        pixel_size_um=options.pixel_size,
+        series=options.series,
+    )
+    for warning in stack.warnings:
+        print(f"hybridfusion: warning: {warning}", file=sys.stderr)
+    return stack
+
+
+def _describe(stack: Stack, job: Job, rate: float) -> dict[str, Any]:
+    shape = dict(zip("TCZYX", stack.shape, strict=True))
+    deciders = [
+        {"from": [stack.channels[index].name for index in decider.guide], "for": [stack.channels[index].name for index in decider.serves]}
+        for decider in job.deciders
+    ]
+    pixels = shape["T"] * len(job.deciders) * len(job.slices) * shape["Y"] * shape["X"]
+    positions = stack.z_um
+    return {
+        "name": stack.name,
+        "shape": shape,
+        "dtype": stack.dtype.name,
+        "pixel_size": {"y": _length(stack.y), "x": _length(stack.x)},
+        "z_step": _length(stack.z),
+        "z_positions_um": None if positions is None else [float(positions[0]), float(positions[-1])],
+        "channels": [asdict(channel) for channel in stack.channels],
+        "rgb": stack.rgb,
+        "products": list(job.products),
+        "decisions": deciders,
+        "model": None if job.model is None else job.model.card.name,
+        "device": str(job.device),
+        "tile": job.plan.tile,
+        "block": job.plan.block,
+        "z_chunk": job.plan.z_chunk,
+        "memory_bytes": job.plan.bytes_needed,
+        "memory_budget_bytes": job.plan.budget,
+        "seconds_expected": round(pixels / rate, 1),
+    }
+
+
+def _length(axis: Axis) -> dict[str, Any] | None:
+    return None if axis.unit is None else {"value": axis.step, "unit": axis.unit}
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_readable(part)}" for key, part in value.items())
+    if isinstance(value, list):
+        return "; ".join(_readable(part) for part in value)
+    return "not stated" if value is None else str(value)
+
+
+def _print(options: argparse.Namespace, summary: dict[str, Any], text: str) -> None:
+    print(json.dumps(summary, ensure_ascii=False) if options.json else text)
+
+
+def _set_threads(count: int | None) -> None:
+    if count is not None:
+        torch.set_num_threads(count)

@@ -1,0 +1,236 @@
+"""What can be typed. Imports nothing heavy: `--help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from importlib.metadata import version
+from typing import Any
+
+_SUFFIXES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of every command; `command` names the function in `commands`."""
+    parser = argparse.ArgumentParser(
+        prog="hybridfusion",
+        description="Fuse focal stacks into one sharp image, with the decision mask, height and confidence behind it.",
+        epilog="hybridfusion COMMAND --help explains each command with an example.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('napari-hybridfusion')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    _add_fuse(commands)
+    _add_info(commands)
+    _add_sample(commands)
+    _add_models(commands)
+    _add_train(commands)
+    _add_evaluate(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, summary: str, example: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example:\n{example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="print one machine-readable summary on stdout")
+    return parser
+
+
+def _add_fuse(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "fuse",
+        "fuse one focal stack into one sharp image",
+        "  hybridfusion fuse organoid.ome.tif -o organoid_fused.ome.zarr --focus-from DAPI --preview organoid.png\n"
+        "  hybridfusion fuse near.png far.png -o sharp.png --select hard",
+    )
+    parser.add_argument(
+        "input",
+        nargs="+",
+        metavar="INPUT",
+        help="one OME-TIFF, TIFF, ImageJ TIFF or OME-Zarr image, a folder of slice images, "
+        "or two or more slice images in slice order",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUTPUT",
+        help="its suffix chooses the format: .ome.zarr, .ome.tif, .tif (fused only as ImageJ reads it), .png",
+    )
+    what = parser.add_argument_group("what")
+    what.add_argument(
+        "--products",
+        type=_names,
+        metavar="LIST",
+        help="some of fused,decision,height,confidence,noise_gain (default: the first four; "
+        "height only if z positions are known)",
+    )
+    what.add_argument(
+        "--select",
+        choices=("soft", "hard"),
+        default="soft",
+        help="soft averages agreeing slices against noise; hard copies every pixel from one slice (default: soft)",
+    )
+    what.add_argument(
+        "--focus-from",
+        default="auto",
+        metavar="WHO",
+        help="who decides what is in focus: auto (all fluorescence channels together, transmitted light for itself), "
+        "each channel for itself, joint, or a channel's name or index (default: auto)",
+    )
+    what.add_argument("--channels", type=_names, metavar="LIST", help="names or indices to fuse (default: all)")
+    what.add_argument("--z", metavar="START:STOP[:STEP]", help="slices to use, counted from 0 (default: all)")
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--method",
+        choices=("network", "tenengrad", "laplacian", "mean", "max", "sum"),
+        default="network",
+        help="the network, or a classical method to compare it with (default: network)",
+    )
+    how.add_argument("--model", default="auto", metavar="NAME", help="auto, a name that `models` lists, or a path")
+    how.add_argument(
+        "--stats",
+        default="field",
+        metavar="field|FILE",
+        help="normalise with this field's own statistics, or with those that `fuse --json` printed to FILE",
+    )
+    how.add_argument(
+        "--camera",
+        type=_camera,
+        metavar="GAIN,OFFSET,READNOISE",
+        help="known noise, in counts per electron, counts and counts (default: estimated from the stack)",
+    )
+    how.add_argument(
+        "--nan",
+        choices=("refuse", "ignore"),
+        default="refuse",
+        help="what to do about pixels that are no numbers (default: refuse)",
+    )
+    machine = parser.add_argument_group("with what")
+    _add_device(machine)
+    machine.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="auto is float32 everywhere; bfloat16 is less exact and on some devices faster",
+    )
+    machine.add_argument("--exact", action="store_true", help="no shortcut of any kind")
+    machine.add_argument("--tile", type=_positive, metavar="PIXELS", help="core of a tile (default: planned)")
+    _add_memory(machine)
+    _add_file_facts(parser)
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--preview", metavar="PATH.png", help="also write a montage: sharpest slice, fused, decision mask, height"
+    )
+    output.add_argument("--ngff", choices=("0.5",), default="0.5", help="version of OME-Zarr to write (default: 0.5)")
+    output.add_argument("--checksum", action="store_true", help="record the sha256 of the input")
+    output.add_argument("--overwrite", action="store_true", help="replace OUTPUT once the new one is complete")
+
+
+def _add_info(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "info",
+        "say what a file holds, what would be fused, and the memory and time to expect",
+        "  hybridfusion info organoid.ome.tif",
+    )
+    parser.add_argument("input", nargs="+", metavar="INPUT", help="as for fuse")
+    _add_file_facts(parser)
+    machine = parser.add_argument_group("with what")
+    _add_device(machine)
+    _add_memory(machine)
+
+
+def _add_sample(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "sample",
+        "write a sample to try things on",
+        "  hybridfusion sample organoid organoid.ome.tif\n  hybridfusion sample pair pair",
+    )
+    parser.add_argument("name", choices=("organoid", "pair"), help="organoid: a two-channel stack; pair: two images")
+    parser.add_argument("path", metavar="PATH", help="an .ome.tif for the organoid, a folder for the pair")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+def _add_models(commands: Any) -> None:
+    _command(commands, "models", "list the models and what they are for", "  hybridfusion models")
+
+
+def _add_train(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "train",
+        "train a model from scratch, or go on where an interrupted training stopped",
+        "  hybridfusion train recipes/general.toml -o runs/general",
+    )
+    parser.add_argument("config", metavar="CONFIG", help="a recipe in TOML; those of the shipped models are in recipes/")
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="takes state, scalars.csv and the model")
+    machine = parser.add_argument_group("with what")
+    _add_device(machine)
+    machine.add_argument("--threads", type=_positive, metavar="N", help="of PyTorch on the CPU")
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "evaluate",
+        "score the methods on synthetic stacks that no training has seen",
+        "  hybridfusion evaluate --scenes 24 --model runs/general/general.safetensors",
+    )
+    parser.add_argument(
+        "--scenes", type=_positive, default=24, metavar="N", help="stacks per noise regime (default: 24)"
+    )
+    parser.add_argument("--model", default="auto", metavar="NAME", help="auto, a name that `models` lists, or a path")
+    machine = parser.add_argument_group("with what")
+    _add_device(machine)
+    machine.add_argument("--threads", type=_positive, metavar="N", help="of PyTorch on the CPU")
+
+
+def _add_device(group: Any) -> None:
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+
+
+def _add_memory(group: Any) -> None:
+    group.add_argument(
+        "--memory", type=_bytes, metavar="BYTES", help="budget, such as 4G (default: a third of what is free)"
+    )
+    group.add_argument("--threads", type=_positive, metavar="N", help="of PyTorch on the CPU")
+
+
+def _add_file_facts(parser: argparse.ArgumentParser) -> None:
+    facts = parser.add_argument_group("what the file does not say")
+    facts.add_argument("--axes", metavar="LETTERS", help="what each axis is, some of TCZYX, such as ZCYX")
+    facts.add_argument("--series", metavar="N|NAME", help="which image of a file that holds several")
+    facts.add_argument("--z-step", type=float, metavar="UM", help="distance between slices in µm")
+    facts.add_argument("--pixel-size", type=float, metavar="UM", help="side of a pixel in µm")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _camera(text: str) -> dict[str, float]:
+    try:
+        gain, offset, read_noise = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not GAIN,OFFSET,READNOISE, such as 0.46,100,1.6") from None
+    return {"gain": gain, "offset": offset, "read_noise": read_noise}
+
+
+def _positive(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if match is None or not float(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes, such as 500M or 4G")
+    return int(float(match[1]) * _SUFFIXES[match[2].upper()])

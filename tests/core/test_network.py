@@ -1,0 +1,135 @@
+import itertools
+import re
+
+import pytest
+import torch
+from conftest import opinionated_network
+
+from hybridfusion_core.blend import focus_posterior, fuse_soft, fusion_weights
+from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.network import HybridFusionNet, NetworkConfig, receptive_field
+
+SMALL = NetworkConfig(channels=4, dim=8, heads=2)
+NOISE = torch.tensor([0.1])
+
+
+def test_shuffled_slices_give_shuffled_scores_and_nothing_else() -> None:
+    network = opinionated_network(SMALL).double()
+    guide = torch.randn(1, 5, 32, 48, dtype=torch.float64)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    straight, shuffled = network(guide, NOISE.double()), network(guide[:, order], NOISE.double())
+    for before, after in zip(straight, shuffled, strict=True):
+        torch.testing.assert_close(before[:, order], after, rtol=0, atol=1e-12)
+
+
+def test_a_pair_gets_sigmoid_masks() -> None:
+    scores = opinionated_network(SMALL)(torch.randn(1, 2, 32, 32), NOISE)
+    focus, both = scores.focus, scores.focus + scores.spread
+    torch.testing.assert_close(focus_posterior(scores)[:, 0], torch.sigmoid(focus[:, 0] - focus[:, 1]))
+    torch.testing.assert_close(fusion_weights(scores)[:, 0], torch.sigmoid(both[:, 0] - both[:, 1]))
+
+
+@pytest.mark.parametrize("slices", [1, 2, 7])
+def test_identical_slices_fuse_to_themselves(slices: int) -> None:
+    image = 1e4 * torch.rand(1, 1, 32, 32)
+    stack = image.expand(1, slices, 32, 32)
+    scores = opinionated_network(SMALL)(stack / 1e4, NOISE)
+    assert torch.equal(fuse_soft(fusion_weights(scores), stack), image[:, 0])
+
+
+@pytest.mark.parametrize("slices", [1, 2, 3, 12])
+def test_one_set_of_weights_serves_any_number_of_slices(slices: int) -> None:
+    scores = opinionated_network(SMALL)(torch.randn(2, slices, 16, 32), torch.tensor([0.1, 0.2]))
+    assert scores.focus.shape == scores.spread.shape == (2, slices, 16, 32)
+    torch.testing.assert_close(fusion_weights(scores).sum(dim=1), torch.ones(2, 16, 32))
+
+
+@pytest.mark.parametrize("z_chunk", [1, 2, 5])
+def test_chunks_of_z_change_nothing(z_chunk: int) -> None:
+    network, guide = opinionated_network(SMALL), torch.randn(2, 5, 32, 32)
+    noise = torch.tensor([0.1, 0.3])
+    for whole, chunked in zip(network(guide, noise), network(guide, noise, z_chunk), strict=True):
+        torch.testing.assert_close(whole, chunked, rtol=0, atol=1e-6)
+
+
+def test_tokens_never_attend_across_the_border_they_were_rolled_over() -> None:
+    network = opinionated_network(NetworkConfig(channels=4, dim=8, heads=2, depth=2))
+    guide = torch.randn(1, 3, 96, 96)
+    changed = guide.clone()
+    changed[..., :4] += 100.0  # the left border; the shifted windows of the right one wrap onto it
+    with torch.inference_mode():
+        before, after = network(guide, NOISE), network(changed, NOISE)
+    far = slice(4 + receptive_field(network.config), None)
+    assert torch.equal(before.focus[..., far], after.focus[..., far])
+    assert not torch.equal(before.focus[..., :8], after.focus[..., :8])
+
+
+CONFIGS = [
+    NetworkConfig(channels=6, dim=4, heads=1),
+    NetworkConfig(channels=6, dim=4, heads=2, depth=1, dilations=(1,)),
+    NetworkConfig(channels=6, dim=4, heads=1, depth=3, window=4),
+    NetworkConfig(channels=6, dim=4, heads=1, depth=2, window=2, patch=4, dilations=(3, 1)),
+    NetworkConfig(channels=6, dim=4, heads=1, depth=2, window=4, patch=1, dilations=(8,)),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_the_receptive_field_is_exact(config: NetworkConfig) -> None:
+    """Gradients vanish just outside the stated distance and, at some phase of the lattice, not just inside."""
+    network = opinionated_network(config).double()
+    reach, lattice = receptive_field(config), config.lattice
+    middle = -(-(reach + 1) // lattice) * lattice
+    size = 2 * middle + lattice
+    farthest = 0
+    for axis, phase in itertools.product((2, 3), range(lattice)):
+        guide = torch.randn(1, 2, size, size, dtype=torch.float64, requires_grad=True)
+        at = middle + phase
+        scores = network(guide, NOISE.double())
+        torch.stack(scores).select(axis + 1, at).abs().sum().backward()
+        assert guide.grad is not None
+        touched = guide.grad.abs().sum(dim=[0, 1, 5 - axis]).nonzero().flatten()
+        farthest = max(farthest, int((touched - at).abs().max()))
+    assert farthest == reach
+
+
+def test_the_default_halo_is_two_lattice_cells() -> None:
+    assert NetworkConfig().lattice == 16
+    assert receptive_field(NetworkConfig()) == 31
+    assert NetworkConfig().halo == 32
+
+
+@pytest.mark.parametrize("depth", [2, 4, 6, 8])
+def test_every_block_starts_with_a_gradient_of_the_same_order(depth: int) -> None:
+    torch.manual_seed(0)
+    network = HybridFusionNet(NetworkConfig(depth=depth))
+    guide = torch.randn(1, 4, 64, 64)
+    fusion_weights(network(guide, NOISE)).mul(guide).sum(dim=1).square().mean().backward()
+    norms = []
+    for block in network.blocks:
+        gradients = [parameter.grad for parameter in block.parameters() if parameter.grad is not None]
+        norms.append(float(torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()))
+    assert min(norms) > 1e-6
+    assert max(norms) / min(norms) < 10
+
+
+def test_the_last_layer_starts_small_but_not_at_zero() -> None:
+    torch.manual_seed(0)
+    weight = HybridFusionNet(NetworkConfig(channels=64, dim=32)).head.weight
+    assert float(weight.detach().std()) == pytest.approx(0.02, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "cure"),
+    [
+        ({"dim": 32, "heads": 5}, "Choose heads from [1, 2, 4, 8, 16, 32]"),
+        ({"window": 7}, "Choose 6 or 8"),
+        ({"dilations": ()}, "The default is (1, 2, 4)"),
+        ({"dilations": (1, 0)}, "each 1 or more"),
+        ({"depth": 0}, "Raise depth"),
+        ({"patch": 0}, "Raise patch"),
+        ({"mlp_ratio": 0.0}, "The default is 2.0"),
+    ],
+)
+def test_impossible_sizes_fail_at_construction_with_the_cure(sizes: dict, cure: str) -> None:
+    with pytest.raises(UserInputError, match=re.escape(cure)):
+        NetworkConfig(**sizes)
