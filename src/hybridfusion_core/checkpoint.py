@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, TypeAdapter, with_config
 from safetensors import SafetensorError, safe_open
 
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.network import HybridFusionNet, NetworkConfig
 
 DEFAULT_MODEL = "general"
+_ENTRY = "hybridfusion"
 _MAX_HEADER = 1 << 20  # bytes; ours have a few kB
 _MAX_FILE = 64 << 20  # bytes; ours have some 150 kB
 
@@ -59,7 +60,8 @@ class Model:
 def save_model(path: Path, network: HybridFusionNet, card: ModelCard) -> None:
     """Write weights, sizes and card; the same model always gives the same bytes."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    metadata = {"config": json.dumps(asdict(network.config)), "card": json.dumps(asdict(card), sort_keys=True)}
+    # One entry: safetensors writes several in an order that changes from run to run.
+    metadata = {_ENTRY: json.dumps({"config": asdict(network.config), "card": asdict(card)}, sort_keys=True)}
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(safetensors.torch.save(tensors, metadata=metadata))
     part.replace(path)
@@ -125,9 +127,10 @@ def _read_metadata(path: Path) -> tuple[NetworkConfig, ModelCard]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, Any] = file.metadata() or {}
-        config = _CONFIG.validate_json(metadata["config"])
-        card = _CARD.validate_json(metadata["card"])
-    except (SafetensorError, KeyError, ValidationError, UserInputError) as error:
+        described = json.loads(metadata[_ENTRY])
+        config = _CONFIG.validate_python(described["config"])
+        card = _CARD.validate_python(described["card"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise StoredDataError(
             f"{path.name}: no valid HybridFusionNet configuration inside ({type(error).__name__}). "
             "Only models written by this program can be loaded."

@@ -1,0 +1,115 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from hybridfusion_core.checkpoint import load_model
+from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.network import NetworkConfig
+from hybridfusion_core.train import Recipe, draw_batch, learning_rate, load_recipe, loss_terms, train
+
+TINY = Recipe(
+    "tiny", seed=3, steps=6, slices=4, size=32, depth=(2, 4), network=NetworkConfig(channels=4, dim=8, heads=2)
+)
+CPU = torch.device("cpu")
+
+
+class Interrupted(Exception):
+    """Stands for a killed session."""
+
+
+@pytest.fixture(autouse=True)
+def quick_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hybridfusion_core import train as module
+
+    calibrate = module.calibrate
+    monkeypatch.setattr(module, "calibrate", lambda network, recipe: calibrate(network, recipe, scenes=2))
+
+
+def stop_at(step: int) -> object:
+    def report(now: int, _: object) -> None:
+        if now == step:
+            raise Interrupted
+
+    return report
+
+
+@pytest.mark.parametrize("stop", [0, 3, 4])
+def test_resumed_training_equals_uninterrupted_training(tmp_path: Path, stop: int) -> None:
+    straight = train(TINY, tmp_path / "straight", device=CPU)
+    with pytest.raises(Interrupted):
+        train(TINY, tmp_path / "broken", device=CPU, report=stop_at(stop), checkpoint_seconds=0)
+    resumed = train(TINY, tmp_path / "broken", device=CPU)
+    assert resumed.read_bytes() == straight.read_bytes()
+    scalars = [(folder / "scalars.csv").read_text() for folder in (tmp_path / "broken", tmp_path / "straight")]
+    assert scalars[0] == scalars[1]
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    recipe = replace(TINY, steps=60, learning_rate=5e-3)
+    path = train(recipe, tmp_path, device=CPU)
+    batch = draw_batch(recipe, 1_000, CPU)
+    torch.manual_seed(recipe.seed)
+    from hybridfusion_core.network import HybridFusionNet
+
+    with torch.inference_mode():
+        before = loss_terms(HybridFusionNet(recipe.network), batch)
+        after = loss_terms(load_model(str(path)).network, batch)
+    assert after["l1"] < before["l1"]
+    assert after["cross_entropy"] < before["cross_entropy"]
+
+
+def test_a_step_always_draws_the_same_scenes_and_other_steps_others() -> None:
+    one, again, other = (draw_batch(TINY, step, CPU) for step in (5, 5, 6))
+    assert torch.equal(one.counts, again.counts)
+    assert one.counts.shape != other.counts.shape or not torch.equal(one.counts, other.counts)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
+    recipe = replace(TINY, steps=1000)
+    rates = [learning_rate(recipe, step) for step in range(1000)]
+    assert rates[0] < rates[19] == max(rates)
+    assert rates[-1] < 1e-4 * max(rates)
+
+
+def test_another_recipe_s_folder_is_refused(tmp_path: Path) -> None:
+    train(replace(TINY, steps=1), tmp_path, device=CPU)
+    with pytest.raises(UserInputError, match="holds a training of another recipe.*another folder"):
+        train(replace(TINY, seed=4), tmp_path, device=CPU)
+
+
+def test_an_exploding_loss_stops_with_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hybridfusion_core import losses
+
+    monkeypatch.setattr(losses, "l1", lambda fused, truth: (fused - truth).sum() * math.nan)
+    with pytest.raises(UserInputError, match="not finite at step 0"):
+        train(TINY, tmp_path, device=CPU)
+
+
+def test_the_shipped_recipe_is_valid() -> None:
+    root = Path(__file__).parents[2]
+    assert load_recipe(root / "recipes" / "general.toml").name == "general"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name = ", "not a TOML file"),
+        ("steps = 3", "name: "),
+        ('name = "x"\nstepz = 3', "stepz: "),
+        ('name = "x"\nsteps = "many"', "steps: .*found 'many'"),
+        ('name = "x"\n[network]\nheads = 5', "heads"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_with_the_field(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(UserInputError, match=message):
+        load_recipe(path)
+
+
+def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match="No recipe .*recipes/"):
+        load_recipe(tmp_path / "none.toml")
