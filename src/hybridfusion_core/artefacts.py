@@ -93,4 +93,3 @@ def _weak_texture(options: dict[str, Any], slices: int = 9, size: int = 256) -> 
     result = fuse(stack, **options)
     assert result.height_slices is not None  # noqa: S101 - no z positions, so it is in slices
     return result.fused, result.height_slices
-

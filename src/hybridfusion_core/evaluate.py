@@ -43,7 +43,9 @@ class Evaluation:
     def as_json(self) -> dict[str, Any]:
         """Every figure, as plain JSON values."""
         regimes = {
-            noise: {name: [None if np.isnan(value) else float(value) for value in values] for name, values in of.items()}
+            noise: {
+                name: [None if np.isnan(value) else float(value) for value in values] for name, values in of.items()
+            }
             for noise, of in self.regimes.items()
         }
         return {"regimes": regimes, "artefacts": self.artefacts}

@@ -255,12 +255,13 @@ def _explain(
 ) -> tuple[NDArray[np.uint16] | None, dict[str, NDArray[np.float32]]]:
     """Decision and maps of a tile's core, Y X each; posterior and weights Z Y X, structure Y X."""
     likely, visible = posterior[None], structure[None]
-    decision = blend.decision_mask(likely, visible)[0].cpu().numpy().astype(np.uint16)
+    # Slices are numbered as in the file, also when only some of them are fused.
+    numbers = np.array((0, *(index + 1 for index in job.slices)), dtype=np.uint16)
+    decision = numbers[blend.decision_mask(likely, visible)[0].cpu().numpy()]
     maps: dict[str, Tensor] = {}
     if "height" in job.products:
-        positions = None
-        if stack.z_um is not None:
-            positions = torch.tensor(stack.z_um[list(job.slices)], dtype=torch.float32, device=posterior.device)
+        known = np.arange(stack.shape[2]) if stack.z_um is None else stack.z_um
+        positions = torch.tensor(known[list(job.slices)], dtype=torch.float32, device=posterior.device)
         maps["height"] = blend.height_map(likely, visible, positions)
     if "confidence" in job.products:
         maps["confidence"] = blend.confidence_map(likely, visible)

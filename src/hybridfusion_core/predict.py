@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion import Progress, decision_count, exhaust, measure, run
@@ -24,6 +25,7 @@ from hybridfusion_core.stack import Stack
 from hybridfusion_core.store import MapChannel, ResultSpec, create_output, open_stack
 from hybridfusion_core.thumbnails import Thumbnails, montage_of
 
+_STATISTICS = TypeAdapter(FieldStatistics)
 ALGORITHM_VERSION = 1  # raised whenever equal settings would give other pixels
 
 
@@ -36,12 +38,14 @@ class FuseResult:
     Attributes:
         arrays: "fused", "decision" and "maps", T C 1 Y X each, as they go to disk.
         spec: what the arrays mean.
-        z_um: position of each slice, or None if unknown.
+        slices: indices of the slices that were fused.
+        z_um: their positions, or None if unknown.
         planar: products are given as Y X.
     """
 
     arrays: Mapping[str, NDArray[Any]]
     spec: ResultSpec
+    slices: tuple[int, ...]
     z_um: tuple[float, ...] | None
     planar: bool
 
@@ -67,8 +71,8 @@ class FuseResult:
         if height is None or self.z_um is None:
             return self._map("height_slices")
         order = np.argsort(self.z_um)
-        index = np.interp(height, np.asarray(self.z_um)[order], order)
-        return index.astype(np.float32)
+        index = np.interp(height, np.asarray(self.z_um)[order], np.asarray(self.slices)[order])
+        return np.asarray(index, dtype=np.float32)
 
     @property
     def confidence(self) -> NDArray[np.float32] | None:
@@ -133,7 +137,7 @@ def steps_in_memory(job: Job, stack: Stack, *, planar: bool = False) -> Generato
     arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.array_shapes().items()}
     yield from run(job, stack, statistics, arrays)
     z_um = None if stack.z_um is None else tuple(float(stack.z_um[index]) for index in job.slices)
-    return FuseResult(arrays, spec, z_um, planar)
+    return FuseResult(arrays, spec, job.slices, z_um, planar)
 
 
 def fuse_to(
@@ -273,10 +277,10 @@ def _provenance(job: Job, stack: Stack, statistics: list[list[FieldStatistics]],
     return {
         "software": f"napari-hybridfusion {version('napari-hybridfusion')}",
         "algorithm_version": ALGORITHM_VERSION,
-        "input": None if stack.source is None else _identify(Path(stack.source), checksum),
+        "input": [_identify(Path(source), checksum) for source in stack.source],
         "model": model,
         "settings": job.settings(),
-        "statistics": [asdict(measured) for of_time in statistics for measured in of_time],
+        "statistics": [_STATISTICS.dump_python(one, mode="json") for of_time in statistics for one in of_time],
         "runtime": f"torch {torch.__version__}",
     }
 
@@ -306,13 +310,13 @@ def refuse_input_as_output(path: Path, stack: Stack) -> None:
     Raises:
         UserInputError: the output is the input, or lies inside it.
     """
-    if stack.source is None:
-        return
-    source, output = Path(os.path.realpath(stack.source)), Path(os.path.realpath(path))
-    if output == source or source in output.parents:
-        raise UserInputError(
-            f"The output {str(path)!r} is the input, or inside it; inputs are never written to. Choose another output."
-        )
+    output = Path(os.path.realpath(path))
+    for source in map(os.path.realpath, stack.source):
+        if output == Path(source) or Path(source) in output.parents:
+            raise UserInputError(
+                f"The output {str(path)!r} is the input, or inside it; inputs are never written to. "
+                "Choose another output."
+            )
 
 
 def measured_rate(job: Job) -> float:

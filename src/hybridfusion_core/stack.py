@@ -87,7 +87,7 @@ class Stack:
         t, z, y, x: physical steps.
         z_positions_um: Z positions, any spacing and direction, when the file states each one.
         rgb: the three channels are red, green and blue of one colour image.
-        source: the path it came from, as the user typed it, or None for arrays.
+        source: the paths it came from, as the user typed them; none for arrays.
         warnings: what the user should know about this file; shown once by CLI and widget.
         closers: called on `close`.
     """
@@ -102,7 +102,7 @@ class Stack:
     x: Axis = Axis()
     z_positions_um: tuple[float, ...] | None = None
     rgb: bool = False
-    source: str | None = None
+    source: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     closers: tuple[Callable[[], None], ...] = field(default=(), repr=False, compare=False)
 

@@ -324,7 +324,8 @@ def _defocus(layer: Tensor, height: Tensor, slices: int, blur: _Blur) -> Tensor:
     position = ((planes - height).abs() / blur.step).clamp(max=_LEVELS - 1.001)  # Z y x
     below = position.long()
     share = position - below
-    return levels.gather(0, below) * (1 - share) + levels.gather(0, below + 1) * share
+    blurred: Tensor = levels.gather(0, below) * (1 - share) + levels.gather(0, below + 1) * share
+    return blurred
 
 
 # Light and camera
@@ -385,7 +386,8 @@ def smooth_field(draw: Draw, side: int, slope: float, sd: float) -> Tensor:
     spectrum = torch.fft.rfft2(draw.normal(side, side)) * frequency.clamp(min=1 / side) ** -slope
     spectrum[0, 0] = 0
     field = torch.fft.irfft2(spectrum, s=(side, side))
-    return sd * field / field.std()
+    scaled: Tensor = sd * field / field.std()
+    return scaled
 
 
 def _unit(field: Tensor) -> Tensor:

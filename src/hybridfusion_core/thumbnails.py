@@ -92,12 +92,11 @@ def montage_of(job: Job, stack: Stack, spec: ResultSpec, thumbnails: Thumbnails)
     """Lay out what a preview shows of the first time point.
 
     Several channels are shown together in their own colours; the decision and the height are those of the
-    first channel, and the slice beside them is the one that most pixels were taken from.
+    first channel, and the slice beside them is the one that gave most of the fused image's detail.
     """
     copies = thumbnails.copies
     decision = copies["decision"][0] if "decision" in copies else None
-    counts = np.bincount(decision[decision > 0], minlength=1) if decision is not None else np.zeros(1)
-    sharpest = int(counts.argmax()) - 1 if counts.any() else job.slices[len(job.slices) // 2]
+    sharpest = _sharpest_slice(copies["fused"][0], decision, job)
     slices = np.stack([slice_thumbnail(stack, channel, sharpest) for channel in job.channels])
     heights = [index for index, channel in enumerate(spec.maps) if channel.name.startswith("height")]
     pixel_um = stack.x.step_um
@@ -115,6 +114,15 @@ def montage_of(job: Job, stack: Stack, spec: ResultSpec, thumbnails: Thumbnails)
     )
 
 
+def _sharpest_slice(fused: NDArray[Any], decision: NDArray[Any] | None, job: Job) -> int:
+    """Index of the slice from which most gradient energy was taken; the middle one if nothing was decided."""
+    if decision is None or not decision.any() or min(fused.shape) < 2:
+        return job.slices[len(job.slices) // 2]
+    energy = sum(np.square(slope) for slope in np.gradient(fused.astype(np.float64)))
+    energy = np.minimum(energy, np.nanquantile(energy, 0.999))  # one hot pixel is no detail
+    return int(np.bincount(decision.ravel(), energy.ravel())[1:].argmax())
+
+
 def _show(fused: NDArray[Any], beside: NDArray[Any], spec: ResultSpec) -> tuple[NDArray[Any], NDArray[Any]]:
     """Make one picture of C Y X each: grey counts, or Y X 3 in [0, 1] with the same stretch for both."""
     if len(fused) == 1:
@@ -125,5 +133,5 @@ def _show(fused: NDArray[Any], beside: NDArray[Any], spec: ResultSpec) -> tuple[
         color = np.array([int((channel.color or "FFFFFF")[at : at + 2], 16) / 255 for at in (0, 2, 4)])
         for picture, planes in zip(pictures, (fused, beside), strict=True):
             stretched = np.clip((planes[index] - float(low)) / max(float(high - low), 1e-12), 0, 1)
-            picture += stretched[..., None] * color
+            np.add(picture, stretched[..., None] * color, out=picture)
     return np.clip(pictures[0], 0, 1), np.clip(pictures[1], 0, 1)

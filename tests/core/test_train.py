@@ -76,7 +76,7 @@ def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
 
 def test_another_recipe_s_folder_is_refused(tmp_path: Path) -> None:
     train(replace(TINY, steps=1), tmp_path, device=CPU)
-    with pytest.raises(UserInputError, match="holds a training of another recipe.*another folder"):
+    with pytest.raises(UserInputError, match=r"holds a training of another recipe.*another folder"):
         train(replace(TINY, seed=4), tmp_path, device=CPU)
 
 
@@ -111,5 +111,5 @@ def test_a_recipe_that_cannot_be_is_refused_with_the_field(tmp_path: Path, text:
 
 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserInputError, match="No recipe .*recipes/"):
+    with pytest.raises(UserInputError, match=r"No recipe .*recipes/"):
         load_recipe(tmp_path / "none.toml")

@@ -144,7 +144,10 @@ def _open(options: argparse.Namespace) -> Stack:
 def _describe(stack: Stack, job: Job, rate: float) -> dict[str, Any]:
     shape = dict(zip("TCZYX", stack.shape, strict=True))
     deciders = [
-        {"from": [stack.channels[index].name for index in decider.guide], "for": [stack.channels[index].name for index in decider.serves]}
+        {
+            "from": [stack.channels[index].name for index in decider.guide],
+            "for": [stack.channels[index].name for index in decider.serves],
+        }
         for decider in job.deciders
     ]
     pixels = shape["T"] * len(job.deciders) * len(job.slices) * shape["Y"] * shape["X"]

@@ -169,8 +169,12 @@ def _add_train(commands: Any) -> None:
         "train a model from scratch, or go on where an interrupted training stopped",
         "  hybridfusion train recipes/general.toml -o runs/general",
     )
-    parser.add_argument("config", metavar="CONFIG", help="a recipe in TOML; those of the shipped models are in recipes/")
-    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="takes state, scalars.csv and the model")
+    parser.add_argument(
+        "config", metavar="CONFIG", help="a recipe in TOML; those of the shipped models are in recipes/"
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FOLDER", help="takes state, scalars.csv and the model"
+    )
     machine = parser.add_argument_group("with what")
     _add_device(machine)
     machine.add_argument("--threads", type=_positive, metavar="N", help="of PyTorch on the CPU")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from tqdm import tqdm
 
@@ -22,9 +22,9 @@ class ProgressLine:
 
     def __init__(self, unit: str, scale: float = 1.0) -> None:
         self._unit, self._scale = unit, scale
-        self._bar: tqdm | None = None
+        self._bar: tqdm[NoReturn] | None = None
         self._stage = ""
-        self._started = self._shown = time.monotonic()
+        self._started = self._shown = self._seen = time.monotonic()
 
     def update(self, stage: str, done: int, total: int) -> None:
         """Show a new state."""
@@ -42,11 +42,13 @@ class ProgressLine:
                 file=sys.stderr,
                 flush=True,
             )
+        self._seen = time.monotonic()
 
     def _start(self, stage: str, total: int) -> None:
         self._close()
         self._stage = stage
-        self._started = self._shown = time.monotonic()
+        self._started = self._seen
+        self._shown = time.monotonic()
         if sys.stderr.isatty():
             self._bar = tqdm(
                 total=total / self._scale,

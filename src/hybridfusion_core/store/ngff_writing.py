@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from yaozarrs import v05
 
@@ -55,7 +54,9 @@ def labels_group_attributes() -> dict[str, Any]:
 
 def slice_colors(slices: int) -> list[tuple[int, int, int, int]]:
     """Return RGBA for label 0 (transparent) and for each slice, in an order that the eye follows."""
-    colormap = matplotlib.colormaps["viridis"]
+    import matplotlib as mpl  # noqa: PLC0415 - takes half a second, and reading needs none of it
+
+    colormap = mpl.colormaps["viridis"]
     colors = colormap(np.linspace(0, 1, slices), bytes=True)
     return [(0, 0, 0, 0), *((int(red), int(green), int(blue), int(alpha)) for red, green, blue, alpha in colors)]
 

@@ -51,8 +51,7 @@ def open_stack(
     if not paths:
         raise UserInputError(f"No input was named; expected {_KNOWN}. Name at least one path.")
     stack = _open_one(paths[0], axes, series) if len(paths) == 1 else _open_several(paths, axes)
-    # The caller made the list, so how the user typed it is a joined line.
-    stack = replace(stack, source=" ".join(str(each) for each in listed)).with_z_step(z_step_um)
+    stack = replace(stack, source=tuple(str(each) for each in listed)).with_z_step(z_step_um)
     if pixel_size_um is not None:
         size = Axis(pixel_size_um, "micrometer")
         stack = replace(stack, y=size, x=size)

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from hybridfusion_core import focus_measures as measures
+
+
+def test_gradients_and_laplacian_are_scipy_s() -> None:
+    image = np.random.default_rng(0).standard_normal((17, 23))
+    along_y, along_x = measures.gradients(torch.from_numpy(image))
+    np.testing.assert_allclose(along_y, ndimage.sobel(image, axis=0, mode="nearest") / 8, atol=1e-12)
+    np.testing.assert_allclose(along_x, ndimage.sobel(image, axis=1, mode="nearest") / 8, atol=1e-12)
+    np.testing.assert_allclose(measures.laplacian(torch.from_numpy(image)), ndimage.laplace(image, mode="nearest"))
+
+
+@pytest.mark.parametrize("sigma", [0.8, 2.0, 4.0])
+def test_the_blur_is_scipy_s(sigma: float) -> None:
+    image = np.random.default_rng(0).standard_normal((40, 51))
+    ours = measures.gaussian_blur(torch.from_numpy(image), sigma)
+    theirs = ndimage.gaussian_filter(image, sigma, mode="nearest", radius=measures.kernel_radius(sigma))
+    np.testing.assert_allclose(ours, theirs, atol=1e-12)
+
+
+@pytest.mark.parametrize("measure", [measures.tenengrad, measures.laplacian_energy])
+def test_energy_is_highest_for_the_sharpest_slice(measure) -> None:
+    texture = np.random.default_rng(0).standard_normal((64, 64))
+    slices = [ndimage.gaussian_filter(texture, sigma) for sigma in (3.0, 1.0, 2.0)]
+    energy = measure(torch.from_numpy(np.stack(slices))[None])
+    assert (energy.argmax(dim=1) == 1).all()
+
+
+@pytest.mark.parametrize("slices", [2, 12])
+@pytest.mark.parametrize("sd", [0.01, 1.0])
+def test_noise_is_no_structure_and_texture_is(slices: int, sd: float) -> None:
+    torch.manual_seed(0)
+    noise = sd * torch.randn(1, slices, 256, 256)
+    level = torch.tensor([sd])
+    assert measures.has_structure(noise, level).float().mean() < 0.02
+    y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
+    texture = 4 * sd * torch.sin(y / 2) * torch.sin(x / 2)
+    assert measures.has_structure(noise + texture, level).float().mean() > 0.99
+
+
+def test_slow_haze_is_no_structure() -> None:
+    torch.manual_seed(0)
+    y = torch.arange(256.0)[:, None].expand(256, 256)
+    haze = 10 * torch.sin(y / 80)
+    assert measures.has_structure(haze + torch.randn(1, 5, 256, 256), torch.ones(1)).float().mean() < 0.02
