@@ -1,0 +1,210 @@
+"""What users type: exit status, messages, outputs, and nothing left behind."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import textured_stack
+from skimage.io import imread, imsave
+
+import hybridfusion_core as hf
+from hybridfusion_core.cli import main
+from hybridfusion_core.stack import Axis, Channel
+from hybridfusion_core.store.tiff_writer import write_stack
+
+UM = Axis(0.5, "micrometer")
+
+
+@pytest.fixture
+def organoid(tmp_path: Path) -> str:
+    path = tmp_path / "organoid.ome.tif"
+    pixels = np.stack([textured_stack((4, 80, 90), seed=seed) for seed in (0, 1)])[None]
+    channels = (Channel("DAPI", "0000FF"), Channel("actin", "00FF00"))
+    write_stack(path, pixels, name="organoid", channels=channels, z=Axis(2.0, "micrometer"), y=UM, x=UM)
+    return str(path)
+
+
+def run(*words: str) -> int:
+    return main([str(word) for word in words])
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run a command that must be refused with status 2, one line on stderr and nothing on stdout."""
+    capsys.readouterr()
+    try:
+        status = run(*words)
+    except SystemExit as exit_:
+        status = exit_.code
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+@pytest.mark.parametrize("command", ["", "fuse", "info", "sample", "models", "train", "evaluate"])
+def test_help_teaches_without_importing_torch(command: str) -> None:
+    words = [*command.split(), "--help"]
+    code = (
+        "import sys\nfrom hybridfusion_core.cli import main\n"
+        f"try: main({words})\nexcept SystemExit as done: print('STATUS', done.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    assert "STATUS 0 False" in done.stdout
+    assert "example" in done.stdout
+    assert "hybridfusion" in done.stdout
+
+
+@pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif"])
+def test_fuse_writes_what_python_gives(organoid: str, tiny_model: str, tmp_path: Path, suffix: str) -> None:
+    output = tmp_path / f"out{suffix}"
+    assert run("fuse", organoid, "-o", output, "--model", tiny_model, "--focus-from", "DAPI", "--tile", "64") == 0
+    expected = hf.fuse(organoid, model=tiny_model, focus_from="DAPI")
+    with hf.open_stack(output) as written:
+        assert [channel.name for channel in written.channels] == ["DAPI", "actin"]
+        assert (written.z.step_um, written.y.step_um, written.x.step_um) == (2.0, 0.5, 0.5)
+        for channel in (0, 1):
+            fused = written.read(0, channel, [0], slice(0, 80), slice(0, 90))[0]
+            np.testing.assert_allclose(fused.astype(int), expected.fused[0, channel, 0], atol=1)
+
+
+def test_a_pair_of_pictures_becomes_one(tiny_model: str, tmp_path: Path) -> None:
+    pair = textured_stack((2, 50, 60), "uint8")
+    for name, plane in zip(("near.png", "far.png"), pair, strict=True):
+        imsave(tmp_path / name, plane, check_contrast=False)
+    words = ["fuse", tmp_path / "near.png", tmp_path / "far.png", "-o", tmp_path / "sharp.png", "--select", "hard"]
+    assert run(*words, "--model", tiny_model) == 0
+    fused = imread(tmp_path / "sharp.png")
+    assert fused.dtype == np.uint8
+    assert ((fused == pair[0]) | (fused == pair[1])).all()
+
+
+def test_json_is_one_summary_that_another_fusion_can_use(
+    organoid: str, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("fuse", organoid, "-o", tmp_path / "a.ome.zarr", "--model", tiny_model, "--json")
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["shape"] == [1, 2, 80, 90]
+    assert summary["settings"]["device"] == "cpu"
+    statistics = tmp_path / "statistics.json"
+    statistics.write_text(json.dumps(summary))
+    run("fuse", organoid, "-o", tmp_path / "b.ome.zarr", "--model", tiny_model, "--json", "--stats", statistics)
+    assert json.loads(capsys.readouterr().out)["statistics"] == summary["statistics"]
+
+
+def test_preview_is_a_picture(organoid: str, tiny_model: str, tmp_path: Path) -> None:
+    preview = tmp_path / "look.png"
+    assert run("fuse", organoid, "-o", tmp_path / "a.ome.zarr", "--model", tiny_model, "--preview", preview) == 0
+    picture = imread(preview)
+    assert picture.ndim == 3
+    assert picture.std() > 10
+
+
+def test_info_says_how_the_file_is_understood_and_what_it_takes(
+    organoid: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("info", organoid, "--json", "--memory", "2G") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["shape"] == {"T": 1, "C": 2, "Z": 4, "Y": 80, "X": 90}
+    assert summary["z_step"] == {"value": 2.0, "unit": "micrometer"}
+    assert [channel["name"] for channel in summary["channels"]] == ["DAPI", "actin"]
+    assert summary["decisions"] == [{"from": ["DAPI", "actin"], "for": ["DAPI", "actin"]}]
+    assert 0 < summary["memory_bytes"] <= summary["memory_budget_bytes"] == 2 << 30
+    assert summary["seconds_expected"] > 0
+    assert run("info", organoid) == 0
+    assert "DAPI" in capsys.readouterr().out
+
+
+def test_models_show_their_cards(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models", "--json") == 0
+    (general, *_) = json.loads(capsys.readouterr().out)["models"]
+    assert general["name"] == "general"
+    assert len(general["sha256"]) == 64
+    assert run("models") == 0
+    assert "limits:" in capsys.readouterr().out
+
+
+def test_train_writes_a_model_that_fuses(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    from hybridfusion_core import train
+
+    monkeypatch.setattr(train, "calibrate", lambda *_: None)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('name = "mine"\nsteps = 2\nslices = 2\nsize = 32\n[network]\nchannels = 2\ndim = 4\nheads = 1\n')
+    assert run("train", recipe, "-o", tmp_path / "run", "--json", "--device", "cpu") == 0
+    model = json.loads(capsys.readouterr().out)["model"]
+    assert hf.fuse(textured_stack((2, 32, 32)), model=model).fused.shape == (32, 32)
+
+
+def test_existing_outputs_need_overwrite(
+    organoid: str, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "a.ome.tif"
+    words = ("fuse", organoid, "-o", output, "--model", tiny_model)
+    assert run(*words) == 0
+    before = output.read_bytes()
+    assert "--overwrite" in refusal(capsys, *words)
+    assert output.read_bytes() == before
+    assert run(*words, "--overwrite", "--select", "hard") == 0
+    assert output.read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none.ome.tif", "-o", "a.ome.zarr"], "does not exist"),
+        (["{organoid}", "-o", "a.jpeg"], "no known suffix"),
+        (["{organoid}", "-o", "none/a.ome.zarr"], "does not exist"),
+        (["{organoid}", "-o", "a.png"], "png|PNG"),
+        (["{organoid}", "-o", "a.ome.zarr", "--z", "2:3"], "1 chosen; expected two or more"),
+        (["{organoid}", "-o", "a.ome.zarr", "--focus-from", "GFP"], "no channel is called 'GFP'"),
+        (["{organoid}", "-o", "a.ome.zarr", "--products", "fused,depth"], "Unknown product 'depth'"),
+        (["{organoid}", "-o", "a.ome.zarr", "--select", "medium"], "invalid choice"),
+        (["{organoid}", "-o", "a.ome.zarr", "--tile", "0"], "at least 1"),
+        (["{organoid}", "-o", "a.ome.zarr", "--memory", "lots"], "such as 500M or 4G"),
+        (["{organoid}", "-o", "a.ome.zarr", "--memory", "1K"], "Raise --memory"),
+        (["{organoid}", "-o", "a.ome.zarr", "--camera", "1,2"], "GAIN,OFFSET,READNOISE"),
+        (["{organoid}", "-o", "a.ome.zarr", "--stats", "none.json"], "holds no field statistics"),
+        (["{organoid}", "-o", "a.ome.zarr", "--device", "cuda:7"], "not on this machine"),
+        (["{organoid}", "-o", "a.ome.zarr", "--model", "best"], "No model 'best'"),
+        (["{organoid}", "-o", "a.ome.zarr", "--preview", "look.gif"], "expected a name that ends in"),
+        (["{organoid}", "-o", "{organoid}", "--overwrite"], "is the input"),
+    ],
+)
+def test_what_cannot_be_done_exits_with_2_and_leaves_nothing(
+    organoid: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = Path(organoid).read_bytes()
+    assert re.search(message, refusal(capsys, "fuse", *(word.format(organoid=organoid) for word in words)))
+    assert [path.name for path in tmp_path.iterdir()] == ["organoid.ome.tif"]
+    assert Path(organoid).read_bytes() == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is a signal")
+def test_ctrl_c_exits_with_130_and_leaves_nothing(tmp_path: Path, tiny_model: str) -> None:
+    source = tmp_path / "large.ome.tif"
+    write_stack(source, textured_stack((8, 700, 700))[None, None], name="large")
+    words = ["fuse", source, "-o", tmp_path / "out.ome.zarr", "--model", tiny_model, "--tile", "64", "--threads", "1"]
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "hybridfusion_core.cli", *map(str, words)], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("measuring: 100"):  # fusing begins
+            process.send_signal(signal.SIGINT)
+            break
+    _, rest = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert "Traceback" not in rest
+    assert [path.name for path in tmp_path.iterdir()] == ["large.ome.tif"]
