@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from hybridfusion_core.losses import expected_height
-from hybridfusion_core.network import Scores
+
+if TYPE_CHECKING:  # the network's libraries take seconds to import, and classical methods need none of them
+    from hybridfusion_core.network import Scores
 
 _CONFIDENT_REACH = 1  # slices around the most probable one that confidence counts
 

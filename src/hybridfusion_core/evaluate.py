@@ -50,6 +50,18 @@ class Evaluation:
         }
         return {"regimes": regimes, "artefacts": self.artefacts}
 
+    def metrics(self) -> dict[str, float]:
+        """Means for a model's card."""
+        found = {}
+        for noise, of in self.regimes.items():
+            found[f"{noise}: PSNR, dB"] = _mean(of["network"])
+            found[f"{noise}: lead over Tenengrad, dB"] = _mean(of["network"] - of["tenengrad"])
+            found[f"{noise}: lead over the best classical with hindsight, dB"] = _mean(
+                of["network"] - of["best_classical"]
+            )
+            found[f"{noise}: height error, slices"] = _mean(of["network_height"])
+        return found | {name: round(of_method["network"], 3) for name, of_method in self.artefacts.items()}
+
     def as_text(self) -> str:
         """Tables in Markdown."""
         lines = [
@@ -155,6 +167,10 @@ def _classical(scene: Scene) -> list[NDArray[Any]]:
             weights = (sharpness * energy.log()).softmax(dim=1)
             images.append(fuse_soft(weights, scene.counts[None])[0].numpy())
     return images
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return round(float(np.nanmean(values)), 3)
 
 
 def _with_interval(differences: NDArray[np.float64]) -> str:

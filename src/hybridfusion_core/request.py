@@ -10,18 +10,20 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from hybridfusion_core.checkpoint import Model, load_model
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.focus_measures import SMOOTHING, kernel_radius
 from hybridfusion_core.intensity import FieldStatistics
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.tiles import Geometry
+
+if TYPE_CHECKING:
+    from hybridfusion_core.checkpoint import Model
 
 PRODUCTS = ("fused", "decision", "height", "confidence", "noise_gain")
 DEFAULT_PRODUCTS = PRODUCTS[:4]
@@ -205,7 +207,7 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
     products = _products(request, stack)
     deciders = _deciders(request, stack, channels)
     device = resolve_device(request.device)
-    model = load_model(request.model) if request.method == "network" else None
+    model = _model(request.model) if request.method == "network" else None
     if model is None:
         reach = 1 + kernel_radius(SMOOTHING)
         geometry = Geometry(lattice=16, halo=-(-reach // 16) * 16)
@@ -328,6 +330,13 @@ def _peak(
         tokens = config.dim * (8 + 2 * config.mlp_ratio) + 3 * config.heads * config.window**2
         working = int(tile_area * z_chunk * 4 * (6 * config.channels + tokens / config.patch**2))
     return int(held + tile_area * slices * kept + working)
+
+
+def _model(name: str) -> Model:
+    # The network's libraries take seconds to import, and classical methods need none of them.
+    from hybridfusion_core.checkpoint import load_model  # noqa: PLC0415
+
+    return load_model(name)
 
 
 def _slices(text: str | None, stack: Stack) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from conftest import textured_stack
 from skimage.io import imread, imsave
 
 import hybridfusion_core as hf
+from hybridfusion_core.checkpoint import load_model
 from hybridfusion_core.cli import main
 from hybridfusion_core.stack import Axis, Channel
 from hybridfusion_core.store.tiff_writer import write_stack
@@ -132,13 +133,16 @@ def test_models_show_their_cards(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_train_writes_a_model_that_fuses(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     from hybridfusion_core import train
+    from hybridfusion_core.cli import commands
 
     monkeypatch.setattr(train, "calibrate", lambda *_: None)
+    monkeypatch.setattr(commands, "_CARD_SCENES", 1)
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('name = "mine"\nsteps = 2\nslices = 2\nsize = 32\n[network]\nchannels = 2\ndim = 4\nheads = 1\n')
     assert run("train", recipe, "-o", tmp_path / "run", "--json", "--device", "cpu") == 0
     model = json.loads(capsys.readouterr().out)["model"]
     assert hf.fuse(textured_stack((2, 32, 32)), model=model).fused.shape == (32, 32)
+    assert "clean: PSNR, dB" in load_model(model).card.metrics
 
 
 def test_existing_outputs_need_overwrite(

@@ -1,4 +1,7 @@
-"""What each command does; every one takes the parsed options and prints its results on stdout."""
+"""What each command does; every one takes the parsed options and prints its results on stdout.
+
+What only one command needs is imported there: the network's libraries alone take seconds.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,27 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hybridfusion_core.checkpoint import load_model, model_names
 from hybridfusion_core.cli.progress import ProgressLine
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.evaluate import evaluate_methods
 from hybridfusion_core.fusion import exhaust
 from hybridfusion_core.predict import measured_rate, steps_to_disk
 from hybridfusion_core.request import Job, load_statistics, make_request, resolve, resolve_device
-from hybridfusion_core.samples import write_sample
 from hybridfusion_core.stack import Axis, Stack
 from hybridfusion_core.store import open_stack
-from hybridfusion_core.train import load_recipe
-from hybridfusion_core.train import train as run_training
 
 _REQUEST = (
     *("products", "select", "focus_from", "channels", "z", "method", "model", "camera", "nan"),
     *("device", "precision", "exact", "tile", "memory", "threads"),
 )
+
+
+_CARD_SCENES = 24  # stacks per noise regime behind the figures on a model's card
 
 
 def fuse(options: argparse.Namespace) -> None:
@@ -82,12 +83,16 @@ def info(options: argparse.Namespace) -> None:
 
 def sample(options: argparse.Namespace) -> None:
     """Write a sample."""
+    from hybridfusion_core.samples import write_sample
+
     paths = write_sample(options.name, Path(options.path), overwrite=options.overwrite)
     _print(options, {"files": [str(path) for path in paths]}, "\n".join(str(path) for path in paths))
 
 
 def models(options: argparse.Namespace) -> None:
     """List models with their cards."""
+    from hybridfusion_core.checkpoint import load_model, model_names
+
     found = [load_model(name) for name in model_names()]
     summary = {"models": [{**asdict(model.card), "sha256": model.sha256} for model in found]}
     text = "\n\n".join(
@@ -100,6 +105,11 @@ def models(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """Train a model."""
+    from hybridfusion_core.checkpoint import load_model, save_model
+    from hybridfusion_core.evaluate import evaluate_methods
+    from hybridfusion_core.train import load_recipe
+    from hybridfusion_core.train import train as run_training
+
     recipe = load_recipe(Path(options.config))
     _set_threads(options.threads)
     with ProgressLine("steps") as line:
@@ -111,11 +121,21 @@ def train(options: argparse.Namespace) -> None:
                 f"training (l1 {terms['l1']:.3f})" if sys.stderr.isatty() else "training", step + 1, recipe.steps
             ),
         )
-    _print(options, {"model": str(path), "sha256": load_model(str(path)).sha256}, str(path))
+        scores = evaluate_methods(
+            str(path),
+            scenes=_CARD_SCENES,
+            device=options.device,
+            report=lambda done, total: line.update("scoring", done, total),
+        )
+    model = load_model(str(path))
+    save_model(path, model.network, replace(model.card, metrics=scores.metrics()))
+    _print(options, {"model": str(path), "sha256": load_model(str(path)).sha256}, f"{scores.as_text()}\n\n{path}")
 
 
 def evaluate(options: argparse.Namespace) -> None:
     """Score the methods on unseen synthetic stacks."""
+    from hybridfusion_core.evaluate import evaluate_methods
+
     _set_threads(options.threads)
     with ProgressLine("stacks") as line:
         table = evaluate_methods(
