@@ -22,7 +22,7 @@ from hybridfusion_core.intensity import FieldStatistics
 from hybridfusion_core.preview import check_preview, write_preview
 from hybridfusion_core.request import DEFAULT_PRODUCTS, PROJECTIONS, Job, make_request, resolve
 from hybridfusion_core.stack import Stack
-from hybridfusion_core.store import MapChannel, ResultSpec, create_output, open_stack
+from hybridfusion_core.store import MapChannel, Ngff, ResultSpec, create_output, open_stack
 from hybridfusion_core.thumbnails import Thumbnails, montage_of
 
 _STATISTICS = TypeAdapter(FieldStatistics)
@@ -147,6 +147,7 @@ def fuse_to(
     axes: str | None = None,
     z_step_um: float | None = None,
     overwrite: bool = False,
+    ngff: Ngff = "0.5",
     checksum: bool = False,
     preview: str | Path | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -160,6 +161,7 @@ def fuse_to(
         axes: as for `fuse`.
         z_step_um: as for `fuse`.
         overwrite: replace an existing output, once the new one is complete.
+        ngff: version of an OME-Zarr: "0.5", or "0.4" for older readers.
         checksum: record the sha256 of the input files.
         preview: also write a montage of the first time point, as PNG.
         progress: called after each tile.
@@ -175,8 +177,8 @@ def fuse_to(
     request = make_request(**options)
     with as_stack(source, axes=axes, z_step_um=z_step_um) as stack:
         job = resolve(request, stack)
-        steps = steps_to_disk(job, stack, Path(path), overwrite=overwrite, checksum=checksum, preview=preview)
-        return exhaust(steps, progress)
+        kept: dict[str, Any] = {"overwrite": overwrite, "ngff": ngff, "checksum": checksum, "preview": preview}
+        return exhaust(steps_to_disk(job, stack, Path(path), **kept), progress)
 
 
 def steps_to_disk(
@@ -185,6 +187,7 @@ def steps_to_disk(
     path: Path,
     *,
     overwrite: bool = False,
+    ngff: Ngff = "0.5",
     checksum: bool = False,
     preview: str | Path | None = None,
 ) -> Generator[Progress, None, ResultSpec]:
@@ -198,11 +201,12 @@ def steps_to_disk(
     refuse_input_as_output(path, stack)
     if preview is not None:
         check_preview(Path(preview), overwrite=overwrite)
-    with create_output(path, describe(job, stack, []), block=job.plan.block, overwrite=overwrite):
+    kind: dict[str, Any] = {"block": job.plan.block, "overwrite": overwrite, "ngff": ngff}
+    with create_output(path, describe(job, stack, []), **kind):
         pass  # an output that cannot be written is refused before anything is read
     statistics = yield from measure(job, stack)
     spec = describe(job, stack, statistics, checksum=checksum)
-    with create_output(path, spec, block=job.plan.block, overwrite=overwrite) as output:
+    with create_output(path, spec, **kind) as output:
         thumbnails = Thumbnails(output.arrays, spec)
         yield from run(job, stack, statistics, thumbnails.arrays)
         output.commit()

@@ -75,6 +75,13 @@ def test_fuse_writes_what_python_gives(organoid: str, tiny_model: str, tmp_path:
             np.testing.assert_allclose(fused.astype(int), expected.fused[0, channel, 0], atol=1)
 
 
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_ngff_chooses_the_version(organoid: str, tmp_path: Path, version: str) -> None:
+    words = ["fuse", organoid, "-o", tmp_path / "a.ome.zarr", "--method", "tenengrad", "--ngff", version]
+    assert run(*words) == 0
+    assert (tmp_path / "a.maps.ome.zarr" / {"0.4": ".zgroup", "0.5": "zarr.json"}[version]).is_file()
+
+
 def test_a_pair_of_pictures_becomes_one(tiny_model: str, tmp_path: Path) -> None:
     pair = textured_stack((2, 50, 60), "uint8")
     for name, plane in zip(("near.png", "far.png"), pair, strict=True):
@@ -165,6 +172,7 @@ def test_existing_outputs_need_overwrite(
         (["{organoid}", "-o", "a.jpeg"], "no known suffix"),
         (["{organoid}", "-o", "none/a.ome.zarr"], "does not exist"),
         (["{organoid}", "-o", "a.png"], "png|PNG"),
+        (["{organoid}", "-o", "a.ome.tif", "--ngff", "0.4"], "is no OME-Zarr"),
         (["{organoid}", "-o", "a.ome.zarr", "--z", "2:3"], "1 chosen; expected two or more"),
         (["{organoid}", "-o", "a.ome.zarr", "--focus-from", "GFP"], "no channel is called 'GFP'"),
         (["{organoid}", "-o", "a.ome.zarr", "--products", "fused,depth"], "Unknown product 'depth'"),

@@ -11,6 +11,10 @@ import pytest
 import tifffile
 import yaozarrs
 import zarr
+from ome_zarr_models.v04.image import Image
+from ome_zarr_models.v04.image_label import ImageLabel
+from ome_zarr_models.v04.labels import Labels
+from pydantic_zarr.v2 import ArraySpec, GroupSpec
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.stack import Axis, Channel
@@ -21,6 +25,11 @@ from hybridfusion_core.store.zarr_arrays import chunk_and_shard
 UM = "micrometer"
 CHANNELS = (Channel("DAPI", "0000FF", window=(3.0, 90.0)), Channel("GFP é", "00FF00", window=(0.0, 9.0)))
 RGB = (Channel("red", "FF0000"), Channel("green", "00FF00"), Channel("blue", "0000FF"))
+
+
+# ome-zarr-models 1.7 leaves its 0.4 models undefined with pydantic 2.14.
+for model in (Labels, Image, ImageLabel):
+    model.model_rebuild(_types_namespace={"GroupSpec": GroupSpec, "ArraySpec": ArraySpec})
 
 
 def make_spec(shape=(2, 2, 45, 37), dtype="uint16", channels=CHANNELS, *, rgb=False, maps=True, **changes):
@@ -86,15 +95,17 @@ def validate(path):
         ome_zarr_models.open_ome_zarr(zarr.open_group(path / "labels/decision", mode="r"))
 
 
-@pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif", ".tif"])
+@pytest.mark.parametrize(
+    ("suffix", "options"), [(".ome.zarr", {}), (".ome.zarr", {"ngff": "0.4"}), (".ome.tif", {}), (".tif", {})]
+)
 @pytest.mark.parametrize("shape", [(2, 2, 45, 37), (1, 1, 1, 1), (1, 2, 17, 513)])
-def test_result_reads_back(tmp_path, suffix, shape):
+def test_result_reads_back(tmp_path, suffix, options, shape):
     spec = make_spec(shape)
     if suffix == ".tif" and shape[3] == 1:
         with pytest.raises(UserInputError, match="one pixel wide"):
             create_output(tmp_path / "r.tif", spec)
         return
-    pixels = write(tmp_path / f"r{suffix}", spec)
+    pixels = write(tmp_path / f"r{suffix}", spec, **options)
     with open_stack(tmp_path / f"r{suffix}") as stack:
         check_steps(stack, spec)
         assert stack.dtype == spec.dtype
@@ -145,16 +156,22 @@ def test_png_keeps_the_values_and_nothing_else(tmp_path, dtype):
     assert [path.name for path in tmp_path.iterdir()] == ["r.png"]
 
 
+def described(group, ngff):
+    return group.attrs if ngff == "0.4" else group.attrs["ome"]
+
+
+@pytest.mark.parametrize("ngff", ["0.4", "0.5"])
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 2, 600, 1100), (1, 1, 1, 1025)])
-def test_ome_zarr_is_valid_and_whole(tmp_path, shape):
+def test_ome_zarr_is_valid_and_whole(tmp_path, shape, ngff):
     spec = make_spec(shape)
-    pixels = write(tmp_path / "r.ome.zarr", spec)
+    pixels = write(tmp_path / "r.ome.zarr", spec, ngff=ngff)
     for path in (tmp_path / "r.ome.zarr", tmp_path / "r.maps.ome.zarr"):
         validate(path)
     group = zarr.open_group(tmp_path / "r.ome.zarr", mode="r")
+    assert group.metadata.zarr_format == {"0.4": 2, "0.5": 3}[ngff]
     assert group.attrs["hybridfusion"] == spec.provenance
-    levels = group.attrs["ome"]["multiscales"][0]["datasets"]
-    labels = group["labels/decision"].attrs["ome"]
+    levels = described(group, ngff)["multiscales"][0]["datasets"]
+    labels = described(group["labels/decision"], ngff)
     assert len(levels) == len(labels["multiscales"][0]["datasets"])
     assert max(group[levels[-1]["path"]].shape) <= 512
     for level, dataset in enumerate(levels):
@@ -249,6 +266,26 @@ def test_shards_cover_a_block_and_no_more_than_the_plane(length, block, expected
     assert chunk_and_shard(length, block) == expected
 
 
+def test_shards_are_halved_with_each_level_so_that_each_comes_from_one(tmp_path):
+    shards = [chunk_and_shard(9000, 2048, level) for level in range(4)]
+    assert shards == [(512, 2048), (512, 1024), (512, 512), (512, 512)]
+    spec = make_spec((1, 1, 1100, 1100), "uint8", maps=False)
+    write(tmp_path / "r.ome.zarr", spec, block=512)
+    group = zarr.open_group(tmp_path / "r.ome.zarr", mode="r")
+    assert [group[str(level)].shards[3:] for level in range(3)] == [(512, 512), (256, 256), (256, 256)]
+
+
+@pytest.mark.parametrize("ngff", ["0.4", "0.5"])
+def test_all_chunks_are_files_also_those_of_nothing(tmp_path, ngff):
+    spec = make_spec((1, 1, 600, 300), "uint8", maps=False)
+    with create_output(tmp_path / "r.ome.zarr", spec, block=256, ngff=ngff) as output:
+        output.arrays["fused"][...] = 0
+        output.commit()
+    keys = {path.relative_to(tmp_path / "r.ome.zarr").as_posix() for path in tmp_path.rglob("[0-9]") if path.is_file()}
+    expected = {f"0/{'c/' if ngff == '0.5' else ''}0/0/0/{y}/{x}" for y in range(3) for x in range(2)}
+    assert keys == expected | {f"1/{'c/' if ngff == '0.5' else ''}0/0/0/{y}/0" for y in range(2)}
+
+
 def test_halving_means_what_is_known():
     plane = np.array([[1, np.nan, 4], [3, np.nan, 6], [np.nan, np.nan, 8]], np.float32)
     np.testing.assert_array_equal(halve(plane, "mean"), np.array([[2, 5], [np.nan, 8]], np.float32))
@@ -269,6 +306,7 @@ def test_levels_end_at_512_pixels():
     [
         ("r.jpg", {}, r"no known suffix.*\.ome\.zarr, \.ome\.tif, \.tif, \.png"),
         (".png", {}, "no known suffix"),
+        ("r.ome.tif", {"ngff": "0.4"}, r"is no OME-Zarr, and NGFF 0\.4 was asked for"),
         ("missing/r.ome.tif", {}, "missing does not exist"),
         ("r.png", {"dtype": "float32"}, "a PNG holds uint8 or uint16"),
         ("r.png", {"shape": (2, 1, 4, 4)}, "2 time points and 1 channels"),
@@ -279,6 +317,8 @@ def test_levels_end_at_512_pixels():
     ],
 )
 def test_what_a_format_cannot_hold_is_refused_before_any_work(tmp_path, name, changes, message):
+    options = {"ngff": changes["ngff"]} if "ngff" in changes else {}
+    changes = {key: value for key, value in changes.items() if key != "ngff"}
     with pytest.raises(UserInputError, match=message):
-        create_output(tmp_path / name, make_spec(**changes))
+        create_output(tmp_path / name, make_spec(**changes), **options)
     assert list(Path(tmp_path).iterdir()) == []

@@ -51,6 +51,7 @@ def fuse(options: argparse.Namespace) -> None:
             stack,
             Path(options.output),
             overwrite=options.overwrite,
+            ngff=options.ngff,
             checksum=options.checksum,
             preview=options.preview,
         )

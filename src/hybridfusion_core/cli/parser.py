@@ -127,7 +127,12 @@ def _add_fuse(commands: Any) -> None:
     output.add_argument(
         "--preview", metavar="PATH.png", help="also write a montage: sharpest slice, fused, decision mask, height"
     )
-    output.add_argument("--ngff", choices=("0.5",), default="0.5", help="version of OME-Zarr to write (default: 0.5)")
+    output.add_argument(
+        "--ngff",
+        choices=("0.5", "0.4"),
+        default="0.5",
+        help="version of OME-Zarr to write; 0.4 (zarr 2, not sharded) is for older readers (default: 0.5)",
+    )
     output.add_argument("--checksum", action="store_true", help="record the sha256 of the input")
     output.add_argument("--overwrite", action="store_true", help="replace OUTPUT once the new one is complete")
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.store.ngff_writing import Ngff
 from hybridfusion_core.store.ome_zarr_writer import OmeZarrOutput
 from hybridfusion_core.store.result import Output, ResultSpec
 from hybridfusion_core.store.suffixes import OUTPUT_SUFFIXES, output_suffix
 from hybridfusion_core.store.tiff_writer import ImageJOutput, OmeTiffOutput, PngOutput
 
 _WRITERS: dict[str, Callable[..., Output]] = {
-    ".ome.zarr": OmeZarrOutput,
     ".ome.tif": OmeTiffOutput,
     ".tif": ImageJOutput,
     ".png": PngOutput,
@@ -21,7 +21,12 @@ _WRITERS: dict[str, Callable[..., Output]] = {
 
 
 def create_output(
-    path: str | os.PathLike[str], spec: ResultSpec, *, block: int = 1024, overwrite: bool = False
+    path: str | os.PathLike[str],
+    spec: ResultSpec,
+    *,
+    block: int = 1024,
+    overwrite: bool = False,
+    ngff: Ngff = "0.5",
 ) -> Output:
     """Start to write a result; nothing stands under the final name before `commit`.
 
@@ -31,6 +36,7 @@ def create_output(
         block: side of the blocks that will be written, whose origins are multiples of it. Two blocks
             may be written at the same time if `block` is a multiple of 256 (512 from 1024 on).
         overwrite: replace an existing result, with all its files, once the new one is whole.
+        ngff: version of an OME-Zarr: "0.5", or "0.4" for older readers.
 
     Returns:
         An output with one array per product of `spec`. A PNG keeps "fused" only: the other arrays take
@@ -45,5 +51,12 @@ def create_output(
         raise UserInputError(
             f"The output {target.name!r} has no known suffix; expected a name that ends in one of "
             f"{', '.join(OUTPUT_SUFFIXES)}. Rename it."
+        )
+    if suffix == ".ome.zarr":
+        return OmeZarrOutput(target, spec, block=block, overwrite=overwrite, ngff=ngff)
+    if ngff != "0.5":
+        raise UserInputError(
+            f"The output {target.name!r} is no OME-Zarr, and NGFF {ngff} was asked for; expected a name that ends in "
+            ".ome.zarr. Rename it, or leave the version out."
         )
     return _WRITERS[suffix](target, spec, block=block, overwrite=overwrite)

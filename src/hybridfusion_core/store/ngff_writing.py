@@ -1,55 +1,62 @@
-"""Write OME-NGFF 0.5 metadata of a result, through yaozarrs' models of the specification."""
+"""Write OME-NGFF metadata of a result, 0.4 or 0.5, through yaozarrs' models of the specifications."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from yaozarrs import v05
+from yaozarrs import v04, v05
 
 from hybridfusion_core.stack import Axis, Channel
 from hybridfusion_core.store.pyramid import level_factors
 from hybridfusion_core.store.result import ResultSpec
 from hybridfusion_core.store.units import ngff_unit
 
+Ngff = Literal["0.4", "0.5"]
 
-def image_attributes(spec: ResultSpec, name: str, channels: Sequence[Channel], dtype: np.dtype[Any]) -> dict[str, Any]:
-    """Return the "ome" attribute of an image whose channels all have windows.
+
+def image_attributes(
+    spec: ResultSpec, name: str, channels: Sequence[Channel], dtype: np.dtype[Any], ngff: Ngff
+) -> dict[str, Any]:
+    """Return the attributes of the group of an image whose channels all have windows.
 
     Args:
         spec: for the sizes and steps.
         name: of the image.
         channels: with windows; a missing colour is written as white.
         dtype: of the pixels, for the possible range.
+        ngff: version to write.
     """
-    image = v05.Image.model_validate(
+    return _attributes(
+        (v04 if ngff == "0.4" else v05).Image,
         {
             "multiscales": [_multiscale(spec, name, "mean")],
             "omero": {
                 "channels": [_omero_channel(channel, dtype) for channel in channels],
                 "rdefs": {"model": "color" if len(channels) > 1 else "greyscale"},
             },
-        }
+        },
+        ngff,
     )
-    return _dumped(image)
 
 
-def label_attributes(spec: ResultSpec, name: str) -> dict[str, Any]:
-    """Return the "ome" attribute of the decision labels: colours in slice order, 0 transparent."""
+def label_attributes(spec: ResultSpec, name: str, ngff: Ngff) -> dict[str, Any]:
+    """Return the attributes of the group of the decision labels: colours in slice order, 0 transparent."""
     colors = [{"label-value": value, "rgba": list(rgba)} for value, rgba in enumerate(slice_colors(spec.slices))]
-    image = v05.LabelImage.model_validate(
+    return _attributes(
+        (v04 if ngff == "0.4" else v05).LabelImage,
         {
             "multiscales": [_multiscale(spec, name, "nearest")],
-            "image-label": {"version": "0.5", "colors": colors, "source": {"image": "../../"}},
-        }
+            "image-label": {"version": ngff, "colors": colors, "source": {"image": "../../"}},
+        },
+        ngff,
     )
-    return _dumped(image)
 
 
-def labels_group_attributes() -> dict[str, Any]:
-    """Return the "ome" attribute of the group that lists the labels."""
-    return _dumped(v05.LabelsGroup(labels=["decision"]))
+def labels_group_attributes(ngff: Ngff) -> dict[str, Any]:
+    """Return the attributes of the group that lists the labels."""
+    return _attributes((v04 if ngff == "0.4" else v05).LabelsGroup, {"labels": ["decision"]}, ngff)
 
 
 def slice_colors(slices: int) -> list[tuple[int, int, int, int]]:
@@ -85,15 +92,15 @@ def _axis(name: str, kind: str, axis: Axis) -> dict[str, str]:
     return described | ({"unit": axis.unit} if axis.unit and ngff_unit(axis.unit) else {})
 
 
-def _omero_channel(channel: Channel, dtype: np.dtype[Any]) -> v05.OmeroChannel:
+def _omero_channel(channel: Channel, dtype: np.dtype[Any]) -> dict[str, Any]:
     low, high = channel.window or value_range(dtype)
     smallest, largest = value_range(dtype) if dtype.kind != "f" else (low, high)
-    return v05.OmeroChannel(
-        label=channel.name,
-        color=channel.color or "FFFFFF",
-        active=True,
-        window=v05.OmeroWindow(start=low, end=high, min=smallest, max=largest),
-    )
+    return {
+        "label": channel.name,
+        "color": channel.color or "FFFFFF",
+        "active": True,
+        "window": {"start": low, "end": high, "min": smallest, "max": largest},
+    }
 
 
 def value_range(dtype: np.dtype[Any]) -> tuple[float, float]:
@@ -104,9 +111,10 @@ def value_range(dtype: np.dtype[Any]) -> tuple[float, float]:
     return float(limits.min), float(limits.max)
 
 
-def _dumped(model: Any) -> dict[str, Any]:
-    dumped: dict[str, Any] = model.model_dump(mode="json", exclude_none=True, by_alias=True)
-    return dumped
+def _attributes(model: Any, values: dict[str, Any], ngff: Ngff) -> dict[str, Any]:
+    """Return values that a model of the specification accepts, at the place where its version has them."""
+    dumped: dict[str, Any] = model.model_validate(values).model_dump(mode="json", exclude_none=True, by_alias=True)
+    return dumped if ngff == "0.4" else {"ome": dumped}
 
 
 def _transformations(spec: ResultSpec, factors: tuple[int, int]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Write a result as OME-Zarr 0.5: `X.ome.zarr` with the decision as labels, `X.maps.ome.zarr` beside it."""
+"""Write a result as OME-Zarr 0.5 or 0.4: `X.ome.zarr` with the decision as labels, `X.maps.ome.zarr` beside it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from zarr.storage import LocalStore
 from hybridfusion_core.stack import Channel
 from hybridfusion_core.store import ngff_writing
 from hybridfusion_core.store.atomic import AtomicOutput, Delivery
+from hybridfusion_core.store.ngff_writing import Ngff
 from hybridfusion_core.store.pyramid import build
 from hybridfusion_core.store.result import ResultSpec
-from hybridfusion_core.store.zarr_arrays import RecordedArray, create_array, open_array
+from hybridfusion_core.store.zarr_arrays import RecordedArray, ZarrFormat, create_array, open_array
 
 
 class OmeZarrOutput(AtomicOutput):
@@ -29,13 +30,16 @@ class OmeZarrOutput(AtomicOutput):
         block: what is written at once along Y and X; rounded up to whole chunks it is one shard, so
             that writers of different blocks never meet in one file.
         overwrite: replace an existing result.
+        ngff: "0.5" (zarr 3, sharded), or "0.4" (zarr 2, one file per chunk) for older readers.
     """
 
-    def __init__(self, path: Path, spec: ResultSpec, *, block: int, overwrite: bool) -> None:
+    def __init__(self, path: Path, spec: ResultSpec, *, block: int, overwrite: bool, ngff: Ngff = "0.5") -> None:
         maps = path.with_name(path.name[: -len(".ome.zarr")] + ".maps.ome.zarr")
         super().__init__(Delivery((path, maps), overwrite=overwrite))
         self._spec = spec
         self._block = block
+        self._ngff: Ngff = ngff
+        self._zarr_format: ZarrFormat = 2 if ngff == "0.4" else 3
         root, maps_root = self._delivery.part(path), self._delivery.part(maps)
         self._folders = {"fused": root, "decision": root / "labels" / "decision", "maps": maps_root}
         try:
@@ -47,9 +51,10 @@ class OmeZarrOutput(AtomicOutput):
     def _create(self, name: str) -> RecordedArray:
         folder = self._folders[name]
         shape, dtype = self._spec.array_shapes()[name]
-        zarr.create_group(LocalStore(folder), zarr_format=3)
+        zarr.create_group(LocalStore(folder), zarr_format=self._zarr_format)
         fill = np.nan if name == "maps" else 0
-        return RecordedArray(folder, "0", create_array(folder, "0", shape, dtype, block=self._block, fill=fill))
+        array = create_array(folder, "0", shape, dtype, block=self._block, fill=fill, zarr_format=self._zarr_format)
+        return RecordedArray(folder, "0", array)
 
     def _finish(self) -> None:
         for name, array in self.arrays.items():
@@ -59,23 +64,23 @@ class OmeZarrOutput(AtomicOutput):
 
     def _describe(self) -> None:
         """Write the metadata; last, since display windows come from the finished pyramid."""
-        spec, root = self._spec, self._folders["fused"]
-        provenance = json.loads(json.dumps(dict(spec.provenance), sort_keys=True))
+        spec, root, ngff = self._spec, self._folders["fused"], self._ngff
+        provenance = {"hybridfusion": json.loads(json.dumps(dict(spec.provenance), sort_keys=True))}
         channels = _with_windows(spec, root)
-        _set_attributes(root, ngff_writing.image_attributes(spec, spec.name, channels, spec.dtype), provenance)
+        _set(root, ngff_writing.image_attributes(spec, spec.name, channels, spec.dtype, ngff) | provenance)
         if "decision" in self.arrays:
-            zarr.create_group(LocalStore(root / "labels"), zarr_format=3)
-            _set_attributes(root / "labels", ngff_writing.labels_group_attributes())
-            _set_attributes(self._folders["decision"], ngff_writing.label_attributes(spec, "decision"), provenance)
+            zarr.create_group(LocalStore(root / "labels"), zarr_format=self._zarr_format)
+            _set(root / "labels", ngff_writing.labels_group_attributes(ngff))
+            _set(self._folders["decision"], ngff_writing.label_attributes(spec, "decision", ngff) | provenance)
         if "maps" in self.arrays:
             maps = [Channel(each.name, window=each.window) for each in spec.maps]
-            attributes = ngff_writing.image_attributes(spec, f"{spec.name} maps", maps, np.dtype(np.float32))
-            _set_attributes(self._folders["maps"], attributes, provenance)
+            float32 = np.dtype(np.float32)
+            described = ngff_writing.image_attributes(spec, f"{spec.name} maps", maps, float32, ngff)
+            _set(self._folders["maps"], described | provenance)
 
 
-def _set_attributes(folder: Path, ome: dict[str, Any], provenance: dict[str, Any] | None = None) -> None:
-    ours = {} if provenance is None else {"hybridfusion": provenance}
-    zarr.open_group(LocalStore(folder), mode="r+").attrs.update({"ome": ome, **ours})
+def _set(folder: Path, attributes: dict[str, Any]) -> None:
+    zarr.open_group(LocalStore(folder), mode="r+").attrs.update(attributes)
 
 
 def _with_windows(spec: ResultSpec, folder: Path) -> Sequence[Channel]:

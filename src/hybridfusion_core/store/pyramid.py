@@ -52,9 +52,17 @@ def _build_level(folder: Path, prefix: str, level: int, *, method: Method, block
     source = open_array(folder, f"{prefix}{level - 1}")
     t, c, z, y, x = source.shape
     shape: Shape5 = (t, c, z, (y + 1) // 2, (x + 1) // 2)
-    target = create_array(folder, f"{prefix}{level}", shape, source.dtype, block=block, fill=source.fill_value)
-    assert target.shards is not None  # noqa: S101  (for mypy)
-    rows, columns = target.shards[3:]
+    target = create_array(
+        folder,
+        f"{prefix}{level}",
+        shape,
+        source.dtype,
+        block=block,
+        level=level,
+        fill=source.fill_value,
+        zarr_format=source.metadata.zarr_format,
+    )
+    rows, columns = (target.shards or target.chunks)[3:]
     for index in itertools.product(range(t), range(c), range(0, shape[3], rows), range(0, shape[4], columns)):
         at_t, at_c, top, left = index
         # One whole shard at a time: zarr rewrites a shard for every write into it.
