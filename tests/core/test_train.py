@@ -48,7 +48,7 @@ def test_resumed_training_equals_uninterrupted_training(tmp_path: Path, stop: in
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
-    recipe = replace(TINY, steps=60, learning_rate=5e-3)
+    recipe = replace(TINY, steps=40, learning_rate=5e-3)
     path = train(recipe, tmp_path, device=CPU)
     batch = draw_batch(recipe, 1_000, CPU)
     torch.manual_seed(recipe.seed)
