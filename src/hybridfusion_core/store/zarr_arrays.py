@@ -15,7 +15,6 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-import numcodecs
 import numpy as np
 import zarr
 from numpy.typing import NDArray
@@ -82,7 +81,7 @@ def create_array(
         }
         if zarr_format == 3
         else {
-            "compressors": numcodecs.Blosc(cname="zstd", clevel=3, shuffle=numcodecs.Blosc.BITSHUFFLE),
+            "compressors": {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 2},  # 2 is bitshuffle
             "chunk_key_encoding": {"name": "v2", "separator": "/"},
         }
     )
