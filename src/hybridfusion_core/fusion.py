@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
@@ -65,14 +66,29 @@ def measure(job: Job, stack: Stack) -> Generator[Progress, None, list[list[Field
         of_deciders = []
         for decider in job.deciders:
             collector = StatisticsCollector(1 if stack.rgb else len(decider.guide), stack.shape[3:], len(job.slices))
-            for core in cores:
-                planes = _read(job, stack, t, decider, core, with_halo=False)
-                for index, counts in enumerate(_guide_planes(stack, decider, planes)):
-                    collector.add(index, counts, core.y.start, core.x.start)
-                yield steps.add(core, decider)
+            for first, slices in _batches(job, stack):
+                for core in cores:
+                    planes = _read(job, stack, t, decider, core, slices, with_halo=False)
+                    for index, counts in enumerate(_guide_planes(stack, decider, planes)):
+                        collector.add(index, counts, core.y.start, core.x.start, first)
+                    yield steps.add(core, decider, len(slices))
             of_deciders.append(job.request.stats or collector.finish(known))
         statistics.append(of_deciders)
     return statistics
+
+
+def _batches(job: Job, stack: Stack) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Slices to measure at a time, each batch with the number of its first one.
+
+    Whole planes that are decoded together, if they are decoded as a whole; otherwise all slices of a block.
+    """
+    unit = stack.decode_unit
+    depth = unit[2] if unit is not None and unit[3:] == stack.shape[3:] else stack.shape[2]
+    first = 0
+    for _, group in groupby(job.slices, key=lambda index: index // depth):
+        slices = tuple(group)
+        yield first, slices
+        first += len(slices)
 
 
 def run(
@@ -98,7 +114,7 @@ def run(
         for t in range(stack.shape[0]):
             for number, decider in enumerate(job.deciders):
                 for core in blocks(stack.shape[3:], job.plan.block, job.geometry):
-                    planes = _read(job, stack, t, decider, core, with_halo=True)
+                    planes = _read(job, stack, t, decider, core, job.slices, with_halo=True)
                     made = _Block(job, stack, decider, core)
                     for tile in tiles(core, job.plan.tile, job.geometry):
                         cut = {
@@ -271,15 +287,18 @@ def _explain(
     return (decision if "decision" in job.products else None), arrays
 
 
-def _read(job: Job, stack: Stack, t: int, decider: Decider, core: Rect, *, with_halo: bool) -> Planes:
+def _read(
+    job: Job, stack: Stack, t: int, decider: Decider, core: Rect, slices: tuple[int, ...], *, with_halo: bool
+) -> Planes:
     """Read a block with its surroundings once, reflected at the plane's edges.
 
     Args:
-        job: says which slices.
+        job: says what to do with pixels that are no numbers.
         stack: where from.
         t: time point.
         decider: says which channels.
         core: the block.
+        slices: their indices.
         with_halo: read the block's whole window; otherwise its core, a tiny plane grown to one noise cell.
 
     Returns:
@@ -292,8 +311,8 @@ def _read(job: Job, stack: Stack, t: int, decider: Decider, core: Rect, *, with_
     y, x = (slice(int(index.min()), int(index.max()) + 1) for index in indices)
     planes = {}
     for channel in sorted({*decider.guide, *decider.serves}):
-        counts = stack.read(t, channel, job.slices, y, x)
-        _refuse_nan(job, stack, counts, t, channel, (y.start, x.start))
+        counts = stack.read(t, channel, slices, y, x)
+        _refuse_nan(job, stack, counts, (t, channel), slices, (y.start, x.start))
         for axis, (index, start) in enumerate(zip(indices, (y.start, x.start), strict=True), 1):
             if len(index) != counts.shape[axis] or index[0] != start:
                 counts = counts.take(index - start, axis=axis)
@@ -301,16 +320,23 @@ def _read(job: Job, stack: Stack, t: int, decider: Decider, core: Rect, *, with_
     return planes
 
 
-def _refuse_nan(job: Job, stack: Stack, counts: NDArray[Any], t: int, c: int, origin: tuple[int, int]) -> None:
+def _refuse_nan(
+    job: Job,
+    stack: Stack,
+    counts: NDArray[Any],
+    plane: tuple[int, int],
+    slices: tuple[int, ...],
+    origin: tuple[int, int],
+) -> None:
     if counts.dtype.kind != "f" or job.request.nan == "ignore":
         return
     wrong = ~np.isfinite(counts)
     if wrong.any():
         z, y, x = np.argwhere(wrong)[0]
+        place = f"t={plane[0]}, c={plane[1]}, z={slices[z]}, y={y + origin[0]}, x={x + origin[1]}"
         raise UserInputError(
-            f"{stack.name}: the pixel at t={t}, c={c}, z={job.slices[z]}, y={y + origin[0]}, x={x + origin[1]} is "
-            f"{counts[z, y, x]}; expected numbers everywhere. Repair the file, or give such pixels no weight with "
-            '--nan ignore (Python: nan="ignore").'
+            f"{stack.name}: the pixel at {place} is {counts[z, y, x]}; expected numbers everywhere. "
+            'Repair the file, or give such pixels no weight with --nan ignore (Python: nan="ignore").'
         )
 
 
@@ -352,9 +378,9 @@ class _Steps:
         self._stage, self._slices, self._done = stage, len(job.slices), 0
         self._total = t * y * x * self._slices * sum(len(decider.serves) for decider in job.deciders)
 
-    def add(self, core: Rect, decider: Decider) -> Progress:
+    def add(self, core: Rect, decider: Decider, slices: int | None = None) -> Progress:
         area = (core.y.stop - core.y.start) * (core.x.stop - core.x.start)
-        self._done += area * self._slices * len(decider.serves)
+        self._done += area * (self._slices if slices is None else slices) * len(decider.serves)
         return Progress(self._stage, self._done, self._total)
 
 

@@ -23,6 +23,8 @@ _QUANTILE = 0.1  # the quietest cells of a brightness show noise rather than str
 _QUANTILE_OF_WHITE = 0.535  # the same quantile of a cell's noise energy for white noise of variance 1
 _NOISE_FLOOR = 1e-3  # of the field's contrast: quieter than this, rounding is mistaken for noise
 
+_Parts = dict[tuple[int, int, int], NDArray[np.float32]]  # values of cells by the Y, X and Z of their region
+
 
 @dataclass(frozen=True)
 class NoiseModel:
@@ -93,7 +95,7 @@ class StatisticsCollector:
     """Gathers noise and brightness of a field's cells, region by region.
 
     Cells lie on a grid fixed to the plane, so the result does not depend on how regions are cut, as long as
-    they start at multiples of `CELL` and no two overlap.
+    they start at multiples of `CELL` and no two overlap; nor does it depend on the order in which they come.
 
     Args:
         channels: how many channels take part in the guide.
@@ -106,10 +108,10 @@ class StatisticsCollector:
         if not channels:
             raise ValueError("no channel takes part in the guide")
         self._stride = int(np.ceil(np.sqrt(max(cells / MAX_CELLS, 1))))
-        self._means: list[list[NDArray[np.float32]]] = [[] for _ in range(channels)]
-        self._energies: list[list[NDArray[np.float32]]] = [[] for _ in range(channels)]
+        self._means: list[_Parts] = [{} for _ in range(channels)]
+        self._energies: list[_Parts] = [{} for _ in range(channels)]
 
-    def add(self, channel: int, counts: NDArray[Any], y: int, x: int) -> None:
+    def add(self, channel: int, counts: NDArray[Any], y: int, x: int, z: int = 0) -> None:
         """Take a region into account.
 
         Args:
@@ -117,6 +119,7 @@ class StatisticsCollector:
             counts: Z Y X; at least one cell large, parts of cells at the far edges are left out.
             y: row of its first pixel in the plane, a multiple of `CELL`.
             x: column of its first pixel.
+            z: number of its first slice among those that are taken into account.
         """
         cells = self._cells(counts, y, x)  # n CELL CELL
         cells = np.where(np.isfinite(cells), cells, np.nan)
@@ -124,8 +127,8 @@ class StatisticsCollector:
         # Second differences along both axes leave planes and ramps out; /6 keeps white noise's variance
         # (Immerkær 1996, doi:10.1006/cviu.1996.0060).
         detail = np.diff(np.diff(centred, 2, axis=1), 2, axis=2) / 6
-        self._means[channel].append(cells.mean(axis=(1, 2)))
-        self._energies[channel].append(np.square(detail).mean(axis=(1, 2)))
+        self._means[channel][y, x, z] = cells.mean(axis=(1, 2))
+        self._energies[channel][y, x, z] = np.square(detail).mean(axis=(1, 2))
 
     def _cells(self, counts: NDArray[Any], y: int, x: int) -> NDArray[np.float32]:
         slices, height, width = counts.shape
@@ -141,8 +144,11 @@ class StatisticsCollector:
         Args:
             known: noise of the camera, the same for every channel; None estimates it.
         """
-        means = np.stack([np.concatenate(parts) for parts in self._means])  # channel n
-        energies = np.stack([np.concatenate(parts) for parts in self._energies])
+        # In one order: sums of floats depend on it, and the channels' cells must be the same ones.
+        means, energies = (
+            np.stack([np.concatenate([parts[place] for place in sorted(parts)]) for parts in of_channels])
+            for of_channels in (self._means, self._energies)
+        )  # channel n each
         whole = np.isfinite(means).all(axis=0)  # cells with a pixel that is no number say nothing
         means, energies = (means[:, whole], energies[:, whole]) if whole.any() else (np.zeros_like(means),) * 2
         pairs = zip(means, energies, strict=True)
@@ -174,9 +180,9 @@ def fit_noise(means: NDArray[np.float32], energies: NDArray[np.float32]) -> Nois
     Returns:
         A model with non-negative gain whose variance is at least `_NOISE_FLOOR`² of the contrast's.
     """
-    contrast = float(np.std(means.astype(np.float64)))
-    floor = (_NOISE_FLOOR * contrast) ** 2
     lively = energies > 0  # saturated, padded and clipped cells have no noise to measure
+    contrast = float(np.std(means[lively] if lively.any() else means, dtype=np.float64))
+    floor = (_NOISE_FLOOR * contrast) ** 2
     if not lively.any():
         return NoiseModel(low=float(means.min()), variance=floor or 1.0, gain=0.0)
     means, energies = means[lively], energies[lively]

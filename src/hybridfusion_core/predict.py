@@ -23,6 +23,7 @@ from hybridfusion_core.preview import check_preview, write_preview
 from hybridfusion_core.request import DEFAULT_PRODUCTS, PROJECTIONS, Job, make_request, resolve
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.store import MapChannel, Ngff, ResultSpec, create_output, open_stack
+from hybridfusion_core.store.spool import spooled
 from hybridfusion_core.thumbnails import Thumbnails, montage_of
 
 _STATISTICS = TypeAdapter(FieldStatistics)
@@ -132,10 +133,11 @@ def steps_in_memory(job: Job, stack: Stack, *, planar: bool = False) -> Generato
     Returns:
         (on exhaustion) the `FuseResult`.
     """
-    statistics = yield from measure(job, stack)
-    spec = describe(job, stack, statistics)
-    arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.array_shapes().items()}
-    yield from run(job, stack, statistics, arrays)
+    with spooled(stack, job.plan.block, room=job.plan.room) as planes:
+        statistics = yield from measure(job, planes)
+        spec = describe(job, stack, statistics)
+        arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.array_shapes().items()}
+        yield from run(job, planes, statistics, arrays)
     z_um = None if stack.z_um is None else tuple(float(stack.z_um[index]) for index in job.slices)
     return FuseResult(arrays, spec, job.slices, z_um, planar)
 
@@ -204,14 +206,15 @@ def steps_to_disk(
     kind: dict[str, Any] = {"block": job.plan.block, "overwrite": overwrite, "ngff": ngff}
     with create_output(path, describe(job, stack, []), **kind):
         pass  # an output that cannot be written is refused before anything is read
-    statistics = yield from measure(job, stack)
-    spec = describe(job, stack, statistics, checksum=checksum)
-    with create_output(path, spec, **kind) as output:
-        thumbnails = Thumbnails(output.arrays, spec)
-        yield from run(job, stack, statistics, thumbnails.arrays)
-        output.commit()
-    if preview is not None:
-        write_preview(Path(preview), montage_of(job, stack, spec, thumbnails))
+    with spooled(stack, job.plan.block, room=job.plan.room, folder=path.parent) as planes:
+        statistics = yield from measure(job, planes)
+        spec = describe(job, stack, statistics, checksum=checksum)
+        with create_output(path, spec, **kind) as output:
+            thumbnails = Thumbnails(output.arrays, spec)
+            yield from run(job, planes, statistics, thumbnails.arrays)
+            output.commit()
+        if preview is not None:
+            write_preview(Path(preview), montage_of(job, planes, spec, thumbnails))
     return spec
 
 

@@ -136,6 +136,11 @@ class Plan:
     bytes_needed: int
     budget: int
 
+    @property
+    def room(self) -> int:
+        """Bytes of the budget that are left over."""
+        return max(self.budget - self.bytes_needed, 0)
+
 
 @dataclass(frozen=True)
 class Job:

@@ -89,6 +89,8 @@ class Stack:
         rgb: the three channels are red, green and blue of one colour image.
         source: the paths it came from, as the user typed them; none for arrays.
         warnings: what the user should know about this file; shown once by CLI and widget.
+        decode_unit: lengths T C Z Y X of what the file can only decode as a whole; None if any region can be
+            read for little more than its own pixels.
         closers: called on `close`.
     """
 
@@ -104,6 +106,7 @@ class Stack:
     rgb: bool = False
     source: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    decode_unit: tuple[int, int, int, int, int] | None = None
     closers: tuple[Callable[[], None], ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:

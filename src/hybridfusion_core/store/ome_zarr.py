@@ -19,7 +19,7 @@ from hybridfusion_core.stack import Stack, check_axes
 from hybridfusion_core.store.description import RGB_CHANNELS, Description
 from hybridfusion_core.store.ngff_reading import describe, described_axes, image_paths
 from hybridfusion_core.store.suffixes import image_name
-from hybridfusion_core.store.views import RegionView
+from hybridfusion_core.store.views import RegionView, decode_unit
 
 _METADATA_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
@@ -54,7 +54,8 @@ def open_ome_zarr(path: Path, axes: str | None = None, series: str | int | None 
     view = RegionView(array, letters, path.name)
     channels = about.channels
     count = view.shape[view.axes.index("C")] if "C" in view.axes else 1
-    return _stack(view, path, replace(about, channels=channels if len(channels) == count else ()))
+    stack = _stack(view, path, replace(about, channels=channels if len(channels) == count else ()))
+    return replace(stack, decode_unit=decode_unit(letters, array.chunks, stack.shape))
 
 
 def _bare_array(array: Any, path: Path, axes: str | None) -> Stack:
@@ -65,7 +66,8 @@ def _bare_array(array: Any, path: Path, axes: str | None) -> Stack:
             "or the axes. Say what they are, for example --axes ZYX (Python: axes=)."
         )
     letters = _letters(axes or named, array.shape, path.name)
-    return _stack(RegionView(array, letters, path.name), path, Description())
+    stack = _stack(RegionView(array, letters, path.name), path, Description())
+    return replace(stack, decode_unit=decode_unit(letters, array.chunks, stack.shape))
 
 
 def _stack(view: RegionView, path: Path, about: Description) -> Stack:

@@ -22,7 +22,7 @@ from hybridfusion_core.store.views import normalised
 
 _SUFFIXES = (*PICTURE_SUFFIXES, *TIFF_SUFFIXES)
 # A picture is decoded whole; neighbouring tiles want the same ones again.
-_CACHE_BYTES = 256 * 2**20
+_CACHE_BYTES = 64 * 2**20
 
 
 def open_folder(folder: Path) -> Stack:
@@ -80,6 +80,7 @@ def _stack(paths: list[Path], name: str, warnings: tuple[str, ...]) -> Stack:
         channels=RGB_CHANNELS if rgb else (),
         rgb=rgb,
         warnings=warnings,
+        decode_unit=(1, first.samples, 1, *first.shape),
     )
 
 
@@ -109,17 +110,19 @@ class PictureStack:
 
     def __getitem__(self, key: Any, /) -> NDArray[Any]:
         z, *rest = normalised(key, self.shape)
+        # Nobody comes back for the rest of a picture that is read whole.
+        whole = rest == [slice(0, length, 1) for length in self.shape[1:]]
         if not isinstance(z, slice):
-            return self._plane(operator.index(z))[tuple(rest)].copy()
+            return self._plane(operator.index(z), keep=not whole)[tuple(rest)].copy()
         planes = range(z.start, z.stop, z.step or 1)
         empty = np.empty((0, *self.shape[1:]), self.dtype)[(slice(None), *rest)]
-        return np.stack([self._plane(index)[tuple(rest)] for index in planes]) if planes else empty
+        return np.stack([self._plane(index, keep=not whole)[tuple(rest)] for index in planes]) if planes else empty
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         del copy  # what was read is always a copy
         return np.asarray(self[...], dtype=dtype)
 
-    def _plane(self, index: int) -> NDArray[Any]:
+    def _plane(self, index: int, *, keep: bool) -> NDArray[Any]:
         """Return C Y X, or Y X for grey images, decoded once while it stays in the cache."""
         with self._lock:
             if index in self._decoded:
@@ -127,6 +130,8 @@ class PictureStack:
                 return self._decoded[index]
         pixels = self._pictures[index].read()
         plane = pixels[0] if self._grey else pixels
+        if not keep:
+            return plane
         with self._lock:
             self._decoded[index] = plane
             while len(self._decoded) > self._room:

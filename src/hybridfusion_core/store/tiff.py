@@ -18,7 +18,7 @@ import tifffile
 import zarr
 
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
-from hybridfusion_core.stack import Channel, Stack
+from hybridfusion_core.stack import ArrayLike, Channel, Stack
 from hybridfusion_core.store import ome_xml
 from hybridfusion_core.store.description import RGB_CHANNELS, Description
 from hybridfusion_core.store.suffixes import image_name
@@ -31,8 +31,9 @@ from hybridfusion_core.store.tiff_checks import (
     check_planes,
     check_sizes,
 )
+from hybridfusion_core.store.tiff_raw import raw_planes
 from hybridfusion_core.store.tiff_tags import describe_imagej, describe_plain, has_alpha, is_rgb
-from hybridfusion_core.store.views import RegionView
+from hybridfusion_core.store.views import RegionView, decode_unit
 
 T = TypeVar("T")
 
@@ -78,7 +79,7 @@ def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> 
 
     letters = stored_letters(chosen, axes, name, rgb=is_rgb(page))
     shown, alpha = _channel_count(chosen, letters, page)
-    array = _guarded(path, lambda: zarr.open_array(chosen.aszarr(level=0, squeeze=False), mode="r"))
+    array, chunks = _guarded(path, lambda: _pixels(chosen))
     view = RegionView(array, letters, name, channels=shown)
     rgb = is_rgb(page) and shown == 3
     about = _description(file, chosen, described, index, view)
@@ -87,7 +88,7 @@ def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> 
     several = len(all_series) > 1
     # tifffile marks a stack of three slices as colours when it is not told what they are.
     guessed = rgb and axes is None and int(page.planarconfig) == 2 and chosen.kind not in ("ome", "imagej")
-    return Stack(
+    stack = Stack(
         array=view,
         axes=view.axes,
         name=f"{image_name(path)} {chosen.name or index}" if several else image_name(path),
@@ -100,6 +101,16 @@ def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> 
         rgb=rgb,
         warnings=(*about.warnings, *_page_warnings(page, alpha=alpha, guessed=guessed)),
     )
+    return stack if chunks is None else replace(stack, decode_unit=decode_unit(letters, chunks, stack.shape))
+
+
+def _pixels(series: Any) -> tuple[ArrayLike, tuple[int, ...] | None]:
+    """Return an array of all axes of a series, and the lengths of what it decodes as a whole."""
+    raw = raw_planes(series)
+    if raw is not None:
+        return raw, None
+    array = zarr.open_array(series.aszarr(level=0, squeeze=False), mode="r")
+    return array, array.chunks
 
 
 def _description(file: Any, series: Any, described: list[Description], index: int, view: RegionView) -> Description:

@@ -11,6 +11,8 @@ from numpy.typing import DTypeLike, NDArray
 from hybridfusion_core.errors import StoredDataError
 from hybridfusion_core.stack import ArrayLike
 
+Unit = tuple[int, int, int, int, int]
+
 
 class RegionView:
     """A stored array under other axes, read by region.
@@ -55,6 +57,19 @@ class RegionView:
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         del copy  # what was read is always a copy
         return np.asarray(self[...], dtype=dtype)
+
+
+def decode_unit(letters: str, chunks: tuple[int, ...], shape: tuple[int, int, int, int, int]) -> Unit:
+    """Return what a chunked array decodes as a whole, T C Z Y X.
+
+    Args:
+        letters: one per stored axis, as for `RegionView`.
+        chunks: lengths of a chunk along the stored axes.
+        shape: T C Z Y X of the stack.
+    """
+    found = dict(zip(letters, chunks, strict=True))
+    t, c, z, y, x = (min(int(found.get(letter, 1)), length) for letter, length in zip("TCZYX", shape, strict=True))
+    return t, c, z, y, x
 
 
 def normalised(key: Any, shape: tuple[int, ...]) -> tuple[int | slice, ...]:
