@@ -49,7 +49,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return captured.err
 
 
-@pytest.mark.parametrize("command", ["", "fuse", "info", "sample", "models", "train", "evaluate"])
+@pytest.mark.parametrize("command", ["", "fuse", "info", "verify", "sample", "models", "train", "evaluate"])
 def test_help_teaches_without_importing_torch(command: str) -> None:
     words = [*command.split(), "--help"]
     code = (
@@ -127,6 +127,26 @@ def test_info_says_how_the_file_is_understood_and_what_it_takes(
     assert summary["seconds_expected"] > 0
     assert run("info", organoid) == 0
     assert "DAPI" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif"])
+def test_verify_tells_whole_results_from_damaged_ones(
+    organoid: str, tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / f"out{suffix}"
+    run("fuse", organoid, "-o", output, "--method", "tenengrad")
+    assert run("verify", output) == 0
+    capsys.readouterr()
+    assert run("verify", output, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"output": str(output), "findings": []}
+    maps = tmp_path / f"out.maps{suffix}"
+    victim = next(path for path in (maps / "0/c").rglob("*") if path.is_file()) if maps.is_dir() else maps
+    victim.unlink()
+    message = refusal(capsys, "verify", output)
+    assert "is missing" in message
+    assert f"out.maps{suffix}" in message
+    assert run("verify", output, "--json") == 2
+    assert len(json.loads(capsys.readouterr().out)["findings"]) == 1
 
 
 def test_models_show_their_cards(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,12 +16,13 @@ from typing import Any
 import torch
 
 from hybridfusion_core.cli.progress import ProgressLine
-from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.fusion import exhaust
 from hybridfusion_core.predict import measured_rate, steps_to_disk
 from hybridfusion_core.request import Job, load_statistics, make_request, resolve, resolve_device
 from hybridfusion_core.stack import Axis, Stack
 from hybridfusion_core.store import open_stack
+from hybridfusion_core.store import verify as find_faults
 
 _REQUEST = (
     *("products", "select", "focus_from", "channels", "z", "method", "model", "camera", "nan"),
@@ -80,6 +81,21 @@ def info(options: argparse.Namespace) -> None:
         summary = _describe(stack, job, rate)
     lines = [f"{key.replace('_', ' '):>18}: {_readable(value)}" for key, value in summary.items()]
     _print(options, summary, "\n".join(lines))
+
+
+def verify(options: argparse.Namespace) -> None:
+    """Look through a result, from its metadata to its last pixel."""
+    findings = find_faults(options.output)
+    if options.json:
+        _print(options, {"output": options.output, "findings": findings}, "")
+    if findings:
+        listing = "".join(f"\n  {finding}" for finding in findings)
+        raise StoredDataError(
+            f"{options.output} is not what was written; expected a whole and consistent result. Fuse the stack again, "
+            f"with --overwrite. Found:{listing}"
+        )
+    if not options.json:
+        _print(options, {}, f"{options.output}: whole")
 
 
 def sample(options: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     _add_fuse(commands)
     _add_info(commands)
+    _add_verify(commands)
     _add_sample(commands)
     _add_models(commands)
     _add_train(commands)
@@ -149,6 +150,16 @@ def _add_info(commands: Any) -> None:
     machine = parser.add_argument_group("with what")
     _add_device(machine)
     _add_memory(machine)
+
+
+def _add_verify(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "verify",
+        "look through a result, from its metadata to its last pixel, and name what is wrong with it",
+        "  hybridfusion verify organoid_fused.ome.zarr",
+    )
+    parser.add_argument("output", metavar="OUTPUT", help="what fuse wrote; its decision and maps are found by name")
 
 
 def _add_sample(commands: Any) -> None:

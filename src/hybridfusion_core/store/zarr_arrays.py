@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import LocalStore
 
 from hybridfusion_core.errors import StoredDataError
@@ -76,7 +76,8 @@ def create_array(
     kind: dict[str, Any] = (
         {
             "shards": (1, 1, 1, *shards),
-            "compressors": BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
+            # Blosc itself decodes most damaged bytes to other pixels, and says nothing.
+            "compressors": (BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"), Crc32cCodec()),
             "dimension_names": AXIS_NAMES,
         }
         if zarr_format == 3
