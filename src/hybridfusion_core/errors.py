@@ -4,8 +4,16 @@ Each message has three parts: what was found, what was expected, what to do abou
 """
 
 
+def printable(text: str) -> str:
+    """Escape what could break a line or steer a terminal: names of files and channels come from strangers."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 class HybridFusionError(Exception):
     """A failure that is explained to the user without a traceback."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class UserInputError(HybridFusionError, ValueError):

@@ -75,7 +75,7 @@ def test_channels_come_from_omero(tmp_path):
 
 def test_user_names_axes_that_the_file_does_not(tmp_path):
     group = zarr.create_group(tmp_path / "bare.zarr")
-    group.create_array("a", data=np.zeros((3, 4, 5), "uint8"))
+    group.create_array("a", data=np.ones((3, 4, 5), "uint8"))
     with pytest.raises(UserInputError, match=r"without 'multiscales'.*holds the arrays a"):
         open_stack(tmp_path / "bare.zarr")
     with pytest.raises(UserInputError, match=r"shape \(3, 4, 5\) without OME metadata.*--axes ZYX"):

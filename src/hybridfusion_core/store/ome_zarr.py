@@ -14,19 +14,20 @@ from typing import Any
 import zarr
 from zarr.storage import LocalStore
 
-from hybridfusion_core.errors import StoredDataError, UserInputError
+from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
 from hybridfusion_core.stack import Stack, check_axes
 from hybridfusion_core.store.description import RGB_CHANNELS, Description
 from hybridfusion_core.store.ngff_reading import describe, described_axes, image_paths
 from hybridfusion_core.store.suffixes import image_name
 from hybridfusion_core.store.views import RegionView, decode_unit
+from hybridfusion_core.store.zarr_guards import bounded, check_chunks
 
 _METADATA_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 
 def is_zarr(path: Path) -> bool:
     """Say whether a folder is a zarr group or array."""
-    return any((path / name).is_file() for name in _METADATA_FILES)
+    return any((path / name).exists() for name in _METADATA_FILES)
 
 
 def open_ome_zarr(path: Path, axes: str | None = None, series: str | int | None = None) -> Stack:
@@ -41,6 +42,18 @@ def open_ome_zarr(path: Path, axes: str | None = None, series: str | int | None 
         UserInputError: it is a plate or a collection, has no OME metadata, or the axes are unclear.
         StoredDataError: the metadata contradict each other or point out of the store.
     """
+    try:
+        return _open(path, axes, series)
+    except HybridFusionError:
+        raise
+    except Exception as error:  # metadata from strangers may be wrong in any way
+        raise StoredDataError(
+            f"{path.name}: the metadata cannot be understood ({type(error).__name__}: {error}); expected those of an "
+            "OME-Zarr image. They are damaged: copy or write the image again."
+        ) from error
+
+
+def _open(path: Path, axes: str | None, series: str | int | None) -> Stack:
     node = _open_node(path, path.name)
     if isinstance(node, zarr.Array):
         return _bare_array(node, path, axes)
@@ -49,13 +62,9 @@ def open_ome_zarr(path: Path, axes: str | None = None, series: str | int | None 
         return _from_collection(node, attributes, path, axes, series)
     entry = _multiscale(attributes, series, path.name)
     about = describe(entry, attributes, path.name)
-    array = _dataset(path, entry)
+    folder, array = _dataset(path, entry)
     letters = _letters(axes or described_axes(entry, array.ndim, path.name), array.shape, path.name)
-    view = RegionView(array, letters, path.name)
-    channels = about.channels
-    count = view.shape[view.axes.index("C")] if "C" in view.axes else 1
-    stack = _stack(view, path, replace(about, channels=channels if len(channels) == count else ()))
-    return replace(stack, decode_unit=decode_unit(letters, array.chunks, stack.shape))
+    return _stack(folder, array, letters, path, about)
 
 
 def _bare_array(array: Any, path: Path, axes: str | None) -> Stack:
@@ -66,25 +75,29 @@ def _bare_array(array: Any, path: Path, axes: str | None) -> Stack:
             "or the axes. Say what they are, for example --axes ZYX (Python: axes=)."
         )
     letters = _letters(axes or named, array.shape, path.name)
-    stack = _stack(RegionView(array, letters, path.name), path, Description())
-    return replace(stack, decode_unit=decode_unit(letters, array.chunks, stack.shape))
+    return _stack(path, array, letters, path, Description())
 
 
-def _stack(view: RegionView, path: Path, about: Description) -> Stack:
-    colours = [(channel.name, channel.color) for channel in about.channels]
-    return Stack(
+def _stack(folder: Path, array: Any, letters: str, path: Path, about: Description) -> Stack:
+    """Make a stack of an array in a folder, whose axes are named by letters."""
+    view = RegionView(bounded(array), letters, path.name)
+    count = view.shape[view.axes.index("C")] if "C" in view.axes else 1
+    channels = about.channels if len(about.channels) == count else ()
+    colours = [(channel.name, channel.color) for channel in channels]
+    stack = Stack(
         array=view,
         axes=view.axes,
         name=image_name(path),
-        channels=about.channels,
+        channels=channels,
         t=about.t,
         z=about.z,
         y=about.y,
         x=about.x,
         # OME-Zarr has no mark for colour images; ours carry these names and colours.
         rgb=colours == [(channel.name, channel.color) for channel in RGB_CHANNELS],
-        warnings=about.warnings,
+        warnings=(*about.warnings, *check_chunks(folder, array, letters, path.name)),
     )
+    return replace(stack, decode_unit=decode_unit(letters, array.chunks, stack.shape))
 
 
 def _letters(axes: str, shape: Sequence[int], name: str) -> str:
@@ -122,7 +135,8 @@ def _multiscale(attributes: Mapping[str, Any], series: str | int | None, name: s
     )
 
 
-def _dataset(path: Path, entry: Mapping[str, Any]) -> Any:
+def _dataset(path: Path, entry: Mapping[str, Any]) -> tuple[Path, Any]:
+    """Return the folder of the array of full resolution, and the array."""
     first = entry["datasets"][0]
     inside = first.get("path") if isinstance(first, Mapping) else None
     if not isinstance(inside, str) or not inside:
@@ -143,14 +157,18 @@ def _dataset(path: Path, entry: Mapping[str, Any]) -> Any:
             f"{path.name}: {inside!r} is a group; expected an array of pixels. "
             "The metadata are damaged: write the image again."
         )
-    return array
+    return target, array
 
 
 def _open_node(path: Path, name: str) -> Any:
+    for each in _METADATA_FILES:
+        if (path / each).exists() and not (path / each).is_file():
+            raise StoredDataError(
+                f"{name}: {each} is no regular file; expected zarr metadata in it. The store is damaged or hostile: "
+                "copy or write it again."
+            )
     try:
         return zarr.open(LocalStore(path, read_only=True), mode="r")
-    except MemoryError:
-        raise
     except Exception as error:
         raise StoredDataError(
             f"{name}: cannot be opened as zarr ({type(error).__name__}: {error}); expected a whole zarr array or "

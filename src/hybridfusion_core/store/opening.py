@@ -8,7 +8,7 @@ from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 
-from hybridfusion_core.errors import StoredDataError, UserInputError
+from hybridfusion_core.errors import StoredDataError, UserInputError, printable
 from hybridfusion_core.stack import Axis, Stack
 from hybridfusion_core.store.ome_zarr import is_zarr, open_ome_zarr
 from hybridfusion_core.store.slices import open_files, open_folder
@@ -51,7 +51,8 @@ def open_stack(
     if not paths:
         raise UserInputError(f"No input was named; expected {_KNOWN}. Name at least one path.")
     stack = _open_one(paths[0], axes, series) if len(paths) == 1 else _open_several(paths, axes)
-    stack = replace(stack, source=tuple(str(each) for each in listed)).with_z_step(z_step_um)
+    warnings = tuple(printable(warning) for warning in stack.warnings)
+    stack = replace(stack, source=tuple(str(each) for each in listed), warnings=warnings).with_z_step(z_step_um)
     if pixel_size_um is not None:
         size = Axis(pixel_size_um, "micrometer")
         stack = replace(stack, y=size, x=size)
@@ -65,6 +66,11 @@ def _existing(path: Path) -> Path:
         raise UserInputError(f"{str(path)!r} cannot be looked up ({error}); expected {_KNOWN}. Check it.") from error
     if not found:
         raise UserInputError(f"{path} does not exist; expected {_KNOWN}. Check the spelling and the folder.")
+    if not (path.is_file() or path.is_dir()):
+        raise UserInputError(
+            f"{path} is a pipe, a socket or a device; expected {_KNOWN}, because reading anything else may wait "
+            "forever. Save the image to a file first."
+        )
     if path.is_file() and path.stat().st_size == 0:
         raise UserInputError(f"{path} is empty (0 bytes); expected an image. Copy or export it again.")
     if not os.access(path, os.R_OK):

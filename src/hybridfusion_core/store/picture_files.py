@@ -143,7 +143,7 @@ def _decode(path: Path) -> NDArray[Any]:
 def _guarded(path: Path, action: Callable[[], T]) -> T:
     try:
         return action()
-    except (HybridFusionError, MemoryError):
+    except HybridFusionError:
         raise
     except Exception as error:
         raise StoredDataError(

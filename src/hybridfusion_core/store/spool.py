@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import os
 import platform
 import re
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 from zarr.storage import LocalStore
 
+from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.stack import ArrayLike, Stack
 from hybridfusion_core.store.views import normalised
 
@@ -50,6 +52,9 @@ def spooled(stack: Stack, block: int, *, room: int, folder: Path | None = None) 
 
     Yields:
         A stack of the same pixels.
+
+    Raises:
+        UserInputError: what must be decoded as a whole is larger than the computer's memory.
     """
     if folder is not None:
         remove_abandoned(folder)
@@ -58,7 +63,8 @@ def spooled(stack: Stack, block: int, *, room: int, folder: Path | None = None) 
         yield stack
         return
     planes: Unit = (unit[0], 3 if stack.rgb else unit[1], unit[2], *stack.shape[3:])
-    if int(np.prod(stack.shape, dtype=object)) * stack.dtype.itemsize <= room:
+    _refuse_if_too_large(planes, stack)
+    if math.prod(stack.shape) * stack.dtype.itemsize <= room:
         # The system gives memory to what is written only.
         yield _on(Spool(stack, planes, np.empty(stack.shape, stack.dtype)))
         return
@@ -84,6 +90,16 @@ def remove_abandoned(folder: Path) -> None:
 def _is_coarse(unit: Unit, stack: Stack, block: int) -> bool:
     """Say whether a block's pixels come only together with many others, or a plane only as a whole."""
     return max(unit[3:]) > block or unit[3:] == stack.shape[3:]
+
+
+def _refuse_if_too_large(planes: Unit, stack: Stack) -> None:
+    needed, memory = math.prod(planes) * stack.dtype.itemsize, psutil.virtual_memory().total
+    if needed > memory:
+        raise UserInputError(
+            f"{stack.name}: one plane of {planes[3]} × {planes[4]} pixels can only be decoded as a whole, which takes "
+            f"{needed / 2**30:,.0f} GiB; this computer has {memory / 2**30:,.0f} GiB. Expected an image in tiles or "
+            "chunks: convert it to OME-TIFF with tiles or to OME-Zarr."
+        )
 
 
 def _scratch_array(folder: Path, stack: Stack) -> Any:

@@ -53,7 +53,7 @@ def open_tiff(path: Path, axes: str | None = None, series: str | int | None = No
     with _log_lines() as lines:
         file = _guarded(path, lambda: tifffile.TiffFile(path))
         try:
-            stack = _open(file, path, axes, series)
+            stack = _guarded(path, lambda: _open(file, path, axes, series))
         except BaseException:
             file.close()
             raise
@@ -62,24 +62,24 @@ def open_tiff(path: Path, axes: str | None = None, series: str | int | None = No
 
 def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> Stack:
     name = path.name
-    text = _guarded(path, lambda: file.ome_metadata)
+    text = file.ome_metadata
     root = None if text is None else ome_xml.parse(text, name)
     if root is not None:
         check_companions(root, path)
-    _guarded(path, lambda: check_chain(file, name))
+    check_chain(file, name)
     described = [] if root is None else ome_xml.describe(root)
     companions = set() if root is None else ome_xml.file_names(root)
     check_page_count(file, described, companions, name)
-    all_series = _guarded(path, lambda: list(file.series))
+    all_series = list(file.series)
     check_planes(all_series, described, name)
     index = _chosen([str(each.name or "") for each in all_series], [each.shape for each in all_series], series, name)
     chosen = all_series[index]
-    page = _guarded(path, lambda: chosen.keyframe)
-    _guarded(path, lambda: check_extent(chosen, name))
+    page = chosen.keyframe
+    check_extent(chosen, name)
 
     letters = stored_letters(chosen, axes, name, rgb=is_rgb(page))
     shown, alpha = _channel_count(chosen, letters, page)
-    array, chunks = _guarded(path, lambda: _pixels(chosen))
+    array, chunks = _pixels(chosen)
     view = RegionView(array, letters, name, channels=shown)
     rgb = is_rgb(page) and shown == 3
     about = _description(file, chosen, described, index, view)
@@ -181,7 +181,7 @@ def _guarded(path: Path, action: Callable[[], T]) -> T:
     """Call tifffile or zarr on a file that may be damaged in any way."""
     try:
         return action()
-    except (HybridFusionError, MemoryError):
+    except HybridFusionError:
         raise
     except Exception as error:
         raise StoredDataError(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from hybridfusion_core.errors import StoredDataError
+from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.stack import ArrayLike
 
 Unit = tuple[int, int, int, int, int]
@@ -46,8 +46,11 @@ class RegionView:
         stored = tuple(0 if letter == "-" else next(items) for letter in self._letters)
         try:
             return np.asarray(self._array[stored], dtype=self.dtype)
-        except MemoryError:
-            raise
+        except MemoryError as error:
+            raise UserInputError(
+                f"{self._name}: the pixels at {axes_text(self.axes, key)} do not fit into memory; expected a part of "
+                "the image that does. Its strips or chunks are too large: save it in tiles, or use a larger computer."
+            ) from error
         except Exception as error:  # any codec of any format may fail in its own way
             raise StoredDataError(
                 f"{self._name}: the pixels at {axes_text(self.axes, key)} cannot be read ({error}); expected intact "
