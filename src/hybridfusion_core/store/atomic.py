@@ -1,20 +1,25 @@
 """Results that appear whole or not at all: built under hidden names, verified, then renamed.
 
-Beside `NAME` there may stand `.NAME.part` (being written) and `.NAME.old` (the previous result,
-between two renames). Both are cleaned up here, also those that a killed run left behind.
+Beside `NAME` there may stand `.NAME.part` (being written), `.NAME.old` (the previous result,
+between two renames) and `.NAME.lock`. They are cleaned up here, also those that a killed run left behind.
 """
 
 from __future__ import annotations
 
+import errno
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.errors import HybridFusionError, UserInputError
+from hybridfusion_core.store.lock import Lock
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class Delivery:
@@ -26,7 +31,8 @@ class Delivery:
         overwrite: replace an existing result.
 
     Raises:
-        UserInputError: the folder is missing, or a result exists and may not be replaced.
+        UserInputError: the folder is missing or may not be written, a result exists and may not be replaced,
+            or another process is writing one of this name.
     """
 
     def __init__(self, family: Sequence[Path], *, overwrite: bool) -> None:
@@ -38,15 +44,21 @@ class Delivery:
                 f"The folder {folder} does not exist; expected an existing folder for the output {self.main.name}. "
                 "Create it or choose another one."
             )
-        self._recover()
-        existing = [path for path in family if _exists(path)]
-        if existing and not overwrite:
-            raise UserInputError(
-                f"{existing[0]} exists already; expected a new name. Choose another name, or --overwrite "
-                "(Python: overwrite=True)."
-            )
-        for path in family:
-            _remove(part_path(path))
+        with explained(self.main, creating=True):
+            self._lock = Lock(self.main.with_name(f".{self.main.name}.lock"), self.main)
+        try:
+            self._recover()
+            existing = [path for path in family if _exists(path)]
+            if existing and not overwrite:
+                raise UserInputError(
+                    f"{existing[0]} exists already; expected a new name. Choose another name, or --overwrite "
+                    "(Python: overwrite=True)."
+                )
+            for path in family:
+                _remove(part_path(path))
+        except BaseException:
+            self._lock.release()
+            raise
 
     def part(self, final: Path) -> Path:
         """Return where to build what will be called `final`."""
@@ -78,9 +90,12 @@ class Delivery:
                 _remove(_old_path(path))
 
     def discard(self) -> None:
-        """Remove everything that was built."""
-        for path in self._family:
-            _remove(part_path(path))
+        """Remove everything that was built, and let others write."""
+        try:
+            for path in self._family:
+                _remove(part_path(path))
+        finally:
+            self._lock.release()
 
     def _recover(self) -> None:
         """Finish or undo a publication that was killed."""
@@ -125,8 +140,9 @@ class AtomicOutput(ABC):
         if not self._open:
             raise ValueError(f"the output {self._delivery.main} is closed")
         try:
-            self._finish()
-            self._delivery.publish()
+            with explained(self._delivery.main):
+                self._finish()
+                self._delivery.publish()
         finally:
             self._close()
 
@@ -142,6 +158,52 @@ class AtomicOutput(ABC):
     ) -> None:
         if self._open:
             self._close()
+        if error is not None:
+            with explained(self._delivery.main):
+                raise error
+
+
+@contextmanager
+def explained(path: Path, *, creating: bool = False) -> Iterator[None]:
+    """Explain what the system said while an output was written.
+
+    Args:
+        path: the output.
+        creating: nothing but the output was touched, so that a lack of rights concerns it.
+
+    Raises:
+        UserInputError: the disk is full; or, creating, the output may not be written or its name is too long.
+    """
+    try:
+        yield
+    except HybridFusionError:
+        raise
+    except Exception as error:
+        reason = _system_error(error)
+        code = None if reason is None else reason.errno
+        if code in _FULL:
+            raise UserInputError(
+                f"There is no room left for {path} ({reason}); expected enough for the result and its smaller copies. "
+                "Nothing was left behind and the input is untouched: free some space, or write to another disk."
+            ) from error
+        if creating and code in _FORBIDDEN:
+            raise UserInputError(
+                f"The folder {path.parent} may not be written ({reason}); expected the right to. Change its "
+                f"permissions, or write {path.name} to another folder."
+            ) from error
+        if creating and code == errno.ENAMETOOLONG:
+            raise UserInputError(
+                f"The name {path.name!r} is too long for this disk ({len(path.name.encode())} bytes); expected some "
+                "20 fewer than it allows, for hidden files beside it. Choose a shorter one."
+            ) from error
+        raise
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """Return what the system said, however a library wrapped it."""
+    while error is not None and not (isinstance(error, OSError) and error.errno is not None):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def part_path(path: Path) -> Path:

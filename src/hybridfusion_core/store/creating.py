@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.store.atomic import explained
 from hybridfusion_core.store.ngff_writing import Ngff
 from hybridfusion_core.store.ome_zarr_writer import OmeZarrOutput
 from hybridfusion_core.store.result import Output, ResultSpec
@@ -43,7 +44,8 @@ def create_output(
         what is written and drop it.
 
     Raises:
-        UserInputError: unknown suffix, missing folder, existing output, or an image that the format cannot hold.
+        UserInputError: unknown suffix; a folder that is missing, full or forbidden; an existing output, or one that
+            another process is writing; an image that the format cannot hold.
     """
     target = Path(path)
     suffix = output_suffix(target)
@@ -52,11 +54,12 @@ def create_output(
             f"The output {target.name!r} has no known suffix; expected a name that ends in one of "
             f"{', '.join(OUTPUT_SUFFIXES)}. Rename it."
         )
-    if suffix == ".ome.zarr":
-        return OmeZarrOutput(target, spec, block=block, overwrite=overwrite, ngff=ngff)
-    if ngff != "0.5":
+    if ngff != "0.5" and suffix != ".ome.zarr":
         raise UserInputError(
             f"The output {target.name!r} is no OME-Zarr, and NGFF {ngff} was asked for; expected a name that ends in "
             ".ome.zarr. Rename it, or leave the version out."
         )
-    return _WRITERS[suffix](target, spec, block=block, overwrite=overwrite)
+    with explained(target, creating=True):
+        if suffix == ".ome.zarr":
+            return OmeZarrOutput(target, spec, block=block, overwrite=overwrite, ngff=ngff)
+        return _WRITERS[suffix](target, spec, block=block, overwrite=overwrite)

@@ -22,7 +22,7 @@ from zarr.storage import LocalStore
 
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.stack import Axis, Channel
-from hybridfusion_core.store.atomic import AtomicOutput, Delivery
+from hybridfusion_core.store.atomic import AtomicOutput, Delivery, explained
 from hybridfusion_core.store.pyramid import build
 from hybridfusion_core.store.result import ResultSpec
 from hybridfusion_core.store.tiff_pages import check_written, ome_metadata, write_imagej, write_ome
@@ -227,9 +227,10 @@ def write_stack(
             z_positions_um=z_positions_um,
             planes=(array.shape[0], 1 if rgb else array.shape[1]),
         )
-        write_ome(delivery.part(path), [array], metadata, rgb=rgb)
-        check_written(delivery.part(path), [array])
-        delivery.publish()
+        with explained(path):
+            write_ome(delivery.part(path), [array], metadata, rgb=rgb)
+            check_written(delivery.part(path), [array])
+            delivery.publish()
     finally:
         with suppress(OSError):
             delivery.discard()
