@@ -117,13 +117,17 @@ class Stack:
                 "Convert the image first (a mask or a complex image is no focal stack)."
             )
         if min(self.shape) < 1:
-            raise UserInputError(f"{self.name}: shape TCZYX is {self.shape}; every axis needs at least one element.")
+            raise UserInputError(
+                f"{self.name}: the shape T C Z Y X is {self.shape}; expected at least one element along every axis. "
+                "There are no pixels: export the image again."
+            )
         if not self.channels:
             named = tuple(Channel(str(index)) for index in range(self.shape[1]))
             object.__setattr__(self, "channels", named)
         if len(self.channels) != self.shape[1]:
             raise UserInputError(
-                f"{self.name}: {len(self.channels)} channels are described, the pixels have {self.shape[1]}."
+                f"{self.name}: {len(self.channels)} channels are described, the pixels have {self.shape[1]}; expected "
+                "the same number. Check the axes."
             )
 
     @classmethod

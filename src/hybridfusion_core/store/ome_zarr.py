@@ -105,7 +105,7 @@ def _letters(axes: str, shape: Sequence[int], name: str) -> str:
     if len(axes) != len(shape):
         raise UserInputError(
             f"{name} has shape {tuple(shape)}; axes {axes!r} name {len(axes)} of {len(shape)} dimensions. "
-            "Say one letter of TCZYX for each, for example --axes ZYX (Python: axes=)."
+            "Expected one letter of TCZYX for each. Say for example --axes ZYX (Python: axes=)."
         )
     letters = "".join(
         "-" if letter.upper() not in "TCZYX" and length == 1 else letter.upper()

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
 
 T = TypeVar("T")
+_MOST_COMPRESSED = 5000  # deflate reaches 1 : 1032, a JPEG of one colour about 1 : 1000
 _PNG_SAMPLES = {0: 1, 2: 3, 4: 2, 6: 4}
 
 
@@ -65,15 +66,27 @@ def _inspect(path: Path) -> Picture:
     with path.open("rb") as stream:
         start = stream.read(8)
         if start == b"\x89PNG\r\n\x1a\n":
-            return _png(path, stream)
+            return _plausible(_png(path, stream))
         if start[:2] == b"\xff\xd8":
-            return _jpeg(path, stream)
+            return _plausible(_jpeg(path, stream))
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return _tiff(path)
     raise StoredDataError(
         f"{path.name} is no PNG, JPEG or TIFF (it starts with {start!r}); expected an image. "
         "It is damaged or has the wrong name: export it again."
     )
+
+
+def _plausible(picture: Picture) -> Picture:
+    """Refuse a header that promises more pixels than the file can hold."""
+    stored = picture.path.stat().st_size
+    promised = picture.shape[0] * picture.shape[1] * picture.samples * picture.dtype.itemsize
+    if promised > _MOST_COMPRESSED * stored:
+        raise StoredDataError(
+            f"{picture.path.name} has {stored} bytes, which cannot hold the {picture.shape[0]} × {picture.shape[1]} "
+            "pixels of its header; expected as many pixels as are stored. The file is damaged: export it again."
+        )
+    return picture
 
 
 def _png(path: Path, stream: BinaryIO) -> Picture:

@@ -54,7 +54,8 @@ def _with_one_channel_axis(letters: list[str], shape: tuple[int, ...], name: str
 def _as_told(axes: str, found: str, shape: tuple[int, ...], name: str) -> str:
     """Give the user's letters to the stored axes, in order; axes of length 1 need no letter."""
     long = [index for index, length in enumerate(shape) if length > 1 or found[index] in "YX"]
-    everything = list(range(len(shape)))
+    # One sample per pixel is no axis to anybody but the file.
+    everything = [index for index, length in enumerate(shape) if length > 1 or found[index] != "S"]
     without_samples = [[index for index in chosen if found[index] != "S"] for chosen in (long, everything)]
     for chosen in (*without_samples, long, everything):
         if len(chosen) == len(axes):
@@ -63,7 +64,7 @@ def _as_told(axes: str, found: str, shape: tuple[int, ...], name: str) -> str:
         told = tuple(shape[index] for index in long)
         raise UserInputError(
             f"{name} has {len(long)} axes of more than one element, shape {told}; axes {axes!r} name {len(axes)}. "
-            "Say one letter of TCZYX for each, for example --axes ZYX (Python: axes=)."
+            "Expected one letter of TCZYX for each. Say for example --axes ZYX (Python: axes=)."
         )
     check_axes(axes, len(chosen))
     letters = ["-"] * len(shape)

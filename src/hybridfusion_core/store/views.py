@@ -42,18 +42,19 @@ class RegionView:
         return len(self.shape)
 
     def __getitem__(self, key: Any, /) -> NDArray[Any]:
-        items = iter(normalised(key, self.shape))
+        region = normalised(key, self.shape)
+        items = iter(region)
         stored = tuple(0 if letter == "-" else next(items) for letter in self._letters)
         try:
             return np.asarray(self._array[stored], dtype=self.dtype)
         except MemoryError as error:
             raise UserInputError(
-                f"{self._name}: the pixels at {axes_text(self.axes, key)} do not fit into memory; expected a part of "
-                "the image that does. Its strips or chunks are too large: save it in tiles, or use a larger computer."
+                f"{self._name}: the pixels at {axes_text(self.axes, region)} do not fit into memory; expected parts of the "
+                "image that do. Its strips or chunks are too large: save it in tiles, or use a larger computer."
             ) from error
         except Exception as error:  # any codec of any format may fail in its own way
             raise StoredDataError(
-                f"{self._name}: the pixels at {axes_text(self.axes, key)} cannot be read ({error}); expected intact "
+                f"{self._name}: the pixels at {axes_text(self.axes, region)} cannot be read ({error}); expected intact "
                 "data. The file is damaged or cut short: copy or export it again."
             ) from error
 
@@ -103,13 +104,10 @@ def _item(item: Any, length: int) -> int | slice:
     return index % length
 
 
-def axes_text(axes: str, key: Any) -> str:
-    """Describe an index for a message: "Z=3, Y=0:512"."""
-    items = key if isinstance(key, tuple) else (key,)
-    if Ellipsis in items:
-        return "any place"
+def axes_text(axes: str, region: tuple[int | slice, ...]) -> str:
+    """Describe a region for a message: "Z=3, Y=0:512"."""
     parts = (
         f"{axis}={item.start}:{item.stop}" if isinstance(item, slice) else f"{axis}={item}"
-        for axis, item in zip(axes, items, strict=False)
+        for axis, item in zip(axes, region, strict=True)
     )
     return ", ".join(parts)
