@@ -49,8 +49,8 @@ class RegionView:
             return np.asarray(self._array[stored], dtype=self.dtype)
         except MemoryError as error:
             raise UserInputError(
-                f"{self._name}: the pixels at {axes_text(self.axes, region)} do not fit into memory; expected parts of the "
-                "image that do. Its strips or chunks are too large: save it in tiles, or use a larger computer."
+                f"{self._name}: the pixels at {axes_text(self.axes, region)} do not fit into memory; expected parts of "
+                "the image that do. Its strips or chunks are too large: save it in tiles, or use a larger computer."
             ) from error
         except Exception as error:  # any codec of any format may fail in its own way
             raise StoredDataError(
