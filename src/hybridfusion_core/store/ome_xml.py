@@ -64,6 +64,12 @@ def file_names(root: Any) -> set[str]:
     return {name for name in names if name}
 
 
+def file_uuids(root: Any) -> dict[str, str]:
+    """Return the UUID of each file that is named together with one."""
+    elements = (uuid for data in _all(root, "TiffData") for uuid in _all(data, "UUID"))
+    return {uuid.get("FileName"): uuid.text.strip() for uuid in elements if uuid.get("FileName") and uuid.text}
+
+
 def metadata_file(root: Any) -> str | None:
     """Return the companion that holds the metadata, for a file that has pixels only."""
     for element in _all(root, "BinaryOnly"):

@@ -27,6 +27,7 @@ from hybridfusion_core.store.tiff_checks import (
     check_chain,
     check_companions,
     check_extent,
+    check_imagej,
     check_page_count,
     check_planes,
     check_sizes,
@@ -75,6 +76,8 @@ def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> 
     index = _chosen([str(each.name or "") for each in all_series], [each.shape for each in all_series], series, name)
     chosen = all_series[index]
     page = chosen.keyframe
+    if chosen.kind == "imagej" or (root is None and file.is_imagej):
+        check_imagej(file, chosen, name)
     check_extent(chosen, name)
 
     letters = stored_letters(chosen, axes, name, rgb=is_rgb(page))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
+import tifffile
 
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.store import ome_xml
@@ -40,6 +42,22 @@ def check_companions(root: Any, path: Path) -> None:
                 f"{path.name} is one part of a multi-file OME-TIFF and {companion!r} is missing; expected all parts "
                 "in one folder. Copy the missing file beside this one."
             )
+    for companion, stated in sorted(ome_xml.file_uuids(root).items()):
+        found = None if companion == path.name else _uuid(path.parent / companion)
+        if found is not None and found != stated:
+            raise StoredDataError(
+                f"{path.name} names {companion!r} with the UUID {stated!r}, that file has {found!r}; expected the file "
+                "that was written together with this one. Copy the right one beside it."
+            )
+
+
+def _uuid(path: Path) -> str | None:
+    """Return the UUID that a file gives itself, or None if it says nothing."""
+    if not path.is_file():
+        return None
+    with tifffile.TiffFile(path) as file:
+        text = file.ome_metadata
+    return None if text is None else ome_xml.parse(text, path.name).get("UUID")
 
 
 def check_chain(file: Any, name: str) -> None:
@@ -110,6 +128,22 @@ def check_sizes(series: Any, about: Description, name: str) -> None:
         raise StoredDataError(
             f"{name}: the pixels have {', '.join(wrong)}; expected the sizes that the OME-XML states. "
             "The file is damaged or was edited: export it again."
+        )
+
+
+def check_imagej(file: Any, series: Any, name: str) -> None:
+    """Check that all planes that ImageJ says it wrote are there: tifffile takes what it finds.
+
+    Raises:
+        StoredDataError: there are fewer.
+    """
+    stated = (file.imagej_metadata or {}).get("images", 1)
+    page = math.prod(series.keyframe.shape)
+    found = math.prod(series.get_shape(squeeze=False)) // max(page, 1)
+    if isinstance(stated, int) and stated > found:
+        raise StoredDataError(
+            f"{name}: ImageJ wrote {stated} planes, the file holds {found}; expected all of them. "
+            "It is cut short: copy or export it again."
         )
 
 
