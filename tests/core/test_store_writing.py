@@ -311,6 +311,7 @@ def test_levels_end_at_512_pixels():
         ("r.png", {"dtype": "float32"}, "a PNG holds uint8 or uint16"),
         ("r.png", {"shape": (2, 1, 4, 4)}, "2 time points and 1 channels"),
         ("r.png", {"shape": (1, 2, 4, 4)}, "1 time points and 2 channels.*--channels"),
+        ("r.tif", {"shape": (3, 2, 30000, 24000)}, r"holds 16\.1 GiB in one file, an ImageJ TIFF less than 4"),
         ("r.tif", {"dtype": "uint32"}, r"ImageJ TIFF cannot hold.*Write an \.ome\.tif"),
         ("r.tif", {"dtype": "uint16", "shape": (1, 3, 4, 4), "channels": RGB, "rgb": True}, "RGB uint16"),
         ("r.ome.tif", {"dtype": "float16"}, "float16, which OME-TIFF cannot hold"),

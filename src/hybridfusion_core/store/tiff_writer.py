@@ -7,6 +7,7 @@ folder beside the output; committing streams them into the files.
 from __future__ import annotations
 
 import json
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +28,8 @@ from hybridfusion_core.store.pyramid import build
 from hybridfusion_core.store.result import ResultSpec
 from hybridfusion_core.store.tiff_pages import check_written, ome_metadata, write_imagej, write_ome
 from hybridfusion_core.store.zarr_arrays import RecordedArray, create_array, open_array
+
+_IMAGEJ_BYTES = 2**32 - 2**25  # pixels; its offsets have 32 bit, and tifffile keeps 32 MiB for the rest
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,12 @@ class ImageJOutput(SpooledOutput):
             raise UserInputError(
                 f"The image is one pixel wide, which an ImageJ TIFF cannot hold; expected two for {path.name}. "
                 "Write an .ome.tif or .ome.zarr."
+            )
+        largest = max(math.prod(shape) * dtype.itemsize for shape, dtype in spec.array_shapes().values())
+        if largest > _IMAGEJ_BYTES:
+            raise UserInputError(
+                f"The result holds {largest / 2**30:.1f} GiB in one file, an ImageJ TIFF less than 4; expected that "
+                f"for {path.name}. Write an .ome.tif or .ome.zarr."
             )
         super().__init__(path, ".tif", spec, names=("fused", "decision", "maps"), block=block, overwrite=overwrite)
 
