@@ -1,6 +1,7 @@
 """What can only be decoded as a whole is decoded once, and nothing else changes."""
 
 import os
+import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -162,6 +163,30 @@ def test_nothing_stays_after_a_failure(tmp_path) -> None:
     assert list(tmp_path.iterdir())  # the scratch folder
     steps.close()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="room is limited as on Unix")
+def test_a_full_disk_is_explained(tmp_path) -> None:
+    stack, array = counting((1, 1, 1, 70, 90))
+    array.array[...] = np.random.default_rng(0).integers(0, 60_000, SHAPE)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        with (
+            pytest.raises(hf.UserInputError, match=r"no room left for .*\.spool"),
+            spooled(stack, 64, room=0, folder=tmp_path) as other,
+        ):
+            other.read(0, 0, [0], slice(0, 70), slice(0, 90))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_plane_larger_than_memory_is_refused(tmp_path) -> None:
+    huge = zarr.create_array(tmp_path / "a.zarr", shape=(2, 10**7, 10**7), chunks=(1, 10**7, 10**7), dtype="uint8")
+    stack = Stack(huge, "ZYX", decode_unit=(1, 1, 1, 10**7, 10**7))
+    with pytest.raises(hf.UserInputError, match="can only be decoded as a whole"), spooled(stack, 64, room=0):
+        pass
 
 
 def test_the_scratch_is_a_zarr_array_of_small_chunks(tmp_path: Path) -> None:

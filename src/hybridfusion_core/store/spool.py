@@ -30,6 +30,7 @@ from zarr.storage import LocalStore
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.stack import ArrayLike, Stack
+from hybridfusion_core.store.atomic import explained
 from hybridfusion_core.store.views import normalised
 
 _CHUNK = 512  # pixels
@@ -54,7 +55,7 @@ def spooled(stack: Stack, block: int, *, room: int, folder: Path | None = None) 
         A stack of the same pixels.
 
     Raises:
-        UserInputError: what must be decoded as a whole is larger than the computer's memory.
+        UserInputError: what must be decoded as a whole is larger than the computer's memory, or the disk is full.
     """
     if folder is not None:
         remove_abandoned(folder)
@@ -71,9 +72,11 @@ def spooled(stack: Stack, block: int, *, room: int, folder: Path | None = None) 
     if folder is None:
         folder = Path(tempfile.gettempdir())
         remove_abandoned(folder)
-    scratch = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}-{os.getpid()}-", suffix=".spool", dir=folder))
+    with explained(folder / "scratch", creating=True):
+        scratch = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}-{os.getpid()}-", suffix=".spool", dir=folder))
     try:
-        yield _on(Spool(stack, planes, _scratch_array(scratch, stack)))
+        with explained(scratch):
+            yield _on(Spool(stack, planes, _scratch_array(scratch, stack)))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
