@@ -70,7 +70,8 @@ def measure(job: Job, stack: Stack) -> Generator[Progress, None, list[list[Field
                 for core in cores:
                     planes = _read(job, stack, t, decider, core, slices, with_halo=False)
                     for index, counts in enumerate(_guide_planes(stack, decider, planes)):
-                        collector.add(index, counts, core.y.start, core.x.start, first)
+                        for number, plane in enumerate(counts):  # a slice's share of scratch memory, not a stack's
+                            collector.add(index, plane[np.newaxis], core.y.start, core.x.start, first + number)
                     yield steps.add(core, decider, len(slices))
             of_deciders.append(job.request.stats or collector.finish(known))
         statistics.append(of_deciders)

@@ -6,19 +6,18 @@ CLI, Python and napari build the same request; nothing downstream asks what an o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import psutil
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.focus_measures import SMOOTHING, kernel_radius
 from hybridfusion_core.intensity import FieldStatistics
+from hybridfusion_core.plan import Plan, make_plan
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.tiles import Geometry
 
@@ -119,30 +118,6 @@ class Decider:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How a job fits into memory.
-
-    Attributes:
-        tile: core of a tile, pixels.
-        block: core of a block, pixels; a tile at least.
-        z_chunk: slices that pass the network at a time.
-        bytes_needed: expected peak beside the interpreter.
-        budget: bytes that it was planned for.
-    """
-
-    tile: int
-    block: int
-    z_chunk: int
-    bytes_needed: int
-    budget: int
-
-    @property
-    def room(self) -> int:
-        """Bytes of the budget that are left over."""
-        return max(self.budget - self.bytes_needed, 0)
-
-
-@dataclass(frozen=True)
 class Job:
     """A request resolved against one stack; every field says what will happen.
 
@@ -218,7 +193,16 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
         geometry = Geometry(lattice=16, halo=-(-reach // 16) * 16)
     else:
         geometry = Geometry(model.network.config.lattice, model.network.config.halo)
-    plan = make_plan(request, stack, len(slices), deciders, model, geometry, device)
+    plan = make_plan(
+        stack,
+        len(slices),
+        max(len({*decider.guide, *decider.serves}) for decider in deciders),
+        None if model is None else model.network.config,
+        geometry,
+        cpu=device.type == "cpu",
+        tile=request.tile,
+        memory=request.memory,
+    )
     return Job(request, products, slices, channels, deciders, model, device, geometry, plan)
 
 
@@ -268,78 +252,6 @@ def load_statistics(path: Path) -> FieldStatistics:
             f"{str(path)!r} holds no field statistics ({type(error).__name__}). "
             "Expected the JSON that `hybridfusion fuse … --json` prints."
         ) from error
-
-
-def make_plan(
-    request: FuseRequest,
-    stack: Stack,
-    slices: int,
-    deciders: Iterable[Decider],
-    model: Model | None,
-    geometry: Geometry,
-    device: torch.device,
-) -> Plan:
-    """Choose tile, block and Z-chunk for a byte budget, before anything is read.
-
-    Raises:
-        UserInputError: not even the smallest tile fits.
-    """
-    budget = request.memory or psutil.virtual_memory().available // 3
-    plane = max(geometry.round_up(size) for size in stack.shape[3:])
-    wanted = [request.tile] if request.tile else [1024, 512, 256] if device.type == "cuda" else [256]
-    candidates = [geometry.round_up(size) for size in wanted] + [128, 64]
-    # One slice at a time keeps a CPU's caches warm (measured: 0.80 against 0.58 Mpx·slices/s for four).
-    chunks = (1,) if device.type == "cpu" else (slices, 8, 4, 2, 1)
-    if request.tile:
-        candidates = candidates[:1]  # what was asked for by name is not replaced silently
-    read = max(len({*decider.guide, *decider.serves}) for decider in deciders)
-    needed = 0
-    for tile in candidates:
-        for block in _block_sizes(tile, plane):
-            for z_chunk in chunks:
-                needed = _peak(stack, slices, read, model, geometry, tile=tile, block=block, z_chunk=z_chunk)
-                if needed <= budget:
-                    return Plan(tile, block, min(z_chunk, slices), needed, budget)
-    raise UserInputError(
-        f"{slices} slices need at least {needed / 2**20:,.0f} MiB, the budget is {budget / 2**20:,.0f} MiB. "
-        "Raise --memory, or fuse fewer slices or channels (--z, --channels)."
-    )
-
-
-def _block_sizes(tile: int, plane: int) -> list[int]:
-    """Whole numbers of tiles; 1024 px are read and written in few requests, less only to save memory."""
-    sizes = [-(-size // tile) * tile for size in (1024, 512, 256)]
-    return sorted({min(size, -(-plane // tile) * tile) for size in sizes}, reverse=True)
-
-
-def _peak(
-    stack: Stack,
-    slices: int,
-    read: int,
-    model: Model | None,
-    geometry: Geometry,
-    *,
-    tile: int,
-    block: int,
-    z_chunk: int,
-) -> int:
-    """Bytes at the busiest moment: a block as read and reflected, and all that one tile's network keeps.
-
-    With many slices and small tiles it is the statistics of a whole block that take most.
-    """
-    block_area = (block + 2 * geometry.halo) ** 2
-    tile_area = (min(tile, block) + 2 * geometry.halo) ** 2
-    held = 2 * block_area * slices * read * stack.dtype.itemsize  # as read, and reflected
-    held += 2 * block**2 * (stack.dtype.itemsize * read + 2 + 12)  # products of the block, and one more while written
-    kept, working = 40.0, 0  # float32 counts, guide, energies or scores and their softmaxes
-    if model is not None:
-        config = model.network.config
-        kept += 4 * (config.channels + config.dim / config.patch**2)
-        tokens = config.dim * (8 + 2 * config.mlp_ratio) + 3 * config.heads * config.window**2
-        working = int(tile_area * z_chunk * 4 * (6 * config.channels + tokens / config.patch**2))
-    # Measured with 200 × 2048² uint16: 23 bytes for each pixel of a block, of them 2 for the pixel.
-    measuring = block**2 * slices * (stack.dtype.itemsize * read + 22)
-    return max(int(held + tile_area * slices * kept + working), measuring)
 
 
 def _model(name: str) -> Model:
