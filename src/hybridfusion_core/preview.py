@@ -63,7 +63,7 @@ def check_preview(path: Path, *, overwrite: bool) -> None:
     Raises:
         UserInputError: no PNG, missing folder, or an existing file that may not be replaced.
     """
-    _delivery(path, overwrite=overwrite)
+    _delivery(path, overwrite=overwrite).discard()
 
 
 def write_preview(path: Path, montage: Montage) -> None:

@@ -48,7 +48,7 @@ def _write_organoid(path: Path, overwrite: bool) -> list[Path]:
             f"The organoid is one OME-TIFF file, {path.name!r} is {'a folder' if path.is_dir() else 'no such name'}; "
             "expected a name that ends in .ome.tif. Rename it."
         )
-    Delivery((path,), overwrite=overwrite)  # refuse before the drawing, not after it
+    Delivery((path,), overwrite=overwrite).discard()  # refuse before the drawing, not after it
     stack = organoid_stack()
     pixels = np.asarray(stack.array)[np.newaxis]  # C Z Y X -> T C Z Y X
     write_stack(
