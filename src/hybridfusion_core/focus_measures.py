@@ -99,8 +99,9 @@ def has_structure(guide: Tensor, noise: Tensor) -> Tensor:
     Returns:
         B H W, bool.
     """
-    along_y, along_x = gradients(guide)
-    energy = gaussian_blur(along_y.square() + along_x.square(), DETECTION_SMOOTHING).amax(dim=1)  # B Z H W -> B H W
+    energy = torch.zeros_like(guide[:, 0])
+    for plane in guide.unbind(dim=1):  # slice by slice: scratch memory of one
+        energy = torch.maximum(energy, tenengrad(plane, DETECTION_SMOOTHING))
     mean = 2 * 0.5 * 0.375  # Σ slope² × Σ smooth², twice: what unit white noise leaves after Sobel
     # Two squared gradients per pixel have a relative variance of 1; the window averages 4πσ² pixels, of which
     # the overlapping Sobel kernels leave one in 3.66 independent (measured on white noise).

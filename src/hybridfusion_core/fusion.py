@@ -213,7 +213,8 @@ def score(job: Job, guide: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         1 Z h w each, in [0, 1], sum one over Z.
     """
     if job.model is None:
-        energy = (tenengrad if job.request.method == "tenengrad" else laplacian_energy)(guide)
+        measure_focus = tenengrad if job.request.method == "tenengrad" else laplacian_energy
+        energy = torch.stack([measure_focus(plane) for plane in guide.unbind(dim=1)], dim=1)
         floor = torch.finfo(energy.dtype).tiny
         posterior = (_CLASSICAL_SHARPNESS * energy.clamp(min=floor).log()).softmax(dim=1)
         return posterior, posterior

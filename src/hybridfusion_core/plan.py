@@ -103,15 +103,14 @@ def _peak(
     block: int,
     z_chunk: int,
 ) -> int:
-    """Bytes at the busiest moment: a block as read and reflected, and all that one tile's network keeps.
-    """
+    """Bytes at the busiest moment: a block as read and reflected, and all that one tile's network keeps."""
     block_area = (block + 2 * geometry.halo) ** 2
     tile_area = (min(tile, block) + 2 * geometry.halo) ** 2
     held = 2 * block_area * slices * channels * stack.dtype.itemsize  # as read, and reflected
     held += (
         2 * block**2 * (stack.dtype.itemsize * channels + 2 + 12)
     )  # products of the block, and one more while written
-    kept, working = 40.0, 0  # float32 counts, guide, energies or scores and their softmaxes
+    kept, working = 48.0, 0  # float32 counts, guide, energies or scores, their softmaxes and what the maps take
     if config is not None:
         kept += 4 * (config.channels + config.dim / config.patch**2)
         tokens = config.dim * (8 + 2 * config.mlp_ratio) + 3 * config.heads * config.window**2
