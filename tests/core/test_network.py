@@ -64,6 +64,13 @@ def test_tokens_never_attend_across_the_border_they_were_rolled_over() -> None:
     assert not torch.equal(before.focus[..., :8], after.focus[..., :8])
 
 
+def test_the_mask_forbids_instead_of_discouraging() -> None:
+    shifted = opinionated_network(SMALL).blocks[1]
+    mask = shifted.get_attn_mask(torch.zeros(1, 16, 16, SMALL.dim))
+    assert set(mask.unique().tolist()) == {0.0, float("-inf")}
+    assert (mask == 0).any(dim=-1).all()  # every token may attend at least to itself
+
+
 CONFIGS = [
     NetworkConfig(channels=6, dim=4, heads=1),
     NetworkConfig(channels=6, dim=4, heads=2, depth=1, dilations=(1,)),
@@ -106,7 +113,9 @@ def test_every_block_starts_with_a_gradient_of_the_same_order(depth: int) -> Non
     fusion_weights(network(guide, NOISE)).mul(guide).sum(dim=1).square().mean().backward()
     norms = []
     for block in network.blocks:
-        gradients = [parameter.grad for parameter in block.parameters() if parameter.grad is not None]
+        # Not the norms' own: those have a gradient even where they let none through.
+        parts = (*block.attn.parameters(), *block.mlp.parameters())
+        gradients = [parameter.grad for parameter in parts if parameter.grad is not None]
         norms.append(float(torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()))
     assert min(norms) > 1e-6
     assert max(norms) / min(norms) < 10
