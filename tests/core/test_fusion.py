@@ -105,6 +105,16 @@ def test_classical_methods_leave_no_seam(method: str) -> None:
     assert_same(hf.fuse(stack, tile=64, **options), hf.fuse(stack, tile=1024, **options))
 
 
+def test_auto_precision_is_float32_and_bfloat16_only_when_asked_for() -> None:
+    stack = textured_stack((4, 64, 80), "float32")
+    exact, auto, low = (fuse(stack, "auto", precision=name) for name in ("float32", "auto", "bfloat16"))
+    assert (auto.fused == exact.fused).all()
+    assert (low.fused != exact.fused).any()
+    np.testing.assert_allclose(low.fused, exact.fused, atol=0.05 * np.ptp(stack))
+    assert (low.fused >= stack.min(axis=0)).all()
+    assert (low.fused <= stack.max(axis=0)).all()
+
+
 def test_one_slice_is_returned_as_it_is(tiny_model: str) -> None:
     stack = textured_stack((1, 40, 50))
     assert (fuse(stack, tiny_model).fused == stack[0]).all()
