@@ -52,7 +52,7 @@ def write(folder: Path, kind: str, shape=(1, 1, 600, 70), channels=DAPI, *, rgb=
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", [(1, 1, 600, 530), (1, 1, 2, 700)])
+@pytest.mark.parametrize("shape", [(1, 1, 600, 530), (1, 1, 2, 700), (1, 1, 1, 1100)])
 def test_whole_results_have_no_faults(tmp_path: Path, kind: str, shape: tuple[int, ...]) -> None:
     assert verify(write(tmp_path, kind, shape)) == []
 

@@ -98,7 +98,9 @@ def validate(path):
 @pytest.mark.parametrize(
     ("suffix", "options"), [(".ome.zarr", {}), (".ome.zarr", {"ngff": "0.4"}), (".ome.tif", {}), (".tif", {})]
 )
-@pytest.mark.parametrize("shape", [(2, 2, 45, 37), (1, 1, 1, 1), (1, 2, 17, 513)])
+@pytest.mark.parametrize(
+    "shape", [(2, 2, 45, 37), (1, 1, 1, 1), (1, 2, 17, 513), (1, 2, 1, 1100), (2, 1, 1, 600), (1, 2, 1100, 1)]
+)
 def test_result_reads_back(tmp_path, suffix, options, shape):
     spec = make_spec(shape)
     if suffix == ".tif" and shape[3] == 1:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import tifffile
-import zarr
 
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
 from hybridfusion_core.stack import ArrayLike, Channel, Stack
@@ -34,6 +33,7 @@ from hybridfusion_core.store.tiff_checks import (
 )
 from hybridfusion_core.store.tiff_raw import raw_planes
 from hybridfusion_core.store.tiff_tags import describe_imagej, describe_plain, has_alpha, is_rgb
+from hybridfusion_core.store.tiff_tiles import tiled
 from hybridfusion_core.store.views import RegionView, decode_unit
 
 T = TypeVar("T")
@@ -110,10 +110,7 @@ def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> 
 def _pixels(series: Any) -> tuple[ArrayLike, tuple[int, ...] | None]:
     """Return an array of all axes of a series, and the lengths of what it decodes as a whole."""
     raw = raw_planes(series)
-    if raw is not None:
-        return raw, None
-    array = zarr.open_array(series.aszarr(level=0, squeeze=False), mode="r")
-    return array, array.chunks
+    return tiled(series) if raw is None else (raw, None)
 
 
 def _description(file: Any, series: Any, described: list[Description], index: int, view: RegionView) -> Description:

@@ -23,6 +23,7 @@ from hybridfusion_core.store.opening import open_stack
 from hybridfusion_core.store.picture_files import inspect
 from hybridfusion_core.store.pyramid import Method
 from hybridfusion_core.store.suffixes import OUTPUT_SUFFIXES, output_suffix
+from hybridfusion_core.store.tiff_tiles import tiled
 from hybridfusion_core.store.zarr_arrays import files_of
 
 _MAPS = {"height", "confidence", "noise_gain"}
@@ -163,7 +164,7 @@ def _check_tiff(path: Path) -> Iterator[str]:
         for number, level in enumerate(series.levels):
             damaged = list(_damaged_tiles(level.pages, f"{path.name}, level {number}"))
             yield from damaged
-            array = zarr.open_array(series.aszarr(level=number, squeeze=False), mode="r")
+            array, _ = tiled(series, number)
             levels.append(Level(array, axes, _TIFF_STEP, not damaged, lambda _: "the plane"))
         if not file.is_imagej:  # which has no pyramid
             yield from check_levels(levels, "nearest" if ".decision." in path.name else "mean", path.name)
