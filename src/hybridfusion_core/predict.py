@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.errors import HybridFusionError, UserInputError
 from hybridfusion_core.fusion import Progress, decision_count, exhaust, measure, run
 from hybridfusion_core.intensity import FieldStatistics
 from hybridfusion_core.preview import check_preview, write_preview
 from hybridfusion_core.request import DEFAULT_PRODUCTS, PROJECTIONS, Job, make_request, resolve
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.store import MapChannel, Ngff, ResultSpec, create_output, open_stack
+from hybridfusion_core.store.creating import refuse_input_as_output
 from hybridfusion_core.store.spool import spooled
 from hybridfusion_core.thumbnails import Thumbnails, montage_of
 
@@ -200,9 +201,10 @@ def steps_to_disk(
     Returns:
         (on exhaustion) the `ResultSpec` of what was written.
     """
-    refuse_input_as_output(path, stack)
-    if preview is not None:
-        check_preview(Path(preview), overwrite=overwrite)
+    picture = None if preview is None else Path(preview)
+    refuse_input_as_output(path, stack.source, picture)
+    if picture is not None:
+        check_preview(picture, overwrite=overwrite)
     kind: dict[str, Any] = {"block": job.plan.block, "overwrite": overwrite, "ngff": ngff}
     with create_output(path, describe(job, stack, []), **kind):
         pass  # an output that cannot be written is refused before anything is read
@@ -213,8 +215,9 @@ def steps_to_disk(
             thumbnails = Thumbnails(output.arrays, spec)
             yield from run(job, planes, statistics, thumbnails.arrays)
             output.commit()
-        if preview is not None:
-            write_preview(Path(preview), montage_of(job, planes, spec, thumbnails))
+        if picture is not None:
+            with _result_stands(path, picture):
+                write_preview(picture, montage_of(job, planes, spec, thumbnails))
     return spec
 
 
@@ -311,19 +314,17 @@ def _identify(path: Path, checksum: bool) -> dict[str, Any]:
     return identity
 
 
-def refuse_input_as_output(path: Path, stack: Stack) -> None:
-    """Refuse to write over or into the input.
-
-    Raises:
-        UserInputError: the output is the input, or lies inside it.
-    """
-    output = Path(os.path.realpath(path))
-    for source in map(os.path.realpath, stack.source):
-        if output == Path(source) or Path(source) in output.parents:
-            raise UserInputError(
-                f"The output {str(path)!r} is the input, or inside it; inputs are never written to. "
-                "Choose another output."
-            )
+@contextmanager
+def _result_stands(path: Path, preview: Path) -> Iterator[None]:
+    """Say, when a preview fails, that the result it shows is whole: hours of work are not thrown away for a picture."""
+    try:
+        yield
+    except (OSError, HybridFusionError) as error:
+        raise UserInputError(
+            f"The preview {preview} could not be written ({error}); expected a picture beside the result. The result "
+            f"{path} is whole and stays. For a picture, free some space or choose another place, and fuse again with "
+            "--overwrite."
+        ) from error
 
 
 def measured_rate(job: Job) -> float:

@@ -14,6 +14,7 @@ from conftest import textured_stack
 from skimage.io import imread, imsave
 
 import hybridfusion_core as hf
+from hybridfusion_core import preview
 from hybridfusion_core.checkpoint import load_model
 from hybridfusion_core.cli import main
 from hybridfusion_core.stack import Axis, Channel
@@ -112,6 +113,91 @@ def test_preview_is_a_picture(organoid: str, tiny_model: str, tmp_path: Path) ->
     picture = imread(preview)
     assert picture.ndim == 3
     assert picture.std() > 10
+
+
+@pytest.fixture
+def no_room_for_pictures(monkeypatch: pytest.MonkeyPatch):
+    """Let no file grow beyond 4 kB from the moment the preview is drawn: the system then fails as on a full disk."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    draw = preview._draw
+
+    def drawn_without_room(*words: object) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        draw(*words)
+
+    monkeypatch.setattr(preview, "_draw", drawn_without_room)
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("no_room_for_pictures")
+def test_a_preview_that_meets_a_full_disk_is_explained_and_the_result_stands(
+    organoid: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, picture = tmp_path / "a.ome.zarr", tmp_path / "look.png"
+    message = refusal(capsys, "fuse", organoid, "-o", output, "--method", "tenengrad", "--preview", picture)
+    *_, last = message.strip().splitlines()
+    assert re.search(r"look\.png could not be written .*expected .*a\.ome\.zarr is whole and stays.*--overwrite", last)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.maps.ome.zarr", "a.ome.zarr", "organoid.ome.tif"]
+    assert run("verify", output) == 0
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "no"), OSError("the drive is gone"), hf.UserInputError("locked")]
+)
+def test_whatever_stops_a_preview_leaves_the_result_and_the_older_preview(
+    organoid: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    def fail(_: object, part: Path) -> None:
+        part.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(preview, "_draw", fail)
+    (tmp_path / "look.png").write_bytes(b"older")
+    words = ["-o", tmp_path / "a.png", "--channels", "0", "--method", "max", "--preview", tmp_path / "look.png"]
+    assert "is whole and stays" in refusal(capsys, "fuse", organoid, *words, "--overwrite")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "look.png", "organoid.ome.tif"]
+    assert (tmp_path / "look.png").read_bytes() == b"older"
+
+
+@pytest.mark.parametrize(
+    ("output", "more", "message"),
+    [
+        ("in.ome.tif", [], "is the input"),  # its maps would be the input
+        ("in.maps.ome.tif", [], "is the input"),
+        ("pictures/a.ome.zarr", [], "is the input"),
+        ("around.ome.zarr", [], "around it"),
+        ("a.png", ["--preview", "a.png"], "would replace the result"),
+        ("a.ome.zarr", ["--preview", "a.maps.ome.zarr/look.png"], "would replace the result"),
+        ("a.ome.zarr", ["--preview", "pictures/1.png"], "is the input"),
+    ],
+)
+def test_no_output_replaces_an_input_or_another_output(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    output: str,
+    more: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pictures").mkdir()
+    for index, plane in enumerate(textured_stack((3, 40, 50), "uint8")):
+        imsave(f"pictures/{index}.png", plane, check_contrast=False)
+    Path("around.ome.zarr").mkdir()
+    sources = {"in": Path("in.maps.ome.tif"), "around": Path("around.ome.zarr/in.ome.tif")}
+    for source in sources.values():
+        write_stack(source, textured_stack((3, 40, 50))[None, None])
+    before = {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    source = sources.get(output.split(".", maxsplit=1)[0], Path("pictures"))
+    words = ["fuse", source, "-o", output, *more, "--method", "max", "--overwrite"]
+    assert message in refusal(capsys, *words)
+    assert {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
 
 
 def test_info_says_how_the_file_is_understood_and_what_it_takes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hybridfusion_core.errors import UserInputError
@@ -11,7 +11,7 @@ from hybridfusion_core.store.atomic import explained
 from hybridfusion_core.store.ngff_writing import Ngff
 from hybridfusion_core.store.ome_zarr_writer import OmeZarrOutput
 from hybridfusion_core.store.result import Output, ResultSpec
-from hybridfusion_core.store.suffixes import OUTPUT_SUFFIXES, output_suffix
+from hybridfusion_core.store.suffixes import OUTPUT_SUFFIXES, output_suffix, result_paths
 from hybridfusion_core.store.tiff_writer import ImageJOutput, OmeTiffOutput, PngOutput
 
 _WRITERS: dict[str, Callable[..., Output]] = {
@@ -63,3 +63,34 @@ def create_output(
         if suffix == ".ome.zarr":
             return OmeZarrOutput(target, spec, block=block, overwrite=overwrite, ngff=ngff)
         return _WRITERS[suffix](target, spec, block=block, overwrite=overwrite)
+
+
+def refuse_input_as_output(path: Path, inputs: Sequence[str | Path], preview: Path | None = None) -> None:
+    """Refuse to write over, into or around an input, and a preview over the result.
+
+    Args:
+        path: of the result; its decision and maps count as well.
+        inputs: files and folders that are read.
+        preview: of the picture, if there will be one.
+
+    Raises:
+        UserInputError: an output and an input, or the preview and the result, are the same or one holds the other.
+    """
+    results = list(result_paths(path).values())
+    for output in results if preview is None else [*results, preview]:
+        if any(_meet(output, Path(each)) for each in inputs):
+            raise UserInputError(
+                f"The output {str(output)!r} is the input, or inside it, or around it; expected another place, since "
+                "inputs are never written to. Choose another output."
+            )
+    if preview is not None and any(_meet(preview, result) for result in results):
+        raise UserInputError(
+            f"The preview {str(preview)!r} would replace the result or a part of it; expected a file of its own. "
+            "Choose another name for the preview."
+        )
+
+
+def _meet(one: Path, other: Path) -> bool:
+    """Say whether two paths are the same or one lies inside the other, whatever links lead there."""
+    first, second = Path(os.path.realpath(one)), Path(os.path.realpath(other))
+    return first == second or first in second.parents or second in first.parents

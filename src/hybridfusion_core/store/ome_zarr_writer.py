@@ -18,6 +18,7 @@ from hybridfusion_core.store.atomic import AtomicOutput, Delivery
 from hybridfusion_core.store.ngff_writing import Ngff
 from hybridfusion_core.store.pyramid import build
 from hybridfusion_core.store.result import ResultSpec
+from hybridfusion_core.store.suffixes import result_paths
 from hybridfusion_core.store.zarr_arrays import RecordedArray, ZarrFormat, create_array, open_array
 
 
@@ -34,7 +35,7 @@ class OmeZarrOutput(AtomicOutput):
     """
 
     def __init__(self, path: Path, spec: ResultSpec, *, block: int, overwrite: bool, ngff: Ngff = "0.5") -> None:
-        maps = path.with_name(path.name[: -len(".ome.zarr")] + ".maps.ome.zarr")
+        maps = result_paths(path)["maps"]
         super().__init__(Delivery((path, maps), overwrite=overwrite))
         self._spec = spec
         self._block = block

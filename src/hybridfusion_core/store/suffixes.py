@@ -18,6 +18,14 @@ def output_suffix(path: Path) -> str | None:
     return next((suffix for suffix in OUTPUT_SUFFIXES if has_suffix(path, (suffix,))), None)
 
 
+def result_paths(path: Path) -> dict[str, Path]:
+    """Return where each part of a result goes, by the product it holds; the main one, under `path` itself, first."""
+    suffix = output_suffix(path) or ""
+    products = {".ome.zarr": ("maps",), ".ome.tif": ("decision", "maps"), ".tif": ("decision", "maps")}.get(suffix, ())
+    stem, ending = path.name[: len(path.name) - len(suffix)], path.name[len(path.name) - len(suffix) :]
+    return {"fused": path} | {product: path.with_name(f"{stem}.{product}{ending}") for product in products}
+
+
 def image_name(path: Path) -> str:
     """Return the file name without its image suffix."""
     # The longest suffixes come first, so that `a.ome.tif` becomes `a` and not `a.ome`.

@@ -26,6 +26,7 @@ from hybridfusion_core.stack import Axis, Channel
 from hybridfusion_core.store.atomic import AtomicOutput, Delivery, explained
 from hybridfusion_core.store.pyramid import build
 from hybridfusion_core.store.result import ResultSpec
+from hybridfusion_core.store.suffixes import result_paths
 from hybridfusion_core.store.tiff_pages import check_written, ome_metadata, write_imagej, write_ome
 from hybridfusion_core.store.zarr_arrays import RecordedArray, create_array, open_array
 
@@ -47,21 +48,14 @@ class SpooledOutput(AtomicOutput):
     """A result whose blocks are collected in zarr arrays and written to files on commit.
 
     Args:
-        path: the final name.
-        suffix: what `path` ends with; the decision and the maps are put before it.
+        path: the final name; its suffix says which arrays are kept: all that the format can hold.
         spec: everything but the pixels.
-        names: which arrays are kept: all that the format can hold.
         block: what is written at once along Y and X.
         overwrite: replace an existing result.
     """
 
-    def __init__(
-        self, path: Path, suffix: str, spec: ResultSpec, *, names: tuple[str, ...], block: int, overwrite: bool
-    ) -> None:
-        stem = path.name[: -len(suffix)]
-        self._paths = {"fused": path} | {
-            name: path.with_name(f"{stem}.{name}{suffix}") for name in names if name != "fused"
-        }
+    def __init__(self, path: Path, spec: ResultSpec, *, block: int, overwrite: bool) -> None:
+        self._paths = result_paths(path)
         # The scratch folder counts as a part, so that it goes whenever the parts go.
         self._scratch_name = path.with_name(f"{path.name}.scratch")
         super().__init__(Delivery((*self._paths.values(), self._scratch_name), overwrite=overwrite))
@@ -75,7 +69,7 @@ class SpooledOutput(AtomicOutput):
                     self._scratch, f"{name}0", create_array(self._scratch, f"{name}0", *stored, block=block)
                 )
                 for name, stored in spec.array_shapes().items()
-                if name in names
+                if name in self._paths
             }
         except BaseException:
             self._close()
@@ -114,8 +108,7 @@ class OmeTiffOutput(SpooledOutput):
                 f"The image is float16, which OME-TIFF cannot hold; expected another type or format for {path.name}. "
                 "Write an .ome.zarr."
             )
-        names = ("fused", "decision", "maps")
-        super().__init__(path, ".ome.tif", spec, names=names, block=block, overwrite=overwrite)
+        super().__init__(path, spec, block=block, overwrite=overwrite)
 
     def _write(self, name: str, part: Path) -> None:
         spec, rgb = self._spec, self._spec.rgb and name == "fused"
@@ -148,7 +141,7 @@ class ImageJOutput(SpooledOutput):
                 f"The result holds {largest / 2**30:.1f} GiB in one file, an ImageJ TIFF less than 4; expected that "
                 f"for {path.name}. Write an .ome.tif or .ome.zarr."
             )
-        super().__init__(path, ".tif", spec, names=("fused", "decision", "maps"), block=block, overwrite=overwrite)
+        super().__init__(path, spec, block=block, overwrite=overwrite)
 
     def _write(self, name: str, part: Path) -> None:
         array = open_array(self._scratch, f"{name}0")
@@ -172,7 +165,7 @@ class PngOutput(SpooledOutput):
                 f"The image has {t} time points and {c} channels, a PNG holds one grey or RGB plane; expected that "
                 f"for {path.name}. Choose one with --channels, or write an .ome.tif or .ome.zarr."
             )
-        super().__init__(path, ".png", spec, names=("fused",), block=block, overwrite=overwrite)
+        super().__init__(path, spec, block=block, overwrite=overwrite)
         unkept = {name: Unkept(*stored) for name, stored in spec.array_shapes().items() if name != "fused"}
         self.arrays = {**self.arrays, **unkept}
 

@@ -22,7 +22,7 @@ from hybridfusion_core.store.ome_zarr import is_zarr
 from hybridfusion_core.store.opening import open_stack
 from hybridfusion_core.store.picture_files import inspect
 from hybridfusion_core.store.pyramid import Method
-from hybridfusion_core.store.suffixes import OUTPUT_SUFFIXES, output_suffix
+from hybridfusion_core.store.suffixes import OUTPUT_SUFFIXES, output_suffix, result_paths
 from hybridfusion_core.store.tiff_tiles import tiled
 from hybridfusion_core.store.zarr_arrays import files_of
 
@@ -56,7 +56,7 @@ def verify(path: str | os.PathLike[str]) -> list[str]:
     if suffix == ".png":
         return _shortened(_check_png(target))
     check = _check_zarr if suffix == ".ome.zarr" else _check_tiff
-    stem = target.name[: -len(suffix)]
+    paths = result_paths(target)
     findings = list(check(target))
     products = _products(target)
     companions = {"maps": bool(_MAPS & products)}
@@ -65,7 +65,7 @@ def verify(path: str | os.PathLike[str]) -> list[str]:
     elif "decision" in products and not (target / "labels" / "decision").is_dir():
         findings.append(f"{target.name}/labels/decision is missing; it was asked for when this was fused")
     for role, expected in companions.items():
-        companion = target.with_name(f"{stem}.{role}{target.name[len(stem) :]}")
+        companion = paths[role]
         if companion.exists():
             findings += check(companion)
             findings += _check_size(target, companion)
