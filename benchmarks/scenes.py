@@ -1,0 +1,80 @@
+"""Contact sheets of the synthetic scenes that networks are trained on, and how fast they are drawn.
+
+    python benchmarks/scenes.py docs/pictures
+    python benchmarks/scenes.py --rates
+
+Each row of a sheet is one scene: three slices, the truth, the height (blue first slice, red last; pale where nothing
+is in focus), where a second layer is in focus as well.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from PIL import Image
+from torch import Generator
+
+from hybridfusion_core.synthesis import KINDS, NOISES, Scene, SceneKind, make_scene
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("folder", nargs="?", type=Path, help="where to write scenes_KIND.png")
+    options.add_argument("--kinds", nargs="+", default=list(KINDS))
+    options.add_argument("--size", type=int, default=128, help="side of a scene in pixels")
+    options.add_argument("--rows", type=int, default=8)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--rates", action="store_true", help="print milliseconds per slice of 96 x 96, one thread")
+    chosen = options.parse_args()
+    for kind in chosen.kinds:
+        if chosen.folder is not None:
+            chosen.folder.mkdir(parents=True, exist_ok=True)
+            sheet(kind, chosen.size, chosen.rows, chosen.seed).save(chosen.folder / f"scenes_{kind}.png", optimize=True)
+        if chosen.rates:
+            print(f"{kind}: {rate(kind):.1f} ms a slice")
+
+
+def sheet(kind: SceneKind, size: int, rows: int, seed: int) -> Image.Image:
+    """Two columns of scenes, in all noise regimes and depths of the stack."""
+    drawn = []
+    for number in range(2 * rows):
+        generator = Generator().manual_seed(seed + number)
+        drawn.append(row(make_scene((3, 5, 7, 10)[number % 4], size, NOISES[number % 3], generator, kind=kind)))
+    gap = np.full((rows * drawn[0].shape[0], 10, 3), 255, dtype=np.uint8)
+    picture = np.hstack([np.vstack(drawn[:rows]), gap, np.vstack(drawn[rows:])])
+    # 256 colours instead of 16 million: a sheet stays below 400 kB.
+    return Image.fromarray(picture).quantize(96, dither=Image.Dither.NONE)
+
+
+def row(scene: Scene) -> np.ndarray:
+    slices = len(scene.counts)
+    shown = scene.counts[[0, slices // 2, slices - 1]]
+    low, high = (float(q) for q in torch.quantile(shown.flatten(), torch.tensor([0.002, 0.998])))
+    grey = [np.clip((plane.numpy() - low) / max(high - low, 1e-6), 0, 1) for plane in (*shown, scene.truth)]
+    tiles = [np.repeat((255 * plane).astype(np.uint8)[..., None], 3, axis=-1) for plane in grey]
+    colours = mpl.colormaps["turbo"](scene.height.numpy() / (slices - 1))[..., :3]
+    seen = scene.structure.numpy()[..., None]
+    tiles.append((255 * (colours * seen + (0.6 + 0.4 * colours) * (1 - seen))).astype(np.uint8))
+    tiles.append(np.repeat((255 * scene.overlap.numpy()).astype(np.uint8)[..., None], 3, axis=-1))
+    return np.pad(np.hstack([np.pad(tile, ((0, 0), (0, 2), (0, 0))) for tile in tiles]), ((0, 2), (0, 0), (0, 0)))
+
+
+def rate(kind: SceneKind) -> float:
+    """Milliseconds of CPU per slice, over stacks of 2 to 10 slices in every noise regime."""
+    torch.set_num_threads(1)
+    generator = Generator().manual_seed(0)
+    for _ in range(30):  # the tables of the optics
+        make_scene(3, 96, "ordinary", generator, kind=kind)
+    start, slices = time.process_time(), 0
+    for number in range(135):
+        depth = 2 + number % 9
+        make_scene(depth, 96, NOISES[number % 3], generator, kind=kind)
+        slices += depth
+    return 1e3 * (time.process_time() - start) / slices
+
+
+if __name__ == "__main__":
+    main()

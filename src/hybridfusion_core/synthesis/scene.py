@@ -1,0 +1,100 @@
+"""One synthetic focal stack and everything that is true about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from hybridfusion_core.synthesis.camera import Camera, Noise, draw_camera
+from hybridfusion_core.synthesis.disturbances import disturb
+from hybridfusion_core.synthesis.draw import Draw
+from hybridfusion_core.synthesis.layers import layered_light
+from hybridfusion_core.synthesis.light import MARGIN, Light, near_step
+from hybridfusion_core.synthesis.photographic import photographic_light
+from hybridfusion_core.synthesis.volume import volume_light
+
+SceneKind = Literal["layers", "volume", "photographic"]
+KINDS: tuple[SceneKind, ...] = ("layers", "volume", "photographic")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One synthetic stack and everything that is true about it.
+
+    Attributes:
+        counts: Z Y X, what the camera recorded, float32, about 0 … 1; below 0 by read noise alone.
+        truth: Y X, the noise-free image that a choice of slices should give, in the same counts.
+        height: Y X, position of the surface in slices, clipped to [0, Z − 1].
+        structure: Y X in [0, 1], how far the detail in focus there stands out of the noise.
+        boundary: Y X, bool, within 8 px of a step in height.
+        noise: typical standard deviation of the noise in counts.
+        overlap: Y X, bool, a second layer is in focus at another height, about as bright: which one is the
+            right one is a matter of definition there (it is the brighter one).
+    """
+
+    counts: Tensor
+    truth: Tensor
+    height: Tensor
+    structure: Tensor
+    boundary: Tensor
+    noise: float
+    overlap: Tensor
+
+
+def make_scene(
+    slices: int, size: int, noise: Noise, generator: Generator, haze: float = 0.35, *, kind: SceneKind = "layers"
+) -> Scene:
+    """Draw one scene.
+
+    Args:
+        slices: Z.
+        size: Y and X in pixels.
+        noise: "clean" 0.05–0.5 % of full scale; "ordinary" 300–5,000 photons at full scale;
+            "starved" 20–100 photons. In transmitted light, whose contrast is slight, 30 times as many.
+        generator: source of all randomness.
+        haze: probability of out-of-focus haze that differs from slice to slice; of layers alone, volumes have
+            the haze that their optics make.
+        kind: "layers" of all textures on smooth or stepped heights under incoherent light; "photographic", opaque
+            things with sharp edges; "volume", fluorescence that adds up; "transmitted", brightfield and phase.
+    """
+    return _recorded(Draw(generator), _light(Draw(generator), size + 2 * MARGIN, slices, haze, kind), noise, kind)
+
+
+def _light(draw: Draw, side: int, slices: int, haze: float, kind: SceneKind) -> Light:
+    if kind == "layers":
+        return layered_light(draw, side, slices, haze)
+    if kind == "photographic":
+        return photographic_light(draw, side, slices)
+    return volume_light(draw, side, slices)
+
+
+def _recorded(draw: Draw, light: Light, noise: Noise, kind: SceneKind) -> Scene:
+    light, camera = disturb(draw, light, draw_camera(draw, noise, kind))
+    deviation = camera.deviation(light.at_height())
+    structure = _visibility(light, deviation)
+    truth = light.truth(structure)
+    if camera.limits:
+        truth, structure = camera.limit(truth), structure * _within(camera, truth)
+    return Scene(
+        counts=camera.record(draw, light.image),
+        truth=truth,
+        height=light.height.clamp(0, light.image.shape[0] - 1),
+        structure=structure,
+        boundary=near_step(light.height),
+        noise=float(deviation.median()),
+        overlap=light.overlap,
+    )
+
+
+def _visibility(light: Light, deviation: Tensor) -> Tensor:
+    """In [0, 1], Y X: one half where the detail is as strong as half the noise, or 1 % of the contrast."""
+    power = light.detail.square()
+    return power / (power + 0.25 * deviation.square() + (0.01 * light.contrast) ** 2)
+
+
+def _within(camera: Camera, light: Tensor) -> Tensor:
+    """Where the detector is neither full nor empty: elsewhere detail is cut off."""
+    return ((light > camera.black) & (light < camera.black + camera.ceiling)).to(torch.float32)
