@@ -103,9 +103,9 @@ def hot_pixels(draw: Draw, camera: Camera, light: Light) -> Camera:  # noqa: ARG
 
 
 def saturate(draw: Draw, camera: Camera, light: Light) -> Camera:
-    """The brightest structures overflow."""
-    low, high = light.image.amin(), light.image.amax()
-    return replace(camera, ceiling=float(low + (high - low) * draw.uniform(0.5, 0.9)) - camera.black)
+    """The brightest structures overflow, the ground never."""
+    low, high = light.image.median(), light.image.amax()
+    return replace(camera, ceiling=float(low + (high - low) * draw.uniform(0.4, 0.9)) - camera.black)
 
 
 def cut_black(draw: Draw, camera: Camera, light: Light) -> Camera:

@@ -106,8 +106,9 @@ def in_focus(planes: Planes, light: Tensor, depth_of_field: float) -> tuple[Tens
     near = torch.einsum("pq,qyx->pyx", together, light)
     # What stands in focus is smoothed a little; where nothing is, far neighbours' heights go on.
     spectrum = torch.fft.rfft2(near)
-    smooth = gaussian_transfer(side, 1.2) + 0.002 * gaussian_transfer(side, 10.0)
+    smooth = gaussian_transfer(side, 1.8) + 0.002 * gaussian_transfer(side, 10.0)
     score = torch.fft.irfft2(spectrum * smooth, s=(side, side))
+    score = score + 1e-3 * near.mean(dim=(1, 2), keepdim=True)  # and far from everything, the field's own
     best, index = score.max(dim=0)
     beside = (number[:, None, None] - index).abs() * planes.apart
     # A parabola through the logarithms is exact for a thin layer, which the sum above made a Gaussian.

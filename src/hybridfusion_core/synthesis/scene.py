@@ -14,10 +14,11 @@ from hybridfusion_core.synthesis.draw import Draw
 from hybridfusion_core.synthesis.layers import layered_light
 from hybridfusion_core.synthesis.light import MARGIN, Light, near_step
 from hybridfusion_core.synthesis.photographic import photographic_light
+from hybridfusion_core.synthesis.transmitted import transmitted_light
 from hybridfusion_core.synthesis.volume import volume_light
 
-SceneKind = Literal["layers", "volume", "photographic"]
-KINDS: tuple[SceneKind, ...] = ("layers", "volume", "photographic")
+SceneKind = Literal["layers", "volume", "transmitted", "photographic"]
+KINDS: tuple[SceneKind, ...] = ("layers", "volume", "transmitted", "photographic")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def make_scene(
         slices: Z.
         size: Y and X in pixels.
         noise: "clean" 0.05–0.5 % of full scale; "ordinary" 300–5,000 photons at full scale;
-            "starved" 20–100 photons. In transmitted light, whose contrast is slight, 30 times as many.
+            "starved" 20–100 photons. `draw_camera` says what photographs and transmitted light have instead.
         generator: source of all randomness.
         haze: probability of out-of-focus haze that differs from slice to slice; of layers alone, volumes have
             the haze that their optics make.
@@ -68,6 +69,8 @@ def _light(draw: Draw, side: int, slices: int, haze: float, kind: SceneKind) -> 
         return layered_light(draw, side, slices, haze)
     if kind == "photographic":
         return photographic_light(draw, side, slices)
+    if kind == "transmitted":
+        return transmitted_light(draw, side, slices)
     return volume_light(draw, side, slices)
 
 

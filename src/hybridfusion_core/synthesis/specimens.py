@@ -35,7 +35,7 @@ def organoids(draw: Draw, side: int, planes: Planes) -> Tensor:
 
 def monolayer(draw: Draw, side: int, planes: Planes) -> Tensor:
     """Cells on one gently rolling surface, perhaps somewhat thick."""
-    texture = draw.choice((nuclei, nuclei, membranes, membranes, filaments, fractal))(draw, side)
+    texture = draw.choice((nuclei, nuclei, nuclei, membranes, membranes, membranes, filaments, fractal))(draw, side)
     texture = (texture - texture.min()) * (unit_field(draw, side, 2.5) > draw.uniform(-0.5, 0.5))
     return planes.splat(texture, draw.choice((flat, rolling))(draw, side, planes.slices))
 
