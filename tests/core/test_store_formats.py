@@ -1,6 +1,5 @@
 """Every layout and codec that a microscope may write arrives with the same pixels, and none is read as less."""
 
-import json
 import struct
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import tifffile
 import zarr
 from test_hostile_cli import write_store
 
-from hybridfusion_core.errors import StoredDataError, UserInputError
+from hybridfusion_core.errors import StoredDataError
 from hybridfusion_core.stack import SUPPORTED_DTYPES
 from hybridfusion_core.store import open_stack
 
@@ -144,48 +143,6 @@ def test_imagej_of_more_than_4_gb_in_one_page(tmp_path) -> None:
         stream.truncate(2**32)
     with pytest.raises(StoredDataError, match=r"ImageJ wrote 140 planes|cut short"):
         open_stack(tmp_path / "a.tif")
-
-
-def micro_manager(path: Path, pixels: np.ndarray) -> None:
-    """Write a Micro-Manager stack: its own index and summary in the header, pixels 162 bytes after each directory."""
-    z, y, x = pixels.shape
-    summary = json.dumps(
-        {"MicroManagerVersion": "2.0", "Frames": 1, "Slices": z, "Channels": 1, "Positions": 1, "Prefix": "a"}
-    ).encode()
-    # Beyond the header: summary, then directory and pixels of each plane, then the index.
-    start = (40 + len(summary) + 7) // 8 * 8 + 6
-    size = 162 + y * x * 2
-    offsets = [start + plane * size for plane in range(z)]
-    end = start + z * size
-    note, picture = b"{}\0\0", struct.pack("<II", 1, 1)
-    index = struct.pack("<II", 3453623, z) + b"".join(
-        struct.pack("<5I", 0, plane, 0, 0, offset) for plane, offset in enumerate(offsets)
-    )
-    header = struct.pack("<2sHI", b"II", 42, offsets[0])
-    header += struct.pack(
-        "<8I", 54773648, end + len(note) + len(picture), 483765892, 0, 99384722, 0, 2355492, len(summary)
-    )
-    body = bytearray((header + summary).ljust(start, b"\0"))
-    for plane, offset in enumerate(offsets):
-        entries = [
-            (256, 4, 1, x), (257, 4, 1, y), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, offset + 162),
-            (277, 3, 1, 1), (278, 3, 1, y), (279, 4, 1, y * x * 2), (282, 5, 1, end + 4), (283, 5, 1, end + 4),
-            (296, 3, 1, 1), (51123, 2, 4, struct.unpack("<I", note)[0]),
-        ]  # fmt: skip
-        body += struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
-        body += struct.pack("<I", offsets[plane + 1] if plane + 1 < z else 0) + pixels[plane].tobytes()
-    path.write_bytes(bytes(body) + note + picture + index)
-
-
-def test_micro_manager_stack(tmp_path) -> None:
-    path = tmp_path / "a_MMStack_Pos0.ome.tif"
-    micro_manager(path, PIXELS)
-    with tifffile.TiffFile(path) as file:
-        assert file.series[0].kind == "mmstack"
-    check(path, PIXELS)
-    path.write_bytes(path.read_bytes()[:-9000])
-    with pytest.raises((StoredDataError, UserInputError)):
-        check(path, PIXELS)
 
 
 def test_names_of_any_kind(tmp_path) -> None:

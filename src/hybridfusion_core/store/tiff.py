@@ -20,6 +20,7 @@ from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInp
 from hybridfusion_core.stack import ArrayLike, Channel, Stack
 from hybridfusion_core.store import ome_xml
 from hybridfusion_core.store.description import RGB_CHANNELS, Description
+from hybridfusion_core.store.micro_manager import apart
 from hybridfusion_core.store.suffixes import image_name
 from hybridfusion_core.store.tiff_axes import stored_letters
 from hybridfusion_core.store.tiff_checks import (
@@ -58,7 +59,11 @@ def open_tiff(path: Path, axes: str | None = None, series: str | int | None = No
         except BaseException:
             file.close()
             raise
-    return replace(stack, warnings=(*stack.warnings, *(f"tifffile: {line}" for line in lines)), closers=(file.close,))
+    return replace(
+        stack,
+        warnings=(*stack.warnings, *(f"tifffile: {line}" for line in lines)),
+        closers=(*stack.closers, file.close),
+    )
 
 
 def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> Stack:
@@ -71,7 +76,7 @@ def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> 
     described = [] if root is None else ome_xml.describe(root)
     companions = set() if root is None else ome_xml.file_names(root)
     check_page_count(file, described, companions, name)
-    all_series = list(file.series)
+    all_series = list(apart(file.series, [each.name for each in described]))
     check_planes(all_series, described, name)
     index = _chosen([str(each.name or "") for each in all_series], [each.shape for each in all_series], series, name)
     chosen = all_series[index]
@@ -82,6 +87,9 @@ def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> 
 
     letters = stored_letters(chosen, axes, name, rgb=is_rgb(page))
     shown, alpha = _channel_count(chosen, letters, page)
+    handle = page.parent.filehandle
+    if handle.closed:  # tifffile closes a companion once it was looked through
+        handle.open()
     array, chunks = _pixels(chosen)
     view = RegionView(array, letters, name, channels=shown)
     rgb = is_rgb(page) and shown == 3
@@ -103,6 +111,7 @@ def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> 
         z_positions_um=_positions(about, view),
         rgb=rgb,
         warnings=(*about.warnings, *_page_warnings(page, alpha=alpha, guessed=guessed)),
+        closers=(handle.close,),
     )
     return stack if chunks is None else replace(stack, decode_unit=decode_unit(letters, chunks, stack.shape))
 
