@@ -88,13 +88,7 @@ def raw_planes(series: Any) -> RawPlanes | None:
     axes = series.get_axes(squeeze=False)
     shape = tuple(int(length) for length in series.get_shape(squeeze=False))
     within = 3 if axes.endswith("YXS") else 2
-    # A companion is closed once it was looked through; the zarr view opens it again.
-    if (
-        page.parent.filehandle.closed
-        or page.dtype is None
-        or not axes[-within:].startswith("YX")
-        or not _is_plain(page)
-    ):
+    if page.dtype is None or not axes[-within:].startswith("YX") or not _is_plain(page):
         return None
     plane_bytes = int(np.prod(shape[-within:], dtype=np.int64)) * page.dtype.itemsize
     planes = int(np.prod(shape[:-within], dtype=np.int64))
