@@ -86,7 +86,7 @@ def _recorded(draw: Draw, light: Light, noise: Noise, kind: SceneKind) -> Scene:
         truth=truth,
         height=light.height.clamp(0, light.image.shape[0] - 1),
         structure=structure,
-        boundary=near_step(light.height),
+        boundary=_boundary(light, structure),
         noise=float(deviation.median()),
         overlap=light.overlap,
     )
@@ -96,6 +96,15 @@ def _visibility(light: Light, deviation: Tensor) -> Tensor:
     """In [0, 1], Y X: one half where the detail is as strong as half the noise, or 1 % of the contrast."""
     power = light.detail.square()
     return power / (power + 0.25 * deviation.square() + (0.01 * light.contrast) ** 2)
+
+
+def _boundary(light: Light, structure: Tensor) -> Tensor:
+    """Near a step in height; of light that adds up, only near something seen: empty depth has no edges."""
+    steps = near_step(light.height)
+    if light.sharp is not None:
+        return steps
+    seen = torch.nn.functional.max_pool2d((structure > 0.1)[None, None].float(), 9, stride=1, padding=4)[0, 0] > 0
+    return steps & seen
 
 
 def _within(camera: Camera, light: Tensor) -> Tensor:
