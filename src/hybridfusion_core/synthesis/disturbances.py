@@ -21,7 +21,7 @@ _SHARE = 0.42  # of the scenes in which anything goes wrong at all
 
 
 def disturb(draw: Draw, light: Light, camera: Camera) -> tuple[Light, Camera]:
-    """Let up to two things go wrong, in a good third of the scenes: each one in about 8 % of them."""
+    """Let up to two things go wrong, in a good third of the scenes: each one in about 7 % of them."""
     if not draw.chance(_SHARE):
         return light, camera
     for _ in range(draw.integer(1, 2)):
