@@ -1,7 +1,4 @@
-"""What training asks of the network. Pure functions; weights live in the training configuration.
-
-This file holds the supervised terms that pretraining on synthetic stacks uses.
-"""
+"""What pretraining on synthetic stacks asks of the network, where the true image and height are known."""
 
 from __future__ import annotations
 
@@ -60,8 +57,3 @@ def height_l1(posterior: Tensor, height: Tensor, weight: Tensor) -> Tensor:
     """Mean |expected − true height| in slices, weighted per pixel. B Z H W, B H W, B H W."""
     error = (expected_height(posterior) - height).abs()
     return (weight * error).sum() / weight.sum().clamp(min=1e-6)
-
-
-def total_variation(mask: Tensor) -> Tensor:
-    """Mean absolute difference between neighbours of a mask. B Z H W; summed over Z, halved: a step counts once."""
-    return 0.5 * mask.shape[1] * (mask.diff(dim=-1).abs().mean() + mask.diff(dim=-2).abs().mean())
