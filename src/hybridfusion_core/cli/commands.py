@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def train(options: argparse.Namespace) -> None:
     """Train a model."""
     from hybridfusion_core.checkpoint import load_model, save_model
     from hybridfusion_core.evaluate import evaluate_methods
-    from hybridfusion_core.recipe import load_recipe
+    from hybridfusion_core.train import load_recipe
     from hybridfusion_core.train import train as run_training
 
     recipe = load_recipe(Path(options.config))
@@ -150,18 +151,39 @@ def train(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Score the methods on unseen synthetic stacks."""
-    from hybridfusion_core.evaluate import evaluate_methods
+    """Score ways to fuse, on a folder of stacks or on unseen synthetic ones."""
+    from hybridfusion_core.evaluate import evaluate_folder, evaluate_methods
+    from hybridfusion_core.evaluate.page import Page
+    from hybridfusion_core.synthesis import KINDS
 
-    _set_threads(options.threads)
-    with ProgressLine("stacks") as line:
-        table = evaluate_methods(
-            options.model,
-            scenes=options.scenes,
-            device=options.device,
-            report=lambda done, total: line.update("scoring", done, total),
+    if options.results is not None and options.folder is None:
+        raise UserInputError(
+            f"--results {options.results} was given without a folder of stacks; expected the stacks that the results "
+            "were made of. Name their folder first."
         )
-    _print(options, table.as_json(), table.as_text())
+    _set_threads(options.threads)
+    with ExitStack() as claimed, ProgressLine("stacks") as line:
+        # Claimed before hours of computing, not after them.
+        page = options.output and claimed.enter_context(Page(Path(options.output), overwrite=options.overwrite))
+        common: dict[str, Any] = {
+            "device": options.device,
+            "looks": page is not None,
+            "report": lambda done, total: line.update("scoring", done, total),
+        }
+        if options.folder is None:
+            found = evaluate_methods(options.model, scenes=options.scenes, kinds=options.kind or KINDS, **common)
+        else:
+            results = None if options.results is None else Path(options.results)
+            found = evaluate_folder(Path(options.folder), options.model, results=results, **common)
+        if page is not None:
+            page.write(found, options.folder or "Synthetic stacks")
+    _print(options, found.as_json(), found.as_text())
+    if found.broken:
+        listing = "".join(f"\n  {each}" for each in found.broken)
+        raise StoredDataError(
+            f"{len(found.broken)} stack(s) in {options.folder} could not be scored; expected all of them to be sound. "
+            f"The others were scored; repair these, or move them out of the folder:{listing}"
+        )
 
 
 def _open(options: argparse.Namespace) -> Stack:

@@ -200,11 +200,32 @@ def _add_evaluate(commands: Any) -> None:
     parser = _command(
         commands,
         "evaluate",
-        "score the methods on synthetic stacks that no training has seen",
+        "score ways to fuse on a folder of stacks, or on synthetic stacks that no training has seen",
+        "  hybridfusion evaluate stacks --results other_programs -o page.html\n"
         "  hybridfusion evaluate --scenes 24 --model runs/general/general.safetensors",
     )
     parser.add_argument(
-        "--scenes", type=_positive, default=24, metavar="N", help="stacks per noise regime (default: 24)"
+        "folder",
+        nargs="?",
+        metavar="FOLDER",
+        help="stacks, folders of slices, and pairs NAME_A.png NAME_B.png; what is known about them in FOLDER/truth, "
+        "/reference, /height and /labels under the same names (default: synthetic stacks)",
+    )
+    parser.add_argument(
+        "--results", metavar="FOLDER", help="other programs' results on the same stacks: FOLDER/METHOD/NAME.png"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="PAGE.html", help="also write a page with crops, maps and reliability diagrams"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the page once the new one is complete")
+    parser.add_argument(
+        "--scenes", type=_positive, default=24, metavar="N", help="synthetic stacks per kind and noise (default: 24)"
+    )
+    parser.add_argument(
+        "--kind",
+        action="append",
+        choices=("layers", "volume", "transmitted", "photographic"),
+        help="kind of synthetic stacks; may be given several times (default: all)",
     )
     parser.add_argument("--model", default="auto", metavar="NAME", help="auto, a name that `models` lists, or a path")
     machine = parser.add_argument_group("with what")

@@ -1,0 +1,110 @@
+"""Pictures of a stack: crops in full resolution where the methods differ most, decision, height and confidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
+
+from hybridfusion_core.evaluate.cases import Case
+from hybridfusion_core.evaluate.methods import MEAN, NETWORK, TENENGRAD, Outcome
+from hybridfusion_core.evaluate.scores import Scored
+
+_CROP = 128  # px
+_WIDEST = 384  # px; side of a map, which is thinned out to fit
+_KEPT = 3  # stacks of a group that are shown
+_UNKNOWN = (90, 90, 90)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture with its caption; uint8, Y X or Y X 3."""
+
+    caption: str
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Look:
+    """One stack as it is shown.
+
+    Attributes:
+        name: of the stack.
+        where: Y and X of the crops' first pixel.
+        crops: one per method, the truth first, one grey scale for all.
+        maps: decision, height and confidence of the network and of Tenengrad, the whole plane.
+        difference: how much the methods differ there, in parts of the image's range.
+    """
+
+    name: str
+    where: tuple[int, int]
+    crops: tuple[Picture, ...]
+    maps: tuple[Picture, ...]
+    difference: float
+
+
+def look_at(case: Case, scored: Scored) -> Look:
+    """Draw a stack; of several channels the first."""
+    images = {name: outcome.fused[0].astype(np.float64) for name, outcome in scored.outcomes.items()}
+    if case.truth is not None:
+        images = {"truth": case.truth[0].astype(np.float64), **images}
+    low, high = np.percentile(images[NETWORK], (0.5, 99.8))
+    span = float(high - low) or 1.0
+    where, difference = _most_different([image for name, image in images.items() if name != MEAN])
+    cut = tuple(slice(start, start + _CROP) for start in where)
+    crops = [Picture(name, _grey(image[cut], float(low), span)) for name, image in images.items()]
+    maps = [picture for name in (NETWORK, TENENGRAD) for picture in _maps(name, scored.outcomes[name], case.slices)]
+    if case.height is not None:
+        maps.insert(0, Picture("true height", _coloured(_thin(case.height), case.slices - 1)))
+    return Look(case.name, where, tuple(crops), tuple(maps), difference / span)
+
+
+def most_telling(looks: list[Look]) -> list[Look]:
+    """The few stacks about which the methods differ most."""
+    return sorted(looks, key=lambda look: -look.difference)[:_KEPT]
+
+
+def _most_different(images: list[NDArray[np.float64]]) -> tuple[tuple[int, int], float]:
+    """Corner of the crop in which the images' standard deviation between each other is largest, and its mean there."""
+    apart = np.std(images, axis=0)
+    smooth = uniform_filter(apart, _CROP, mode="constant") if min(apart.shape) >= _CROP else apart
+    # Crops that reach beyond the plane are moved inwards.
+    y, x = np.unravel_index(int(smooth.argmax()), smooth.shape)
+    corner = [max(0, min(int(at) - _CROP // 2, size - _CROP)) for at, size in zip((y, x), apart.shape, strict=True)]
+    cut = tuple(slice(start, start + _CROP) for start in corner)
+    return (corner[0], corner[1]), float(apart[cut].mean())
+
+
+def _maps(name: str, outcome: Outcome, slices: int) -> list[Picture]:
+    found = []
+    if outcome.decision is not None:
+        decision = outcome.decision.astype(np.float64) - 1
+        decision[outcome.decision == 0] = np.nan
+        found.append(Picture(f"{name}: decision", _coloured(_thin(decision), slices - 1)))
+    if outcome.height is not None:
+        found.append(Picture(f"{name}: height", _coloured(_thin(outcome.height), slices - 1)))
+    if outcome.confidence is not None:
+        found.append(Picture(f"{name}: confidence", _coloured(_thin(outcome.confidence), 1, "magma")))
+    return found
+
+
+def _thin(plane: NDArray[Any]) -> NDArray[Any]:
+    step = -(-max(plane.shape) // _WIDEST)
+    return plane[::step, ::step]
+
+
+def _grey(image: NDArray[np.float64], low: float, span: float) -> NDArray[np.uint8]:
+    return (255 * (image - low) / span).clip(0, 255).round().astype(np.uint8)
+
+
+def _coloured(values: NDArray[Any], top: float, name: str = "viridis") -> NDArray[np.uint8]:
+    """Colours from 0 to `top`; grey where there is no number."""
+    from matplotlib import colormaps  # noqa: PLC0415 - slow to import, needed for pages alone
+
+    known = np.isfinite(values)
+    picture = 255 * colormaps[name](np.where(known, values, 0) / max(top, 1e-12))[..., :3]
+    picture[~known] = _UNKNOWN
+    return np.asarray(picture.round(), dtype=np.uint8)
