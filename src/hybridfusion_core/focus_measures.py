@@ -14,6 +14,7 @@ from torch.nn import functional
 _TRUNCATE = 3.0  # standard deviations at which a Gaussian kernel is cut
 SMOOTHING = 4.0  # px; the window of the shipped Tenengrad and Laplacian methods
 DETECTION_SMOOTHING = 3.0  # px; the window in which structure is told from noise
+WHITE_NOISE_ENERGY = 2 * 0.5 * 0.375  # gradient energy of white noise of variance 1: Σ slope² × Σ smooth², twice
 DETECTION_SDS = 5.0  # structure must exceed noise by so many standard deviations of its own estimate
 
 
@@ -76,8 +77,13 @@ def tenengrad(guide: Tensor, sigma: float = SMOOTHING) -> Tensor:
     Returns:
         … H W, ≥ 0.
     """
+    return gaussian_blur(gradient_energy(guide), sigma)
+
+
+def gradient_energy(guide: Tensor) -> Tensor:
+    """Squared Sobel gradient. … H W, ≥ 0."""
     along_y, along_x = gradients(guide)
-    return gaussian_blur(along_y.square() + along_x.square(), sigma)
+    return along_y.square() + along_x.square()
 
 
 def laplacian_energy(guide: Tensor, sigma: float = SMOOTHING) -> Tensor:
@@ -102,7 +108,7 @@ def has_structure(guide: Tensor, noise: Tensor) -> Tensor:
     energy = torch.zeros_like(guide[:, 0])
     for plane in guide.unbind(dim=1):  # slice by slice: scratch memory of one
         energy = torch.maximum(energy, tenengrad(plane, DETECTION_SMOOTHING))
-    mean = 2 * 0.5 * 0.375  # Σ slope² × Σ smooth², twice: what unit white noise leaves after Sobel
+    mean = WHITE_NOISE_ENERGY
     # Two squared gradients per pixel have a relative variance of 1; the window averages 4πσ² pixels, of which
     # the overlapping Sobel kernels leave one in 3.66 independent (measured on white noise).
     spread = mean * math.sqrt(3.66 / (4 * math.pi * DETECTION_SMOOTHING**2))

@@ -19,6 +19,7 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2Block
 from torch import Tensor, nn
 
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.focus_measures import WHITE_NOISE_ENERGY, gaussian_blur, gradient_energy, kernel_radius
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -35,6 +36,8 @@ class NetworkConfig:
         patch: side of a token in pixels.
         dilations: one 3 × 3 convolution of the CNN branch each.
         mlp_ratio: hidden features of a block's MLP over `dim`.
+        focus_windows: standard deviations, in pixels, of the windows in which the network is told each slice's
+            gradient energy relative to the sharpest slice's; () tells it nothing.
     """
 
     channels: int = 8
@@ -45,6 +48,7 @@ class NetworkConfig:
     patch: int = 2
     dilations: tuple[int, ...] = (1, 2, 4)
     mlp_ratio: float = 2.0
+    focus_windows: tuple[float, ...] = (1.0, 2.0)
 
     def __post_init__(self) -> None:
         sizes = {name: getattr(self, name) for name in ("channels", "dim", "heads", "depth", "window", "patch")}
@@ -66,6 +70,11 @@ class NetworkConfig:
             raise UserInputError(
                 f"NetworkConfig: dilations are {self.dilations}; expected at least one, each 1 or more. "
                 "The default is (1, 2, 4)."
+            )
+        if self.focus_windows and min(self.focus_windows) <= 0:
+            raise UserInputError(
+                f"NetworkConfig: focus_windows are {self.focus_windows}; expected each above 0 px. "
+                "The default is (1.0, 2.0); () tells the network no gradient energy."
             )
         if self.mlp_ratio * self.dim < 1:
             raise UserInputError(
@@ -94,6 +103,8 @@ def receptive_field(config: NetworkConfig) -> int:
         The maximum over all phases of the lattice, in pixels.
     """
     shift = config.window // 2
+    # Of one pixel's features: the CNN's convolutions, or the Sobel kernel and the widest window beside them.
+    features = max([sum(config.dilations), *(1 + kernel_radius(window) for window in config.focus_windows)])
 
     def windows(low: int, high: int, offset: int) -> tuple[int, int]:
         first = (low - offset) // config.window * config.window + offset
@@ -108,7 +119,7 @@ def receptive_field(config: NetworkConfig) -> int:
         for block in reversed(range(config.depth)):
             low, high = windows(low, high, shift if block % 2 else 0)
         low, high = low * config.patch, high * config.patch  # tokens -> pixels
-        low, high = min(low, near_low) - sum(config.dilations), max(high, near_high) + sum(config.dilations)
+        low, high = min(low, near_low) - features, max(high, near_high) + features
         reach = max(reach, phase - low, high - 1 - phase)
     return reach
 
@@ -127,7 +138,9 @@ class HybridFusionNet(nn.Module):
         config: sizes.
 
     Initialisation: convolutions and linear layers as PyTorch's defaults; the norm gains of timm's residual
-    post-norm blocks start at 1 (timm's 0 leaves the blocks without gradient); the last layer at σ = 0.02.
+    post-norm blocks start at 1 (timm's 0 leaves the blocks without gradient); the last layer at σ = 0.02; the gain of
+    the gradient energies on the focus at 1 − log(noise) / 2 each, so that the untrained network selects as soft
+    Tenengrad does, harder where there is less noise.
     """
 
     temperature: Tensor
@@ -141,7 +154,8 @@ class HybridFusionNet(nn.Module):
             nn.Conv2d(channels if index else 1, channels, 3, padding=dilation, dilation=dilation)
             for index, dilation in enumerate(config.dilations)
         )
-        self.embed = nn.Conv2d(channels, dim, patch, stride=patch)
+        self.wide = channels + len(config.focus_windows)  # features of a pixel and its relative energies
+        self.embed = nn.Conv2d(self.wide, dim, patch, stride=patch)
         self.blocks = nn.ModuleList(
             _Block(
                 dim,
@@ -157,8 +171,10 @@ class HybridFusionNet(nn.Module):
         )
         self.exchanges = nn.ModuleList(nn.Linear(3 * dim, dim) for _ in range(config.depth))
         self.expand = nn.Linear(dim, channels * patch**2)
-        self.mix = nn.Conv2d(3 * channels, channels, 1)
+        self.mix = nn.Conv2d(2 * self.wide + channels, channels, 1)
         self.head = nn.Conv2d(channels, 2, 3, padding=1)
+        # Of each window's energy on the focus: at noise 1, and per logarithm of the noise.
+        self.energy_gain = nn.Parameter(torch.tensor([[1.0, -0.5]]).repeat(len(config.focus_windows), 1))
         self.register_buffer("temperature", torch.ones(()))  # of the posterior, calibrated after training
         for block in self.blocks:
             assert isinstance(block, _Block)  # noqa: S101 - narrows the type
@@ -183,9 +199,13 @@ class HybridFusionNet(nn.Module):
         """
         batch, slices = guide.shape[:2]
         noise_bias = self.noise(noise.log()[:, None])  # B -> B C
+        energy_gain = self.energy_gain[:, 0] + noise.log()[:, None] * self.energy_gain[:, 1]  # B K
+        step = z_chunk or slices
+        energies = self._relative_energies(guide, noise).split(step, dim=1)  # B z K H W
         features = [
-            self._features(chunk, noise_bias) for chunk in guide.split(z_chunk or slices, dim=1)
-        ]  # each (B z) C H W
+            torch.cat([self._features(chunk, noise_bias), energy.flatten(0, 1)], dim=1)
+            for chunk, energy in zip(guide.split(step, dim=1), energies, strict=True)
+        ]  # each (B z) C+K H W
         tokens = [self.embed(chunk).permute(0, 2, 3, 1) for chunk in features]  # (B z) C H W -> (B z) h w D
         for block, exchange in zip(self.blocks, self.exchanges, strict=True):
             for index, chunk in enumerate(tokens):
@@ -193,16 +213,39 @@ class HybridFusionNet(nn.Module):
             mean, maximum = _pool(tokens, batch)
             for index, chunk in enumerate(tokens):
                 tokens[index] = _exchange(exchange, chunk, mean, maximum)
-        _, sharpest = _pool(features, batch)  # B C H W
+        _, sharpest = _pool(features, batch)  # B C+K H W
         # Only this location's features and their maximum over Z: what one slice shows and the best one could.
-        sharpest = nn.functional.conv2d(
-            sharpest, self.mix.weight[:, self.config.channels : 2 * self.config.channels], self.mix.bias
-        )
+        sharpest = nn.functional.conv2d(sharpest, self.mix.weight[:, self.wide : 2 * self.wide], self.mix.bias)
         heads = []
         for near, far in zip(features, tokens, strict=True):
-            heads.append(self._score(near, far, sharpest).unflatten(0, (batch, -1)))  # (B z) 2 H W -> B z 2 H W
+            scored = self._score(near, far, sharpest, energy_gain)
+            heads.append(scored.unflatten(0, (batch, -1)))  # (B z) 2 H W -> B z 2 H W
         scores = torch.cat(heads, dim=1)
         return Scores(focus=scores[:, :, 0], spread=scores[:, :, 1])
+
+    def _relative_energies(self, guide: Tensor, noise: Tensor) -> Tensor:
+        """Logarithm of each slice's gradient energy over that of the sharpest slice at this pixel.
+
+        Noise adds its own energy to every slice, so where there is nothing but noise all are near 0. Full precision
+        always: differences of small energies are what counts.
+
+        Args:
+            guide: B Z H W.
+            noise: B.
+
+        Returns:
+            B Z K H W, ≤ 0.
+        """
+        batch, slices, height, width = guide.shape
+        windows = self.config.focus_windows
+        levels = guide.new_empty(batch, slices, len(windows), height, width)
+        floor = (WHITE_NOISE_ENERGY * noise.square())[:, None, None]
+        with torch.autocast(guide.device.type, enabled=False):
+            for index, plane in enumerate(guide.unbind(dim=1)):  # slice by slice: scratch memory of one
+                energy = gradient_energy(plane)
+                for window, sigma in enumerate(windows):
+                    levels[:, index, window] = torch.log(gaussian_blur(energy, sigma) + floor)
+        return levels - levels.amax(dim=1, keepdim=True)
 
     def _features(self, guide: Tensor, noise_bias: Tensor) -> Tensor:
         chunk = guide.shape[1]
@@ -214,14 +257,15 @@ class HybridFusionNet(nn.Module):
             x = x + torch.relu(convolution(x))
         return x
 
-    def _score(self, near: Tensor, far: Tensor, sharpest: Tensor) -> Tensor:
-        channels = self.config.channels
+    def _score(self, near: Tensor, far: Tensor, sharpest: Tensor, energy_gain: Tensor) -> Tensor:
         up = nn.functional.pixel_shuffle(self.expand(far).permute(0, 3, 1, 2), self.config.patch)  # -> (B z) C H W
-        x = nn.functional.conv2d(near, self.mix.weight[:, :channels])
-        x = x + nn.functional.conv2d(up, self.mix.weight[:, 2 * channels :])
+        x = nn.functional.conv2d(near, self.mix.weight[:, : self.wide])
+        x = x + nn.functional.conv2d(up, self.mix.weight[:, 2 * self.wide :])
         x = x.unflatten(0, (sharpest.shape[0], -1)) + sharpest[:, None]  # (B z) C H W -> B z C H W
         scores: Tensor = self.head(torch.relu(x).flatten(0, 1))
-        return scores
+        energies = near[:, self.config.channels :].unflatten(0, (sharpest.shape[0], -1))  # (B z) K H W -> B z K H W
+        by_energy = torch.einsum("bzkhw,bk->bzhw", energies, energy_gain).flatten(0, 1)
+        return scores + torch.stack([by_energy, torch.zeros_like(by_energy)], dim=1)
 
 
 class _Block(SwinTransformerV2Block):

@@ -112,7 +112,8 @@ def _peak(
     )  # products of the block, and one more while written
     kept, working = 48.0, 0  # float32 counts, guide, energies or scores, their softmaxes and what the maps take
     if config is not None:
-        kept += 4 * (config.channels + config.dim / config.patch**2)
+        wide = config.channels + len(config.focus_windows)
+        kept += 4 * (wide + len(config.focus_windows) + config.dim / config.patch**2)
         tokens = config.dim * (8 + 2 * config.mlp_ratio) + 3 * config.heads * config.window**2
         working = int(tile_area * z_chunk * 4 * (6 * config.channels + tokens / config.patch**2))
     # Measuring holds a block (a colour image its luminance too), its cells' figures and one slice's scratch arrays.

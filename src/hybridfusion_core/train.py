@@ -1,4 +1,4 @@
-"""Training from scratch on synthetic stacks: one visible, seeded loop that resumes bit for bit.
+"""Training on synthetic stacks: one visible, seeded loop that resumes bit for bit.
 
 Each step draws its scenes from a generator seeded with the recipe's seed and the step, so nothing but
 weights and optimiser need to be kept between sessions.
@@ -6,113 +6,30 @@ weights and optimiser need to be kept between sessions.
 
 from __future__ import annotations
 
+import copy
 import csv
 import math
 import time
-import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
-from torch import Generator, Tensor
+from torch import Tensor
 
 from hybridfusion_core import losses
+from hybridfusion_core.batches import Batch, draw_batch
 from hybridfusion_core.blend import focus_posterior, fuse_soft, fusion_weights
-from hybridfusion_core.checkpoint import ModelCard, save_model
+from hybridfusion_core.checkpoint import ModelCard, load_model, save_model
+from hybridfusion_core.curves import draw_curves
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.intensity import field_statistics
-from hybridfusion_core.network import HybridFusionNet, NetworkConfig
-from hybridfusion_core.synthesis import NOISES, Scene, make_scene
+from hybridfusion_core.network import HybridFusionNet
+from hybridfusion_core.recipe import Recipe
 
-_CALIBRATION_SEED = 1 << 40  # far from any training step and from the seeds of `evaluate`
-
-
-@with_config(ConfigDict(extra="forbid"))
-@dataclass(frozen=True)
-class LossWeights:
-    """How much each term of `losses` counts."""
-
-    l1: float = 1.0
-    gradient: float = 1.0
-    cross_entropy: float = 0.1
-    height: float = 0.02
-    total_variation: float = 0.01
-
-
-@with_config(ConfigDict(extra="forbid"))
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that a training depends on; a TOML file holds one.
-
-    Attributes:
-        name: of the model.
-        description: one sentence for its card.
-        limits: what the model is not for.
-        seed: of weights and scenes.
-        steps: optimiser steps.
-        slices: about how many slices of `size` × `size` pixels a step sees.
-        size: of a scene, pixels.
-        depth: fewest and most slices of a stack.
-        learning_rate: at the start of the cosine.
-        weight_decay: of AdamW.
-        clip: largest gradient norm.
-        haze: probability of haze in a scene.
-        network: sizes.
-        weights: of the loss terms.
-    """
-
-    name: str
-    description: str = ""
-    limits: str = ""
-    seed: int = 0
-    steps: int = 5_000
-    slices: int = 16
-    size: int = 96
-    depth: tuple[int, int] = (2, 10)
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
-    clip: float = 1.0
-    haze: float = 0.35
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    weights: LossWeights = field(default_factory=LossWeights)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Scenes of equal depth, as the network and the losses take them; B first everywhere."""
-
-    guide: Tensor  # B Z H W
-    noise: Tensor  # B
-    counts: Tensor  # B Z H W
-    truth: Tensor  # B H W
-    height: Tensor  # B H W
-    structure: Tensor  # B H W
-    weight: Tensor  # B; scenes with little noise would otherwise hardly count
-
-
-def load_recipe(path: Path) -> Recipe:
-    """Read a recipe.
-
-    Raises:
-        UserInputError: no such file, not TOML, or a field that is unknown or impossible.
-    """
-    try:
-        return TypeAdapter(Recipe).validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise UserInputError(f"No recipe {str(path)!r}. Give the path of a TOML file as in recipes/.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserInputError(
-            f"{path.name}: not a TOML file ({error}). Compare it with recipes/general.toml."
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserInputError(
-            f"{path.name}: {where}: {first['msg']}, found {first['input']!r}. Compare it with recipes/general.toml."
-        ) from error
+# Scenes of these steps are far from those of any training and from those of `evaluate`.
+_CALIBRATION = 1 << 40
+_VALIDATION = 1 << 41
+_BEST_ERROR = 1e-6  # mean square; beyond 60 dB a scene is empty
+_VALIDATIONS = 40  # in a whole training
 
 
 def train(
@@ -127,7 +44,7 @@ def train(
 
     Args:
         recipe: what to train.
-        folder: takes `state.pt` (to resume), `scalars.csv` and the model.
+        folder: takes `state.pt` (to resume), `scalars.csv`, `validation.csv`, `curves.png` and the model.
         device: where the network runs.
         report: called after each step with the step and the loss terms.
         checkpoint_seconds: time between two states on disk.
@@ -140,11 +57,12 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    network = HybridFusionNet(recipe.network).to(device)
+    network = _starting_network(recipe).to(device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     first = _resume(folder, recipe, network, optimiser)
     saved = time.monotonic()
-    with _Scalars(folder / "scalars.csv", first) as scalars:
+    every = max(1, recipe.steps // _VALIDATIONS)
+    with _Rows(folder / "scalars.csv", first) as scalars, _Rows(folder / "validation.csv", first) as validation:
         for step in range(first, recipe.steps):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, step)
@@ -162,6 +80,9 @@ def train(
             optimiser.step()
             values = {name: float(term.detach()) for name, term in terms.items()}
             scalars.write(step, values)
+            if (step + 1) % every == 0:
+                validation.write(step, validate(network, recipe))
+                draw_curves(folder)
             if report is not None:
                 report(step, values)
             if time.monotonic() - saved > checkpoint_seconds:
@@ -181,42 +102,6 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
 
 
-def draw_batch(recipe: Recipe, step: int, device: torch.device) -> Batch:
-    """Draw the scenes of one step; the same step always draws the same."""
-    generator = Generator().manual_seed((recipe.seed << 32) + step)
-    depth = int(torch.randint(recipe.depth[0], recipe.depth[1] + 1, (), generator=generator))
-    count = max(1, round(recipe.slices / depth))
-    regimes = torch.randint(0, len(NOISES), (count,), generator=generator).tolist()
-    scenes = [make_scene(depth, recipe.size, NOISES[regime], generator, recipe.haze) for regime in regimes]
-    jitter = torch.exp(0.3 * (2 * torch.rand((2, count), generator=generator) - 1)).tolist()
-    return collate(scenes, jitter, device)
-
-
-def collate(scenes: list[Scene], jitter: list[list[float]], device: torch.device) -> Batch:
-    """Stack scenes of equal depth and make their guides.
-
-    Args:
-        scenes: of one depth and size.
-        jitter: factors on contrast and on the estimated noise, one per scene each: the statistics of a real
-            field are never exact.
-        device: where the batch goes.
-    """
-    guides, noises = [], []
-    for scene, scale, noise in zip(scenes, *jitter, strict=True):
-        statistics = field_statistics([scene.counts.numpy()])
-        guides.append(torch.from_numpy(statistics.guide([scene.counts.numpy()]) * np.float32(scale)))
-        noises.append(statistics.noise * scale * noise)
-    return Batch(
-        guide=torch.stack(guides).to(device),
-        noise=torch.tensor(noises, dtype=torch.float32, device=device),
-        counts=torch.stack([scene.counts for scene in scenes]).to(device),
-        truth=torch.stack([scene.truth for scene in scenes]).to(device),
-        height=torch.stack([scene.height for scene in scenes]).to(device),
-        structure=torch.stack([scene.structure for scene in scenes]).to(device),
-        weight=torch.tensor([(0.05 + scene.noise) ** -0.5 for scene in scenes], device=device),
-    )
-
-
 def loss_terms(network: HybridFusionNet, batch: Batch) -> dict[str, Tensor]:
     """Every supervised term, unweighted, by its name in `LossWeights`."""
     scores = network(batch.guide, batch.noise)
@@ -234,6 +119,19 @@ def loss_terms(network: HybridFusionNet, batch: Batch) -> dict[str, Tensor]:
     }
 
 
+def validate(network: HybridFusionNet, recipe: Recipe, batches: int = 6) -> dict[str, float]:
+    """Means over scenes that are never trained on: PSNR of the fused image in dB, height error in slices."""
+    ratios, errors = [], []
+    for step in range(batches):
+        batch = draw_batch(recipe, _VALIDATION + step, network.temperature.device)
+        with torch.inference_mode():
+            scores = network(batch.guide, batch.noise)
+        fused = fuse_soft(fusion_weights(scores), batch.counts)
+        ratios.append(-10 * ((fused - batch.truth).square().mean(dim=(1, 2)) + _BEST_ERROR).log10())
+        errors.append(losses.height_l1(focus_posterior(scores), batch.height, (batch.structure > 0.5).float()))
+    return {"psnr": float(torch.cat(ratios).mean()), "height": float(torch.stack(errors).mean())}
+
+
 def calibrate(network: HybridFusionNet, recipe: Recipe, scenes: int = 24) -> None:
     """Set the posterior's temperature to the one under which unseen heights are most likely.
 
@@ -244,7 +142,7 @@ def calibrate(network: HybridFusionNet, recipe: Recipe, scenes: int = 24) -> Non
     candidates = torch.exp(torch.linspace(math.log(0.5), math.log(3), 37))
     total = torch.zeros(len(candidates))
     for step in range(scenes):
-        batch = draw_batch(recipe, _CALIBRATION_SEED + step, device)
+        batch = draw_batch(recipe, _CALIBRATION + step, device)
         with torch.inference_mode():
             focus = network(batch.guide, batch.noise).focus
             for index, candidate in enumerate(candidates):
@@ -252,16 +150,17 @@ def calibrate(network: HybridFusionNet, recipe: Recipe, scenes: int = 24) -> Non
     network.temperature.fill_(candidates[int(total.argmin())])
 
 
-class _Scalars:
-    """`scalars.csv`: one row per step; rows of steps that are about to be repeated are dropped."""
+class _Rows:
+    """A CSV with one row per step; rows of steps that are about to be repeated are dropped."""
 
     def __init__(self, path: Path, first: int) -> None:
         self._path, self._first = path, first
 
-    def __enter__(self) -> _Scalars:
-        rows = self._path.read_text(encoding="utf-8").splitlines()[: self._first + 1] if self._path.exists() else []
+    def __enter__(self) -> _Rows:
+        rows = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+        kept = [row for row in rows[1:] if int(row.split(",")[0]) < self._first]
         self._file = self._path.open("w", encoding="utf-8", newline="")
-        self._file.writelines(f"{row}\n" for row in rows)
+        self._file.writelines(f"{row}\n" for row in [*rows[:1], *kept])
         self._writer = csv.writer(self._file, lineterminator="\n")
         self._headed = bool(rows)
         return self
@@ -271,9 +170,18 @@ class _Scalars:
             self._writer.writerow(["step", *values])
             self._headed = True
         self._writer.writerow([step, *(f"{value:.6g}" for value in values.values())])
+        self._file.flush()
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+def _starting_network(recipe: Recipe) -> HybridFusionNet:
+    if not recipe.start:
+        return HybridFusionNet(recipe.network)
+    network = copy.deepcopy(load_model(recipe.start).network)  # loaded models are shared
+    network.temperature.fill_(1)
+    return network.train()
 
 
 def _resume(folder: Path, recipe: Recipe, network: HybridFusionNet, optimiser: torch.optim.Optimizer) -> int:

@@ -7,6 +7,7 @@ from conftest import opinionated_network
 
 from hybridfusion_core.blend import focus_posterior, fuse_soft, fusion_weights
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.focus_measures import gaussian_blur
 from hybridfusion_core.network import HybridFusionNet, NetworkConfig, receptive_field
 
 SMALL = NetworkConfig(channels=4, dim=8, heads=2)
@@ -71,12 +72,34 @@ def test_the_mask_forbids_instead_of_discouraging() -> None:
     assert (mask == 0).any(dim=-1).all()  # every token may attend at least to itself
 
 
+def test_the_untrained_network_selects_by_gradient_energy_the_harder_the_less_noise() -> None:
+    """What the energies alone say: the sharper slice wins, and noise makes the choice softer."""
+    torch.manual_seed(0)
+    network = HybridFusionNet(NetworkConfig())
+    torch.nn.init.zeros_(network.head.weight)
+    sharp = torch.randn(64, 64)
+    guide = torch.stack([gaussian_blur(sharp, 0.7), gaussian_blur(sharp, 1.0), gaussian_blur(sharp, 3.0)])[None]
+    chosen = [focus_posterior(network(guide, torch.tensor([noise]))) for noise in (0.001, 0.3)]
+    assert (chosen[0].argmax(dim=1) == 0).float().mean() > 0.99
+    assert (chosen[0][:, 0] > chosen[1][:, 0]).all()
+
+
+def test_where_there_is_only_noise_the_energies_prefer_no_slice() -> None:
+    torch.manual_seed(0)
+    guide = 0.1 * torch.randn(1, 2, 64, 64)
+    energies = HybridFusionNet(NetworkConfig(focus_windows=(8.0,)))._relative_energies(guide, torch.tensor([0.1]))
+    assert energies.max() == 0
+    assert energies.mean() > -0.05
+
+
 CONFIGS = [
     NetworkConfig(channels=6, dim=4, heads=1),
     NetworkConfig(channels=6, dim=4, heads=2, depth=1, dilations=(1,)),
     NetworkConfig(channels=6, dim=4, heads=1, depth=3, window=4),
     NetworkConfig(channels=6, dim=4, heads=1, depth=2, window=2, patch=4, dilations=(3, 1)),
     NetworkConfig(channels=6, dim=4, heads=1, depth=2, window=4, patch=1, dilations=(8,)),
+    NetworkConfig(channels=6, dim=4, heads=1, depth=1, dilations=(1,), focus_windows=(0.5, 3.0)),
+    NetworkConfig(channels=6, dim=4, heads=1, depth=1, dilations=(1, 1), focus_windows=()),
 ]
 
 
@@ -136,6 +159,7 @@ def test_the_last_layer_starts_small_but_not_at_zero() -> None:
         ({"dilations": (1, 0)}, "each 1 or more"),
         ({"depth": 0}, "Raise depth"),
         ({"patch": 0}, "Raise patch"),
+        ({"focus_windows": (1.0, 0.0)}, "The default is (1.0, 2.0)"),
         ({"mlp_ratio": 0.0}, "The default is 2.0"),
     ],
 )

@@ -5,10 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from hybridfusion_core.batches import draw_batch
 from hybridfusion_core.checkpoint import load_model
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.network import NetworkConfig
-from hybridfusion_core.train import Recipe, draw_batch, learning_rate, load_recipe, loss_terms, train
+from hybridfusion_core.recipe import Recipe, load_recipe
+from hybridfusion_core.synthesis import KINDS
+from hybridfusion_core.train import learning_rate, loss_terms, train
 
 TINY = Recipe(
     "tiny", seed=3, steps=6, slices=4, size=32, depth=(2, 4), network=NetworkConfig(channels=4, dim=8, heads=2)
@@ -43,8 +46,10 @@ def test_resumed_training_equals_uninterrupted_training(tmp_path: Path, stop: in
         train(TINY, tmp_path / "broken", device=CPU, report=stop_at(stop), checkpoint_seconds=0)
     resumed = train(TINY, tmp_path / "broken", device=CPU)
     assert resumed.read_bytes() == straight.read_bytes()
-    scalars = [(folder / "scalars.csv").read_text() for folder in (tmp_path / "broken", tmp_path / "straight")]
-    assert scalars[0] == scalars[1]
+    for name in ("scalars.csv", "validation.csv"):
+        broken, whole = ((tmp_path / folder / name).read_text().splitlines() for folder in ("broken", "straight"))
+        assert broken == whole
+        assert len(whole) == 1 + TINY.steps
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
@@ -65,6 +70,41 @@ def test_a_step_always_draws_the_same_scenes_and_other_steps_others() -> None:
     one, again, other = (draw_batch(TINY, step, CPU) for step in (5, 5, 6))
     assert torch.equal(one.counts, again.counts)
     assert one.counts.shape != other.counts.shape or not torch.equal(one.counts, other.counts)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_recipe_draws_only_the_kinds_it_names(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hybridfusion_core import batches
+
+    drawn, make_scene = set(), batches.make_scene
+
+    def spy(*arguments: object, kind: str) -> object:
+        drawn.add(kind)
+        return make_scene(*arguments, kind=kind)
+
+    monkeypatch.setattr(batches, "make_scene", spy)
+    other = KINDS[(KINDS.index(kind) + 1) % len(KINDS)]
+    for step in range(8):
+        draw_batch(replace(TINY, scenes={kind: 1.0, other: 0.0}), step, CPU)
+    assert drawn == {kind}
+
+
+def test_training_draws_its_curves(tmp_path: Path) -> None:
+    from skimage.io import imread
+
+    train(replace(TINY, steps=2), tmp_path, device=CPU)
+    picture = imread(tmp_path / "curves.png")
+    assert picture.shape[1] > 2 * picture.shape[0]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_training_starts_from_the_weights_it_names(tmp_path: Path) -> None:
+    first = train(TINY, tmp_path / "first", device=CPU)
+    second = replace(TINY, name="second", start=str(first), steps=1, learning_rate=1e-12, weight_decay=0.0)
+    found = load_model(str(train(second, tmp_path / "second", device=CPU))).network.state_dict()
+    for name, weight in load_model(str(first)).network.state_dict().items():
+        if name != "temperature":
+            torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-9)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
@@ -101,6 +141,8 @@ def test_the_shipped_recipe_is_valid() -> None:
         ('name = "x"\nstepz = 3', "stepz: "),
         ('name = "x"\nsteps = "many"', "steps: .*found 'many'"),
         ('name = "x"\n[network]\nheads = 5', "heads"),
+        ('name = "x"\n[scenes]\nclouds = 1', "scenes.clouds"),
+        ('name = "x"\n[scenes]\nlayers = 0', "expected a share > 0"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused_with_the_field(tmp_path: Path, text: str, message: str) -> None:

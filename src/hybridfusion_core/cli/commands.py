@@ -125,7 +125,7 @@ def train(options: argparse.Namespace) -> None:
     """Train a model."""
     from hybridfusion_core.checkpoint import load_model, save_model
     from hybridfusion_core.evaluate import evaluate_methods
-    from hybridfusion_core.train import load_recipe
+    from hybridfusion_core.recipe import load_recipe
     from hybridfusion_core.train import train as run_training
 
     recipe = load_recipe(Path(options.config))

@@ -1,0 +1,96 @@
+"""What a training depends on: one frozen recipe, which a TOML file holds."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.network import NetworkConfig
+from hybridfusion_core.synthesis import KINDS, SceneKind
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class LossWeights:
+    """How much each term of `losses` counts."""
+
+    l1: float = 1.0
+    gradient: float = 1.0
+    cross_entropy: float = 0.1
+    height: float = 0.02
+    total_variation: float = 0.01
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a training depends on.
+
+    Attributes:
+        name: of the model.
+        description: one sentence for its card.
+        limits: what the model is not for.
+        start: name or path of the model whose weights are started from; "" starts at random.
+        seed: of weights and scenes.
+        steps: optimiser steps.
+        slices: about how many slices of `size` × `size` pixels a step sees.
+        size: of a scene, pixels.
+        depth: fewest and most slices of a stack.
+        learning_rate: at the start of the cosine.
+        weight_decay: of AdamW.
+        clip: largest gradient norm.
+        haze: probability of haze in a scene that has none by nature.
+        scenes: share of each kind of scene; they are made to sum to one.
+        network: sizes; those of `start` if there is one.
+        weights: of the loss terms.
+    """
+
+    name: str
+    description: str = ""
+    limits: str = ""
+    start: str = ""
+    seed: int = 0
+    steps: int = 5_000
+    slices: int = 16
+    size: int = 96
+    depth: tuple[int, int] = (2, 10)
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    haze: float = 0.35
+    scenes: dict[SceneKind, float] = field(default_factory=lambda: {"layers": 1.0})
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    weights: LossWeights = field(default_factory=LossWeights)
+
+    def __post_init__(self) -> None:
+        if not self.scenes or min(self.scenes.values()) < 0 or sum(self.scenes.values()) <= 0:
+            raise UserInputError(
+                f"Recipe: scenes are {self.scenes}; expected a share > 0 of at least one of {', '.join(KINDS)}. "
+                "Compare it with recipes/general.toml."
+            )
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        UserInputError: no such file, not TOML, or a field that is unknown or impossible.
+    """
+    try:
+        return TypeAdapter(Recipe).validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise UserInputError(f"No recipe {str(path)!r}. Give the path of a TOML file as in recipes/.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserInputError(
+            f"{path.name}: not a TOML file ({error}). Compare it with recipes/general.toml."
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserInputError(
+            f"{path.name}: {where}: {first['msg']}, found {first['input']!r}. Compare it with recipes/general.toml."
+        ) from error
