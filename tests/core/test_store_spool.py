@@ -152,6 +152,51 @@ def test_scratch_of_dead_processes_is_removed_and_of_living_ones_kept(tmp_path) 
     assert [path.exists() for path in (dead, alive, other)] == [False, True, True]
 
 
+# Fuses a folder of pictures as far as the second one, whose decoding never ends.
+STUCK = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import imagecodecs
+from test_store_spool import fuse_without_room
+real, decoded = imagecodecs.png_decode, []
+def decode(data):
+    decoded.append(data)
+    if len(decoded) == 2:
+        print("stuck", flush=True)
+        sys.stdin.read()
+    return real(data)
+imagecodecs.png_decode = decode
+fuse_without_room(sys.argv[2], sys.argv[3])
+"""
+
+
+def fuse_without_room(source: str | Path, output: str | Path) -> None:
+    with open_stack(source, z_step_um=1.0) as stack:
+        fusion.exhaust(steps_to_disk(job_for(stack, room=False), stack, Path(output)), None)
+
+
+def test_a_run_killed_while_it_spools_leaves_scratch_that_the_next_start_removes(tmp_path: Path) -> None:
+    pictures, results = tmp_path / "pictures", tmp_path / "results"
+    pictures.mkdir()
+    results.mkdir()
+    planes = textured_stack((3, 100, 120), "uint8")
+    for index, plane in enumerate(planes):
+        (pictures / f"{index}.png").write_bytes(imagecodecs.png_encode(plane))
+    words = [sys.executable, "-c", STUCK, str(Path(__file__).parent), str(pictures), str(results / "a.ome.zarr")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:  # noqa: S603
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"stuck\n"
+        child.kill()
+    (left,) = results.iterdir()
+    assert left.name.startswith(f"{_PREFIX}-{child.pid}-")
+    assert zarr.open_array(left, mode="r").nchunks_initialized == 1  # the first plane
+    fuse_without_room(pictures, results / "a.ome.zarr")
+    assert sorted(path.name for path in results.iterdir()) == ["a.maps.ome.zarr", "a.ome.zarr"]
+    with open_stack(results / "a.ome.zarr") as fused:
+        expected = hf.fuse(planes, z_step_um=1.0, method="tenengrad", tile=64).fused
+        np.testing.assert_array_equal(fused.read(0, 0, [0], slice(0, 100), slice(0, 120))[0], expected)
+
+
 def test_nothing_stays_after_a_failure(tmp_path) -> None:
     stack, array = counting((1, 1, 1, 70, 90), "float32")
     array.array[1, 0, 2, 67, 79] = np.nan
