@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import torch
 from pydantic import ConfigDict, with_config
-from timm.models.swin_transformer_v2 import SwinTransformerV2Block
 from torch import Tensor, nn
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.focus_measures import WHITE_NOISE_ENERGY, gaussian_blur, gradient_energy, kernel_radius
+from hybridfusion_core.swin import SwinBlock
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -38,6 +38,8 @@ class NetworkConfig:
         mlp_ratio: hidden features of a block's MLP over `dim`.
         focus_windows: standard deviations, in pixels, of the windows in which the network is told each slice's
             gradient energy relative to the sharpest slice's; () tells it nothing.
+        wide_below: cells of two by two windows whose mean gradient energy stays below so many times that of noise in
+            every slice attend, in blocks that are not shifted, as one window of twice the side; 0 never.
     """
 
     channels: int = 8
@@ -49,6 +51,7 @@ class NetworkConfig:
     dilations: tuple[int, ...] = (1, 2, 4)
     mlp_ratio: float = 2.0
     focus_windows: tuple[float, ...] = (1.0, 2.0)
+    wide_below: float = 0.0
 
     def __post_init__(self) -> None:
         sizes = {name: getattr(self, name) for name in ("channels", "dim", "heads", "depth", "window", "patch")}
@@ -76,6 +79,11 @@ class NetworkConfig:
                 f"NetworkConfig: focus_windows are {self.focus_windows}; expected each above 0 px. "
                 "The default is (1.0, 2.0); () tells the network no gradient energy."
             )
+        if self.wide_below < 0:
+            raise UserInputError(
+                f"NetworkConfig: wide_below is {self.wide_below}; expected 0 (never) or a multiple of the noise's "
+                "energy. Try 1.5."
+            )
         if self.mlp_ratio * self.dim < 1:
             raise UserInputError(
                 f"NetworkConfig: mlp_ratio {self.mlp_ratio} leaves an MLP without hidden features; "
@@ -84,8 +92,12 @@ class NetworkConfig:
 
     @property
     def lattice(self) -> int:
-        """Side in pixels of the grid on which windows fall; tiles start at its multiples."""
-        return self.window * self.patch
+        """Side in pixels of the grid on which windows fall, the wide ones too; tiles start at its multiples."""
+        return self.window * self.patch * (2 if self.wide_below else 1)
+
+    def shifted(self, block: int) -> bool:
+        """Whether a block's windows are shifted by half: every second one's are."""
+        return block % 2 == 1
 
     @property
     def halo(self) -> int:
@@ -106,10 +118,10 @@ def receptive_field(config: NetworkConfig) -> int:
     # Of one pixel's features: the CNN's convolutions, or the Sobel kernel and the widest window beside them.
     features = max([sum(config.dilations), *(1 + kernel_radius(window) for window in config.focus_windows)])
 
-    def windows(low: int, high: int, offset: int) -> tuple[int, int]:
-        first = (low - offset) // config.window * config.window + offset
-        last = -(-(high - offset) // config.window) * config.window + offset
-        return first, last
+    def windows(low: int, high: int, block: int) -> tuple[int, int]:
+        offset = shift if config.shifted(block) else 0
+        side = config.window * (2 if config.wide_below and not offset else 1)
+        return (low - offset) // side * side + offset, -(-(high - offset) // side) * side + offset
 
     reach = 0
     for phase in range(config.lattice):
@@ -117,7 +129,7 @@ def receptive_field(config: NetworkConfig) -> int:
         near_low, near_high = low, high
         low, high = low // config.patch, -(-high // config.patch)  # pixels -> tokens
         for block in reversed(range(config.depth)):
-            low, high = windows(low, high, shift if block % 2 else 0)
+            low, high = windows(low, high, block)
         low, high = low * config.patch, high * config.patch  # tokens -> pixels
         low, high = min(low, near_low) - features, max(high, near_high) + features
         reach = max(reach, phase - low, high - 1 - phase)
@@ -157,15 +169,13 @@ class HybridFusionNet(nn.Module):
         self.wide = channels + len(config.focus_windows)  # features of a pixel and its relative energies
         self.embed = nn.Conv2d(self.wide, dim, patch, stride=patch)
         self.blocks = nn.ModuleList(
-            _Block(
+            SwinBlock(
                 dim,
-                input_resolution=(config.window, config.window),
-                num_heads=config.heads,
-                window_size=config.window,
-                shift_size=config.window // 2 if index % 2 else 0,
-                always_partition=True,
-                dynamic_mask=True,
+                config.heads,
+                config.window,
+                shifted=config.shifted(index),
                 mlp_ratio=config.mlp_ratio,
+                wide=config.wide_below > 0 and not config.shifted(index),
             )
             for index in range(config.depth)
         )
@@ -176,11 +186,6 @@ class HybridFusionNet(nn.Module):
         # Of each window's energy on the focus: at noise 1, and per logarithm of the noise.
         self.energy_gain = nn.Parameter(torch.tensor([[1.0, -0.5]]).repeat(len(config.focus_windows), 1))
         self.register_buffer("temperature", torch.ones(()))  # of the posterior, calibrated after training
-        for block in self.blocks:
-            assert isinstance(block, _Block)  # noqa: S101 - narrows the type
-            for norm in (block.norm1, block.norm2):
-                assert isinstance(norm, nn.LayerNorm)  # noqa: S101 - narrows the type
-                nn.init.ones_(norm.weight)
         nn.init.normal_(self.head.weight, std=0.02)
 
     def forward(self, guide: Tensor, noise: Tensor, z_chunk: int | None = None) -> Scores:
@@ -207,9 +212,10 @@ class HybridFusionNet(nn.Module):
             for chunk, energy in zip(guide.split(step, dim=1), energies, strict=True)
         ]  # each (B z) C+K H W
         tokens = [self.embed(chunk).permute(0, 2, 3, 1) for chunk in features]  # (B z) C H W -> (B z) h w D
+        wide_cells = self._wide_cells(guide, noise)  # B h' w'
         for block, exchange in zip(self.blocks, self.exchanges, strict=True):
             for index, chunk in enumerate(tokens):
-                tokens[index] = block(chunk)
+                tokens[index] = block(chunk, _of_slices(wide_cells, chunk))
             mean, maximum = _pool(tokens, batch)
             for index, chunk in enumerate(tokens):
                 tokens[index] = _exchange(exchange, chunk, mean, maximum)
@@ -222,6 +228,29 @@ class HybridFusionNet(nn.Module):
             heads.append(scored.unflatten(0, (batch, -1)))  # (B z) 2 H W -> B z 2 H W
         scores = torch.cat(heads, dim=1)
         return Scores(focus=scores[:, :, 0], spread=scores[:, :, 1])
+
+    def _wide_cells(self, guide: Tensor, noise: Tensor) -> Tensor | None:
+        """Cells of the lattice in which no slice shows more than noise; None if all windows are equal.
+
+        Gradients across a cell's border are left out: its own content decides.
+
+        Args:
+            guide: B Z H W.
+            noise: B.
+
+        Returns:
+            B h' w', bool.
+        """
+        if not self.config.wide_below:
+            return None
+        side = self.config.lattice
+        with torch.no_grad(), torch.autocast(guide.device.type, enabled=False):
+            means = []
+            for plane in guide.unbind(dim=1):
+                energy = gradient_energy(plane).unflatten(2, (-1, side)).unflatten(1, (-1, side))  # B h' s w' s
+                means.append(energy[:, :, 1:-1, :, 1:-1].mean(dim=(2, 4)))
+            threshold = self.config.wide_below * WHITE_NOISE_ENERGY * noise.square()
+            return _fold(torch.maximum, means) < threshold[:, None, None]
 
     def _relative_energies(self, guide: Tensor, noise: Tensor) -> Tensor:
         """Logarithm of each slice's gradient energy over that of the sharpest slice at this pixel.
@@ -268,18 +297,9 @@ class HybridFusionNet(nn.Module):
         return scores + torch.stack([by_energy, torch.zeros_like(by_energy)], dim=1)
 
 
-class _Block(SwinTransformerV2Block):
-    """timm's block, whose mask forbids instead of discouraging.
-
-    timm adds −100 to the logits of tokens that the cyclic shift rolled in from the opposite border; with a
-    logit scale of up to 100 and a position bias of up to 16 that is no prohibition.
-    """
-
-    def get_attn_mask(
-        self, x: Tensor | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None
-    ) -> Tensor | None:
-        mask: Tensor | None = super().get_attn_mask(x, device=device, dtype=dtype)
-        return None if mask is None else mask.masked_fill(mask != 0, float("-inf"))
+def _of_slices(cells: Tensor | None, chunk: Tensor) -> Tensor | None:
+    """Cells of each stack, B h w, for its slices in a chunk (B z) …: (B z) h w."""
+    return None if cells is None else cells.repeat_interleave(chunk.shape[0] // cells.shape[0], dim=0)
 
 
 def _pool(chunks: list[Tensor], batch: int) -> tuple[Tensor, Tensor]:

@@ -1,14 +1,17 @@
 """The promises: any size, no seam, any Z, only measured light, photometric, nothing but numbers."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import textured_stack
+from conftest import opinionated_network, textured_stack
 
 import hybridfusion_core as hf
 from hybridfusion_core import fusion
+from hybridfusion_core.checkpoint import ModelCard, save_model
+from hybridfusion_core.network import NetworkConfig
 from hybridfusion_core.request import make_request, resolve
 
 EVERYTHING = ("fused", "decision", "height", "confidence", "noise_gain")
@@ -40,6 +43,17 @@ def test_tiles_leave_no_seam(tiny_model: str, tile: int, dtype: str) -> None:
 def test_the_shipped_model_leaves_no_seam_either() -> None:
     stack = textured_stack((4, 200, 170), "float32")
     assert_same(fuse(stack, "auto", tile=64), fuse(stack, "auto", tile=1024))
+
+
+@pytest.mark.parametrize("tile", [64, 96])
+def test_tiles_leave_no_seam_with_windows_of_two_sizes(tmp_path: Path, tile: int) -> None:
+    """Half of the plane holds nothing but noise and is seen through wide windows; the lattice is theirs."""
+    network = opinionated_network(NetworkConfig(channels=4, dim=8, heads=2, wide_below=2.0))
+    model = tmp_path / "wide.safetensors"
+    save_model(model, network, ModelCard("wide", "for tests", "none", "everything", {}))
+    stack = textured_stack((3, 220, 200), "float32")
+    stack[:, :, 100:] = 1500 + np.random.default_rng(0).normal(0, 20, (3, 220, 100))
+    assert_same(fuse(stack, str(model), tile=tile), fuse(stack, str(model), tile=1024))
 
 
 def test_tiles_leave_no_seam_in_the_weights(tiny_model: str) -> None:

@@ -4,11 +4,13 @@ import re
 import pytest
 import torch
 from conftest import opinionated_network
+from timm.models.swin_transformer_v2 import WindowAttention
 
 from hybridfusion_core.blend import focus_posterior, fuse_soft, fusion_weights
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.focus_measures import gaussian_blur
 from hybridfusion_core.network import HybridFusionNet, NetworkConfig, receptive_field
+from hybridfusion_core.swin import SwinBlock
 
 SMALL = NetworkConfig(channels=4, dim=8, heads=2)
 NOISE = torch.tensor([0.1])
@@ -92,6 +94,31 @@ def test_where_there_is_only_noise_the_energies_prefer_no_slice() -> None:
     assert energies.mean() > -0.05
 
 
+def test_a_cell_s_own_content_decides_how_wide_its_windows_are() -> None:
+    """Flat cells beside structured ones: only they change, and nothing else decides."""
+    torch.manual_seed(0)
+    narrow = opinionated_network(NetworkConfig(channels=4, dim=8, heads=2, depth=1))
+    wide = opinionated_network(NetworkConfig(channels=4, dim=8, heads=2, depth=1, wide_below=2.0))
+    wide.load_state_dict(narrow.state_dict())
+    guide = 0.1 * torch.randn(1, 3, 64, 96)
+    guide[..., 32:64, 32:64] += torch.randn(1, 3, 32, 32)
+    assert wide._wide_cells(guide, NOISE).tolist() == [[[True, True, True], [True, False, True]]]
+    before, after = narrow(guide, NOISE).focus, wide(guide, NOISE).focus
+    assert torch.equal(before[..., 34:62, 34:62], after[..., 34:62, 34:62])
+    for y, x in ((0, 0), (0, 64), (32, 64)):
+        assert not torch.allclose(before[..., y : y + 32, x : x + 32], after[..., y : y + 32, x : x + 32])
+
+
+def test_wide_windows_use_timm_s_attention_at_their_size() -> None:
+    """One window of 16 tokens gives what timm gives with a window of 16 and the small one's unit of distance."""
+    torch.manual_seed(0)
+    block = SwinBlock(8, 2, 8, shifted=False, mlp_ratio=2.0, wide=True)
+    large = WindowAttention(8, (16, 16), 2, pretrained_window_size=(8, 8))
+    large.load_state_dict(block.attn.state_dict())
+    x = torch.randn(3, 256, 8)
+    torch.testing.assert_close(block.wide(block.attn, x), large(x), rtol=0, atol=1e-5)
+
+
 CONFIGS = [
     NetworkConfig(channels=6, dim=4, heads=1),
     NetworkConfig(channels=6, dim=4, heads=2, depth=1, dilations=(1,)),
@@ -100,6 +127,7 @@ CONFIGS = [
     NetworkConfig(channels=6, dim=4, heads=1, depth=2, window=4, patch=1, dilations=(8,)),
     NetworkConfig(channels=6, dim=4, heads=1, depth=1, dilations=(1,), focus_windows=(0.5, 3.0)),
     NetworkConfig(channels=6, dim=4, heads=1, depth=1, dilations=(1, 1), focus_windows=()),
+    NetworkConfig(channels=6, dim=4, heads=1, depth=2, window=4, dilations=(1,), focus_windows=(), wide_below=1e9),
 ]
 
 
@@ -160,6 +188,7 @@ def test_the_last_layer_starts_small_but_not_at_zero() -> None:
         ({"depth": 0}, "Raise depth"),
         ({"patch": 0}, "Raise patch"),
         ({"focus_windows": (1.0, 0.0)}, "The default is (1.0, 2.0)"),
+        ({"wide_below": -1.0}, "Try 1.5"),
         ({"mlp_ratio": 0.0}, "The default is 2.0"),
     ],
 )

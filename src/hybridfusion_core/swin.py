@@ -1,0 +1,116 @@
+"""timm's Swin-V2 block as the network needs it: a mask that forbids, and windows of two sizes.
+
+What the network asks of a window's size is a question of content: where a cell of the plane holds hardly any
+structure, sixty-four tokens say too little, and one window of twice the side replaces four.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from timm.models.swin_transformer_v2 import SwinTransformerV2Block, WindowAttention
+from torch import Tensor, nn
+
+_GREATEST_SCALE = math.log(100)  # of the attention's logits, as in timm and in Liu et al. 2022 (arXiv:2111.09883)
+_GREATEST_BIAS = 16
+
+
+class SwinBlock(SwinTransformerV2Block):
+    """One Swin-V2 block.
+
+    timm adds −100 to the logits of tokens that the cyclic shift rolled in from the opposite border; with a
+    logit scale of up to 100 and a position bias of up to 16 that is no prohibition. Here it is −∞.
+
+    Args:
+        dim: features of a token.
+        heads: attention heads.
+        window: side of a window in tokens.
+        shifted: by half a window.
+        mlp_ratio: hidden features of the MLP over `dim`.
+        wide: whether some cells may attend in one window of twice the side.
+    """
+
+    def __init__(self, dim: int, heads: int, window: int, *, shifted: bool, mlp_ratio: float, wide: bool) -> None:
+        super().__init__(
+            dim,
+            input_resolution=(window, window),
+            num_heads=heads,
+            window_size=window,
+            shift_size=window // 2 if shifted else 0,
+            always_partition=True,
+            dynamic_mask=True,
+            mlp_ratio=mlp_ratio,
+        )
+        self.wide = _Positions(window) if wide else None
+        for norm in (self.norm1, self.norm2):
+            assert isinstance(norm, nn.LayerNorm)  # noqa: S101 - narrows the type
+            nn.init.ones_(norm.weight)  # timm's 0 leaves the block without gradient
+
+    def get_attn_mask(
+        self, x: Tensor | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> Tensor | None:
+        """As timm's, with −∞ for −100."""
+        mask: Tensor | None = super().get_attn_mask(x, device=device, dtype=dtype)
+        return None if mask is None else mask.masked_fill(mask != 0, float("-inf"))
+
+    def forward(self, x: Tensor, wide_cells: Tensor | None = None) -> Tensor:
+        """Let tokens attend to those of their window.
+
+        Args:
+            x: B h w D; h and w multiples of the window, of twice the window if `wide_cells` are given.
+            wide_cells: B h' w', bool: which cells of two by two windows attend as one.
+
+        Returns:
+            B h w D.
+        """
+        attended = self._attn(x)
+        if wide_cells is not None and self.wide is not None and bool(wide_cells.any()):
+            attended = self._widen(x, attended, wide_cells)
+        x = x + self.norm1(attended)
+        updated: Tensor = x + self.norm2(self.mlp(x))
+        return updated
+
+    def _widen(self, x: Tensor, attended: Tensor, wide_cells: Tensor) -> Tensor:
+        assert self.wide is not None  # noqa: S101 - narrows the type
+        assert isinstance(self.attn, WindowAttention)  # noqa: S101 - narrows the type
+        side = 2 * self.attn.window_size[0]
+        # B (h' s) (w' s) D -> B h' w' (s s) D
+        cells = x.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3).flatten(3, 4)
+        result = attended.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3).flatten(3, 4).clone()
+        result[wide_cells] = self.wide(self.attn, cells[wide_cells])
+        return result.unflatten(3, (side, side)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+class _Positions(nn.Module):
+    """Attention with another block's weights in windows of twice the side.
+
+    The continuous position bias is a function of distance on a logarithmic scale, so the same small network gives the
+    biases of the larger window. Holds no weights.
+    """
+
+    table: Tensor
+    index: Tensor
+
+    def __init__(self, window: int) -> None:
+        super().__init__()
+        line = torch.arange(1 - 2 * window, 2 * window, dtype=torch.float32) / max(window - 1, 1) * 8
+        line = torch.sign(line) * torch.log2(line.abs() + 1) / 3  # timm's scale, with the small window's unit
+        self.register_buffer("table", torch.cartesian_prod(line, line), persistent=False)
+        place = torch.cartesian_prod(torch.arange(2 * window), torch.arange(2 * window))
+        away = place[:, None] - place[None, :] + 2 * window - 1
+        self.register_buffer("index", away[..., 0] * (4 * window - 1) + away[..., 1], persistent=False)
+
+    def forward(self, attention: WindowAttention, x: Tensor) -> Tensor:
+        """Attend among all tokens of each window; n N D -> n N D."""
+        assert attention.q_bias is not None  # noqa: S101 - narrows the type
+        bias = torch.cat([attention.q_bias, torch.zeros_like(attention.q_bias), attention.v_bias])
+        qkv = nn.functional.linear(x, attention.qkv.weight, bias)
+        q, k, v = qkv.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)  # n H N d each
+        logits = nn.functional.normalize(q, dim=-1) @ nn.functional.normalize(k, dim=-1).transpose(-2, -1)
+        logits = logits * attention.logit_scale.clamp(max=_GREATEST_SCALE).exp()
+        biases = _GREATEST_BIAS * attention.cpb_mlp(self.table).sigmoid()  # places H
+        logits = logits + biases[self.index].permute(2, 0, 1)  # H N N
+        mixed = (logits.softmax(dim=-1) @ v).transpose(1, 2).flatten(2)  # n N D
+        attended: Tensor = attention.proj(mixed)
+        return attended
