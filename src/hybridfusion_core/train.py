@@ -39,6 +39,7 @@ def train(
     device: torch.device,
     report: Callable[[int, dict[str, float]], None] | None = None,
     checkpoint_seconds: float = 60.0,
+    build: Callable[[Recipe], HybridFusionNet] | None = None,
 ) -> Path:
     """Train, or go on where an interrupted training in the same folder stopped.
 
@@ -48,6 +49,7 @@ def train(
         device: where the network runs.
         report: called after each step with the step and the loss terms.
         checkpoint_seconds: time between two states on disk.
+        build: makes the network to train; by default the recipe's own, or the one it starts from.
 
     Returns:
         Path of the model, `folder/NAME.safetensors`.
@@ -57,7 +59,7 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    network = _starting_network(recipe).to(device)
+    network = (build or _starting_network)(recipe).to(device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     first = _resume(folder, recipe, network, optimiser)
     saved = time.monotonic()
