@@ -23,6 +23,7 @@ class LossWeights:
     cross_entropy: float = 0.1
     height: float = 0.02
     total_variation: float = 0.01
+    local_mean: float = 0.0
 
 
 @with_config(ConfigDict(extra="forbid"))

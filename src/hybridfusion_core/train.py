@@ -118,6 +118,7 @@ def loss_terms(network: HybridFusionNet, batch: Batch) -> dict[str, Tensor]:
         "cross_entropy": losses.focus_cross_entropy(scores.focus, batch.height, sure),
         "height": losses.height_l1(posterior, batch.height, sure),
         "total_variation": losses.total_variation(posterior),
+        "local_mean": losses.local_mean_l1(fused * weight, batch.truth * weight),
     }
 
 

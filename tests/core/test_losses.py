@@ -12,6 +12,16 @@ def test_image_terms_are_zero_only_for_the_truth() -> None:
     assert losses.gradient_l1(truth + 3, truth) < 1e-5  # blind to a constant, which is what l1 is for
 
 
+def test_the_local_mean_sees_lost_light_and_hardly_noise() -> None:
+    """A dimmed disc and noise of the same mean error: the term tells them apart, L1 does not."""
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    disc = ((y - 32) ** 2 + (x - 32) ** 2 < 12**2).float()[None]
+    dimmed, noise = 0.9 * disc, disc + 0.1 * disc * torch.randn(1, 64, 64).sign()
+    assert losses.l1(dimmed, disc) == pytest.approx(float(losses.l1(noise, disc)))
+    assert losses.local_mean_l1(dimmed, disc) > 4 * losses.local_mean_l1(noise, disc)
+    assert losses.local_mean_l1(disc, disc) == 0
+
+
 def test_cross_entropy_is_lowest_for_the_true_height() -> None:
     height, weight = torch.full((1, 4, 4), 1.25), torch.ones(1, 4, 4)
     best = torch.tensor([1e-9, 0.75, 0.25, 1e-9]).log().reshape(1, 4, 1, 1).expand(1, 4, 4, 4)

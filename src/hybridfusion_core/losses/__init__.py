@@ -16,7 +16,14 @@ from hybridfusion_core.losses.image import (
 )
 from hybridfusion_core.losses.mask import ambiguity, imbalance, total_variation
 from hybridfusion_core.losses.presets import PRESETS, Preset, PresetName, TermWeights, unsupervised_terms
-from hybridfusion_core.losses.supervised import expected_height, focus_cross_entropy, gradient_l1, height_l1, l1
+from hybridfusion_core.losses.supervised import (
+    expected_height,
+    focus_cross_entropy,
+    gradient_l1,
+    height_l1,
+    l1,
+    local_mean_l1,
+)
 from hybridfusion_core.losses.targets import FocusMeasure, focus_weights, soft_target
 
 __all__ = [
@@ -36,6 +43,7 @@ __all__ = [
     "imbalance",
     "intensity_max",
     "l1",
+    "local_mean_l1",
     "log_max",
     "low_frequency",
     "soft_target",
