@@ -23,6 +23,7 @@ from hybridfusion_core.preview import check_preview, write_preview
 from hybridfusion_core.request import DEFAULT_PRODUCTS, PROJECTIONS, Job, make_request, resolve
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.store import MapChannel, Ngff, ResultSpec, create_output, open_stack
+from hybridfusion_core.store.access import permitted
 from hybridfusion_core.store.creating import refuse_input_as_output
 from hybridfusion_core.store.spool import spooled
 from hybridfusion_core.thumbnails import Thumbnails, montage_of
@@ -297,6 +298,11 @@ def _provenance(job: Job, stack: Stack, statistics: list[list[FieldStatistics]],
 
 def _identify(path: Path, checksum: bool) -> dict[str, Any]:
     """Name, size and time of an input; its files' contents in sorted order for the checksum."""
+    with permitted(path):
+        return _identity(path, checksum)
+
+
+def _identity(path: Path, checksum: bool) -> dict[str, Any]:
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     stats = [file.stat() for file in files]
     identity: dict[str, Any] = {

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from hybridfusion_core.errors import HybridFusionError, UserInputError
+from hybridfusion_core.store.access import system_error
 from hybridfusion_core.store.lock import Lock
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -179,7 +180,7 @@ def explained(path: Path, *, creating: bool = False) -> Iterator[None]:
     except HybridFusionError:
         raise
     except Exception as error:
-        reason = _system_error(error)
+        reason = system_error(error)
         code = None if reason is None else reason.errno
         if code in _FULL:
             raise UserInputError(
@@ -197,13 +198,6 @@ def explained(path: Path, *, creating: bool = False) -> Iterator[None]:
                 "20 fewer than it allows, for hidden files beside it. Choose a shorter one."
             ) from error
         raise
-
-
-def _system_error(error: BaseException | None) -> OSError | None:
-    """Return what the system said, however a library wrapped it."""
-    while error is not None and not (isinstance(error, OSError) and error.errno is not None):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def part_path(path: Path) -> Path:

@@ -14,8 +14,9 @@ from typing import Any
 import zarr
 from zarr.storage import LocalStore
 
-from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
+from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.stack import Stack, check_axes
+from hybridfusion_core.store.access import guarded
 from hybridfusion_core.store.description import RGB_CHANNELS, Description
 from hybridfusion_core.store.ngff_reading import describe, described_axes, image_paths
 from hybridfusion_core.store.suffixes import image_name
@@ -42,15 +43,9 @@ def open_ome_zarr(path: Path, axes: str | None = None, series: str | int | None 
         UserInputError: it is a plate or a collection, has no OME metadata, or the axes are unclear.
         StoredDataError: the metadata contradict each other or point out of the store.
     """
-    try:
+    damage = "those of an OME-Zarr image. They are damaged: copy or write the image again."
+    with guarded(f"{path.name}: the metadata cannot be understood", damage):
         return _open(path, axes, series)
-    except HybridFusionError:
-        raise
-    except Exception as error:  # metadata from strangers may be wrong in any way
-        raise StoredDataError(
-            f"{path.name}: the metadata cannot be understood ({type(error).__name__}: {error}); expected those of an "
-            "OME-Zarr image. They are damaged: copy or write the image again."
-        ) from error
 
 
 def _open(path: Path, axes: str | None, series: str | int | None) -> Stack:
@@ -167,13 +162,9 @@ def _open_node(path: Path, name: str) -> Any:
                 f"{name}: {each} is no regular file; expected zarr metadata in it. The store is damaged or hostile: "
                 "copy or write it again."
             )
-    try:
+    damage = "a whole zarr array or group. It is damaged or was copied in part: copy or write it again."
+    with guarded(f"{name}: cannot be opened as zarr", damage):
         return zarr.open(LocalStore(path, read_only=True), mode="r")
-    except Exception as error:
-        raise StoredDataError(
-            f"{name}: cannot be opened as zarr ({type(error).__name__}: {error}); expected a whole zarr array or "
-            "group. It is damaged or was copied in part: copy or write it again."
-        ) from error
 
 
 def _attributes(group: Any) -> Mapping[str, Any]:

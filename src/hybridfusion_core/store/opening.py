@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hybridfusion_core.errors import StoredDataError, UserInputError, printable
 from hybridfusion_core.stack import Axis, Stack
+from hybridfusion_core.store.access import existing, permitted
 from hybridfusion_core.store.ome_zarr import is_zarr, open_ome_zarr
 from hybridfusion_core.store.slices import open_files, open_folder
 from hybridfusion_core.store.suffixes import PICTURE_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIXES, has_suffix
@@ -47,10 +48,11 @@ def open_stack(
         if value is not None and not (isfinite(value) and value > 0):
             raise UserInputError(f"The {option} is {value!r}; expected a length in µm above 0. Give another one.")
     listed = [source] if isinstance(source, (str, os.PathLike)) else list(source)
-    paths = [_existing(Path(each)) for each in listed]
+    paths = [_not_empty(existing(Path(each), _KNOWN)) for each in listed]
     if not paths:
         raise UserInputError(f"No input was named; expected {_KNOWN}. Name at least one path.")
-    stack = _open_one(paths[0], axes, series) if len(paths) == 1 else _open_several(paths, axes)
+    with permitted(paths[0]):
+        stack = _open_one(paths[0], axes, series) if len(paths) == 1 else _open_several(paths, axes)
     warnings = tuple(printable(warning) for warning in stack.warnings)
     stack = replace(stack, source=tuple(str(each) for each in listed), warnings=warnings).with_z_step(z_step_um)
     if pixel_size_um is not None:
@@ -59,22 +61,9 @@ def open_stack(
     return stack
 
 
-def _existing(path: Path) -> Path:
-    try:
-        found = path.exists()
-    except (OSError, ValueError) as error:  # a loop of links, a name with NUL or of a thousand bytes
-        raise UserInputError(f"{str(path)!r} cannot be looked up ({error}); expected {_KNOWN}. Check it.") from error
-    if not found:
-        raise UserInputError(f"{path} does not exist; expected {_KNOWN}. Check the spelling and the folder.")
-    if not (path.is_file() or path.is_dir()):
-        raise UserInputError(
-            f"{path} is a pipe, a socket or a device; expected {_KNOWN}, because reading anything else may wait "
-            "forever. Save the image to a file first."
-        )
+def _not_empty(path: Path) -> Path:
     if path.is_file() and path.stat().st_size == 0:
         raise UserInputError(f"{path} is empty (0 bytes); expected an image. Copy or export it again.")
-    if not os.access(path, os.R_OK):
-        raise UserInputError(f"{path} may not be read; expected a readable image. Change its permissions.")
     return path
 
 

@@ -6,19 +6,19 @@ The header is read when a stack is opened, the pixels when they are needed.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
+from hybridfusion_core.errors import StoredDataError, UserInputError
+from hybridfusion_core.store.access import guarded
 
-T = TypeVar("T")
 _MOST_COMPRESSED = 5000  # deflate reaches 1 : 1032, a JPEG of one colour about 1 : 1000
 _PNG_SAMPLES = {0: 1, 2: 3, 4: 2, 6: 4}
 
@@ -42,7 +42,8 @@ class Picture:
         Raises:
             StoredDataError: the pixels cannot be decoded, or are not what the header says.
         """
-        pixels = _guarded(self.path, lambda: _decode(self.path))
+        with _guarded(self.path):
+            pixels = _decode(self.path)
         pixels = pixels.reshape(*pixels.shape[:2], -1)[..., : self.samples]
         if pixels.shape != (*self.shape, self.samples) or pixels.dtype != self.dtype:
             raise StoredDataError(
@@ -59,7 +60,8 @@ def inspect(path: Path) -> Picture:
         UserInputError: a kind of image that holds no intensities, or several planes.
         StoredDataError: the file is empty, damaged, or something else.
     """
-    return _guarded(path, lambda: _inspect(path))
+    with _guarded(path):
+        return _inspect(path)
 
 
 def _inspect(path: Path) -> Picture:
@@ -153,13 +155,8 @@ def _decode(path: Path) -> NDArray[Any]:
         return np.asarray(pixels, dtype=pixels.dtype.newbyteorder("="))
 
 
-def _guarded(path: Path, action: Callable[[], T]) -> T:
-    try:
-        return action()
-    except HybridFusionError:
-        raise
-    except Exception as error:
-        raise StoredDataError(
-            f"{path.name}: cannot be read as an image ({error}); expected an intact PNG, JPEG or TIFF. "
-            "It is damaged or cut short: copy or export it again."
-        ) from error
+def _guarded(path: Path) -> AbstractContextManager[None]:
+    return guarded(
+        f"{path.name}: cannot be read as an image",
+        "an intact PNG, JPEG or TIFF. It is damaged or cut short: copy or export it again.",
+    )

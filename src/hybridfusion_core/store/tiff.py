@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import tifffile
 
-from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
+from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.stack import ArrayLike, Channel, Stack
 from hybridfusion_core.store import ome_xml
+from hybridfusion_core.store.access import guarded
 from hybridfusion_core.store.description import RGB_CHANNELS, Description
 from hybridfusion_core.store.micro_manager import apart
 from hybridfusion_core.store.suffixes import image_name
@@ -37,8 +38,6 @@ from hybridfusion_core.store.tiff_tags import describe_imagej, describe_plain, h
 from hybridfusion_core.store.tiff_tiles import tiled
 from hybridfusion_core.store.views import RegionView, decode_unit
 
-T = TypeVar("T")
-
 
 def open_tiff(path: Path, axes: str | None = None, series: str | int | None = None) -> Stack:
     """Open a TIFF; nothing but its headers is read.
@@ -52,10 +51,11 @@ def open_tiff(path: Path, axes: str | None = None, series: str | int | None = No
         UserInputError: the axes are ambiguous, or the file has several images and none was chosen.
         StoredDataError: the file is no TIFF, is damaged, or misses planes or companion files.
     """
-    with _log_lines() as lines:
-        file = _guarded(path, lambda: tifffile.TiffFile(path))
+    damage = "an intact TIFF file. It is damaged or something else under a TIFF name: copy or export it again."
+    with _log_lines() as lines, guarded(f"{path.name}: this is no readable TIFF", damage):
+        file = tifffile.TiffFile(path)
         try:
-            stack = _guarded(path, lambda: _open(file, path, axes, series))
+            stack = _open(file, path, axes, series)
         except BaseException:
             file.close()
             raise
@@ -184,19 +184,6 @@ def _chosen(names: list[str], shapes: list[Any], series: str | int | None, name:
     raise UserInputError(
         f"{name} has no image {series!r}; expected one of: {listing}. Choose one of these with --series (series=)."
     )
-
-
-def _guarded(path: Path, action: Callable[[], T]) -> T:
-    """Call tifffile or zarr on a file that may be damaged in any way."""
-    try:
-        return action()
-    except HybridFusionError:
-        raise
-    except Exception as error:
-        raise StoredDataError(
-            f"{path.name}: this is no readable TIFF ({error}); expected an intact TIFF file. "
-            "It is damaged or something else under a TIFF name: copy or export it again."
-        ) from error
 
 
 @contextmanager

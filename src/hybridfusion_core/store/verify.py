@@ -17,6 +17,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from hybridfusion_core.errors import HybridFusionError, UserInputError
+from hybridfusion_core.store.access import existing, permitted
 from hybridfusion_core.store.level_check import Level, check_levels
 from hybridfusion_core.store.ome_zarr import is_zarr
 from hybridfusion_core.store.opening import open_stack
@@ -44,9 +45,12 @@ def verify(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         UserInputError: there is nothing, or nothing that `fuse` writes.
     """
-    target = Path(path)
-    if not target.exists():
-        raise UserInputError(f"{target} does not exist; expected the output of `fuse`. Check the spelling.")
+    target = existing(Path(path), "the output of `fuse`")
+    with permitted(target):
+        return _findings(target)
+
+
+def _findings(target: Path) -> list[str]:
     suffix = output_suffix(target)
     if suffix is None or target.is_dir() != (suffix == ".ome.zarr"):
         raise UserInputError(
@@ -57,6 +61,10 @@ def verify(path: str | os.PathLike[str]) -> list[str]:
         return _shortened(_check_png(target))
     check = _check_zarr if suffix == ".ome.zarr" else _check_tiff
     paths = result_paths(target)
+    # First of all: reading a pipe may wait forever.
+    strange = [each for path in paths.values() for each in path.rglob("*") if not (each.is_file() or each.is_dir())]
+    if strange:
+        return _shortened([f"{each.relative_to(target.parent)} is no file and no folder" for each in strange])
     findings = list(check(target))
     products = _products(target)
     companions = {"maps": bool(_MAPS & products)}

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from hybridfusion_core.errors import StoredDataError, UserInputError
+from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.stack import ArrayLike
+from hybridfusion_core.store.access import guarded
 
 Unit = tuple[int, int, int, int, int]
 
@@ -45,18 +46,16 @@ class RegionView:
         region = normalised(key, self.shape)
         items = iter(region)
         stored = tuple(0 if letter == "-" else next(items) for letter in self._letters)
-        try:
-            return np.asarray(self._array[stored], dtype=self.dtype)
-        except MemoryError as error:
-            raise UserInputError(
-                f"{self._name}: the pixels at {axes_text(self.axes, region)} do not fit into memory; expected parts of "
-                "the image that do. Its strips or chunks are too large: save it in tiles, or use a larger computer."
-            ) from error
-        except Exception as error:  # any codec of any format may fail in its own way
-            raise StoredDataError(
-                f"{self._name}: the pixels at {axes_text(self.axes, region)} cannot be read ({error}); expected intact "
-                "data. The file is damaged or cut short: copy or export it again."
-            ) from error
+        place = f"{self._name}: the pixels at {axes_text(self.axes, region)}"
+        damage = "intact data. The file is damaged or cut short: copy or export it again."
+        with guarded(f"{place} cannot be read", damage):  # any codec of any format may fail in its own way
+            try:
+                return np.asarray(self._array[stored], dtype=self.dtype)
+            except MemoryError as error:
+                raise UserInputError(
+                    f"{place} do not fit into memory; expected parts of the image that do. Its strips or chunks are "
+                    "too large: save it in tiles, or use a larger computer."
+                ) from error
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         del copy  # what was read is always a copy

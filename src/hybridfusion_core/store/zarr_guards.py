@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import bz2
 import lzma
+import os
 import re
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def check_chunks(folder: Path, array: Any, letters: str, name: str) -> tuple[str
 
 def _present(folder: Path, grid: tuple[int, ...], name: str) -> set[tuple[int, ...]]:
     found = set()
-    for path in folder.rglob("*"):
+    for path in _everything(folder):
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise StoredDataError(
                 f"{name}: {path.name} is a pipe or a device; expected files and folders only, because reading anything "
@@ -81,6 +82,16 @@ def _present(folder: Path, grid: tuple[int, ...], name: str) -> set[tuple[int, .
             if all(at < length for at, length in zip(key, grid, strict=True)) and path.is_file():
                 found.add(key)
     return found
+
+
+def _everything(folder: Path) -> Iterator[Path]:
+    """Yield all files and folders; unlike `Path.rglob`, not without those that may not be listed."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for inside, folders, files in os.walk(folder, onerror=fail):
+        yield from (Path(inside, name) for name in (*folders, *files))
 
 
 def _first_missing(present: set[tuple[int, ...]], grid: list[int]) -> tuple[int, ...]:
