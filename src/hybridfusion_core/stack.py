@@ -87,7 +87,8 @@ class Stack:
         t, z, y, x: physical steps.
         z_positions_um: Z positions, any spacing and direction, when the file states each one.
         rgb: the three channels are red, green and blue of one colour image.
-        source: the paths it came from, as the user typed them; none for arrays.
+        source: the paths it came from, as the user typed them, and then the companions of a multi-file image; none
+            for arrays.
         warnings: what the user should know about this file; shown once by CLI and widget.
         decode_unit: lengths T C Z Y X of what the file can only decode as a whole; None if any region can be
             read for little more than its own pixels.

@@ -285,7 +285,7 @@ CASES: dict[str, tuple[Case, str]] = {
     "negative size": (ome(xml(sizes="SizeX='32' SizeY='32' SizeZ='-4' SizeC='1' SizeT='1'")), "planes"),
     "missing companion": (ome(xml(data=plane_in("a.ome.tif", "1") + plane_in("b.ome.tif", "2", 1))), "is missing"),
     "companion elsewhere": (ome(xml(data=plane_in("../b.ome.tif", "2"))), "in the same folder"),
-    "unknown UUID": (ome(xml(data="".join(plane_in("a.ome.tif", "77", at) for at in range(4)))), "a.ome.tif"),
+    "unknown UUID": (ome(xml(data="".join(plane_in("a.ome.tif", "77", at) for at in range(4)))), "UUID 'urn:uuid:77'"),
     "complex numbers": (of_dtype("complex64"), "pixels are complex64"),
     "truth values": (of_dtype("bool"), "pixels are bool"),
     "all NaN": (floats(np.full((3, 32, 32), np.nan)), "--nan ignore"),

@@ -117,7 +117,8 @@ def test_damaged_pixels_are_no_zeros(tmp_path):
         (ome_text("SizeX='32' SizeY='32' SizeZ='0' SizeC='1' SizeT='1'"), "describes 0 planes"),
         (ome_text("SizeX='a' SizeY='32' SizeZ='4' SizeC='1' SizeT='1'"), "no readable TIFF"),
         (ome_text("SizeX='32' SizeY='32' SizeZ='99999999999' SizeC='1' SizeT='1'"), "describes 99999999999 planes"),
-        (ome_text(more="<BinaryOnly MetadataFile='m.ome.xml' UUID='urn:uuid:0'/>"), "Open that one instead"),
+        (ome_text(more="<BinaryOnly MetadataFile='m.ome.tif' UUID='urn:uuid:0'/>"), "Open that one instead"),
+        (ome_text(more="<BinaryOnly MetadataFile='m.companion.ome' UUID='urn:uuid:0'/>"), "cannot be opened either"),
         (ome_text(data="<TiffData IFD='7'/>"), r"describes 1 images|is missing"),
         (
             ome_text(data="<TiffData IFD='0'><UUID FileName='../../secret.tif'>urn:uuid:1</UUID></TiffData>"),

@@ -124,6 +124,8 @@ def test_several_positions_in_one_file_each(tmp_path: Path) -> None:
     for name in names:
         for position in (0, 1):
             check(tmp_path / name, PIXELS[position], series=position)
+            with open_stack(tmp_path / name, series=position) as stack:
+                assert sorted(stack.source) == [str(tmp_path / each) for each in names]
 
 
 def test_a_position_that_lacks_a_plane_is_refused_and_the_others_are_read(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """What a TIFF says about itself arrives in the stack, and reading by region gives its pixels."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
+from hybridfusion_core import fuse_to
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.stack import Axis, Channel
 from hybridfusion_core.store import open_stack
@@ -230,6 +232,21 @@ def test_parts_of_a_multi_file_image_are_read_together_or_not_at_all(tmp_path):
     multi_file(tmp_path)
     with open_stack(tmp_path / "a.ome.tif") as stack:
         assert read_all(stack)[0, 0, :, 0, 0].tolist() == [1, 2]
+        assert stack.source == (str(tmp_path / "a.ome.tif"), str(tmp_path / "b.ome.tif"))
     (tmp_path / "b.ome.tif").unlink()
     with pytest.raises(StoredDataError, match=r"'b\.ome\.tif' is missing"):
         open_stack(tmp_path / "a.ome.tif")
+
+
+def test_companions_are_inputs_too(tmp_path):
+    multi_file(tmp_path)
+    before = (tmp_path / "b.ome.tif").read_bytes()
+    for output in ("b.ome.tif", "b.png"):
+        options = {"preview": tmp_path / "b.ome.tif"} if output == "b.png" else {}
+        with pytest.raises(UserInputError, match=r"b\.ome\.tif.* is the input"):
+            fuse_to(tmp_path / "a.ome.tif", tmp_path / output, method="max", overwrite=True, **options)
+    assert (tmp_path / "b.ome.tif").read_bytes() == before
+    spec = fuse_to(tmp_path / "a.ome.tif", tmp_path / "fused.ome.zarr", method="max", checksum=True)
+    assert [(each["name"], each["sha256"]) for each in spec.provenance["input"]] == [
+        (name, sha256((tmp_path / name).read_bytes()).hexdigest()) for name in ("a.ome.tif", "b.ome.tif")
+    ]

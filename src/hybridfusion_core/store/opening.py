@@ -54,7 +54,8 @@ def open_stack(
     with permitted(paths[0]):
         stack = _open_one(paths[0], axes, series) if len(paths) == 1 else _open_several(paths, axes)
     warnings = tuple(printable(warning) for warning in stack.warnings)
-    stack = replace(stack, source=tuple(str(each) for each in listed), warnings=warnings).with_z_step(z_step_um)
+    source = (*(str(each) for each in listed), *stack.source)
+    stack = replace(stack, source=source, warnings=warnings).with_z_step(z_step_um)
     if pixel_size_um is not None:
         size = Axis(pixel_size_um, "micrometer")
         stack = replace(stack, y=size, x=size)

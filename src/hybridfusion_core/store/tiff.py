@@ -110,10 +110,19 @@ def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> 
         x=about.x,
         z_positions_um=_positions(about, view),
         rgb=rgb,
+        source=tuple(_companions(path, companions, all_series)),
         warnings=(*about.warnings, *_page_warnings(page, alpha=alpha, guessed=guessed)),
         closers=(handle.close,),
     )
     return stack if chunks is None else replace(stack, decode_unit=decode_unit(letters, chunks, stack.shape))
+
+
+def _companions(path: Path, named: set[str], all_series: list[Any]) -> list[str]:
+    """Return all other files of an image: those its OME-XML names, and those tifffile found its planes in."""
+    several = [series for series in all_series if series.kind in ("ome", "mmstack")]
+    parents = {page.parent.filehandle.path for series in several for page in series.pages if page is not None}
+    candidates = sorted({path.parent / name for name in named} | {Path(parent) for parent in parents})
+    return [str(each) for each in candidates if each.is_file() and not each.samefile(path)]
 
 
 def _pixels(series: Any) -> tuple[ArrayLike, tuple[int, ...] | None]:

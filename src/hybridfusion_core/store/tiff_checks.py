@@ -12,6 +12,7 @@ import tifffile
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.store import ome_xml
 from hybridfusion_core.store.description import Description
+from hybridfusion_core.store.suffixes import TIFF_SUFFIXES
 
 _MOST_PLANES = 10_000_000
 
@@ -27,7 +28,11 @@ def check_companions(root: Any, path: Path) -> None:
     if master is not None:
         raise UserInputError(
             f"{path.name} holds pixels only; its metadata are in {master!r}. Expected the file with the metadata. "
-            "Open that one instead."
+            + (
+                "Open that one instead."
+                if master.lower().endswith(TIFF_SUFFIXES)
+                else "Such a file without pixels cannot be opened either: export the image as OME-TIFF again."
+            )
         )
     for companion in sorted(ome_xml.file_names(root)):
         if companion != PurePosixPath(companion).name or companion != PureWindowsPath(companion).name:
@@ -43,7 +48,7 @@ def check_companions(root: Any, path: Path) -> None:
                 "in one folder. Copy the missing file beside this one."
             )
     for companion, stated in sorted(ome_xml.file_uuids(root).items()):
-        found = None if companion == path.name else _uuid(path.parent / companion)
+        found = root.get("UUID") if companion == path.name else _uuid(path.parent / companion)
         if found is not None and found != stated:
             raise StoredDataError(
                 f"{path.name} names {companion!r} with the UUID {stated!r}, that file has {found!r}; expected the file "
