@@ -255,7 +255,9 @@ def test_train_writes_a_model_that_fuses(tmp_path: Path, capsys: pytest.CaptureF
     assert run("train", recipe, "-o", tmp_path / "run", "--json", "--device", "cpu") == 0
     model = json.loads(capsys.readouterr().out)["model"]
     assert hf.fuse(textured_stack((2, 32, 32)), model=model).fused.shape == (32, 32)
-    assert "clean: PSNR, dB" in load_model(model).card.metrics
+    metrics = load_model(model).card.metrics
+    assert "layers, clean: PSNR, dB" in metrics
+    assert not any("transmitted" in name for name in metrics)  # the recipe draws none
 
 
 def test_existing_outputs_need_overwrite(

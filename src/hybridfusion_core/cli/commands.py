@@ -142,6 +142,7 @@ def train(options: argparse.Namespace) -> None:
         scores = evaluate_methods(
             str(path),
             scenes=_CARD_SCENES,
+            kinds=tuple(kind for kind, share in recipe.scenes.items() if share > 0),
             device=options.device,
             report=lambda done, total: line.update("scoring", done, total),
         )

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 
 from hybridfusion_core.evaluate.cases import Case
 from hybridfusion_core.evaluate.methods import MEAN, NETWORK, TENENGRAD, Outcome
 from hybridfusion_core.evaluate.scores import Scored
 
 _CROP = 128  # px
+_SMOOTH = 1.0  # px
 _WIDEST = 384  # px; side of a map, which is thinned out to fit
 _KEPT = 3  # stacks of a group that are shown
 _UNKNOWN = (90, 90, 90)
@@ -53,7 +54,8 @@ def look_at(case: Case, scored: Scored) -> Look:
         images = {"truth": case.truth[0].astype(np.float64), **images}
     low, high = np.percentile(images[NETWORK], (0.5, 99.8))
     span = float(high - low) or 1.0
-    where, difference = _most_different([image for name, image in images.items() if name != MEAN])
+    compared = [image for name, image in images.items() if name != MEAN]
+    where, difference = _most_different(compared, _structure(case, scored))
     cut = tuple(slice(start, start + _CROP) for start in where)
     crops = [Picture(name, _grey(image[cut], float(low), span)) for name, image in images.items()]
     maps = [picture for name in (NETWORK, TENENGRAD) for picture in _maps(name, scored.outcomes[name], case.slices)]
@@ -67,9 +69,22 @@ def most_telling(looks: list[Look]) -> list[Look]:
     return sorted(looks, key=lambda look: -look.difference)[:_KEPT]
 
 
-def _most_different(images: list[NDArray[np.float64]]) -> tuple[tuple[int, int], float]:
-    """Corner of the crop in which the images' standard deviation between each other is largest, and its mean there."""
-    apart = np.std(images, axis=0)
+def _structure(case: Case, scored: Scored) -> NDArray[np.bool_]:
+    """Where there is something to see: elsewhere methods differ by which slice's noise they keep."""
+    if case.textured is not None:
+        return case.textured
+    decision = scored.outcomes[TENENGRAD].decision
+    assert decision is not None  # noqa: S101 - Tenengrad always decides
+    return np.asarray(decision > 0)
+
+
+def _most_different(images: list[NDArray[np.float64]], structure: NDArray[np.bool_]) -> tuple[tuple[int, int], float]:
+    """Corner of the crop in which the images' standard deviation between each other is largest, and its mean there.
+
+    Images are smoothed a little first, because keeping the noise of one slice or averaging that of many is no
+    difference worth a look; only structure counts.
+    """
+    apart = np.std([gaussian_filter(image, _SMOOTH) for image in images], axis=0) * structure
     smooth = uniform_filter(apart, _CROP, mode="constant") if min(apart.shape) >= _CROP else apart
     # Crops that reach beyond the plane are moved inwards.
     y, x = np.unravel_index(int(smooth.argmax()), smooth.shape)
@@ -86,7 +101,8 @@ def _maps(name: str, outcome: Outcome, slices: int) -> list[Picture]:
         found.append(Picture(f"{name}: decision", _coloured(_thin(decision), slices - 1)))
     if outcome.height is not None:
         found.append(Picture(f"{name}: height", _coloured(_thin(outcome.height), slices - 1)))
-    if outcome.confidence is not None:
+    # In a pair every slice is a neighbour of the chosen one: the sum over neighbours is always 1.
+    if outcome.confidence is not None and slices > 2:
         found.append(Picture(f"{name}: confidence", _coloured(_thin(outcome.confidence), 1, "magma")))
     return found
 
