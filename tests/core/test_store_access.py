@@ -190,3 +190,16 @@ def test_a_pipe_inside_a_result_is_found_and_not_waited_for(tmp_path: Path, insi
     (tmp_path / "r.ome.zarr" / inside).unlink()
     os.mkfifo(tmp_path / "r.ome.zarr" / inside)
     assert any("is no file and no folder" in finding for finding in verify(tmp_path / "r.ome.zarr"))
+
+
+@pytest.mark.parametrize("make", [stack_file, picture_folder, parts, store])
+def test_what_may_only_be_read_is_enough(
+    folder: Path, request: pytest.FixtureRequest, make: Callable[[Path], Path]
+) -> None:
+    (folder / "inputs").mkdir()
+    made = make(folder / "inputs")
+    for path in folder.rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    request.getfixturevalue("powerless")
+    words = [] if make in (parts, store) else ["--axes", "ZYX"]
+    assert main(["fuse", str(made), "-o", str(folder / "out.ome.zarr"), *WORDS[:4], *words]) == 0

@@ -78,7 +78,11 @@ def test_all_pixel_types(tmp_path, dtype, kind) -> None:
 
 CODECS = {
     3: [None, zarr.codecs.GzipCodec(), zarr.codecs.ZstdCodec(), zarr.codecs.BloscCodec(cname="lz4")],
-    2: [None, numcodecs.GZip(), numcodecs.Zlib(), numcodecs.BZ2(), numcodecs.LZMA(), numcodecs.LZ4(), numcodecs.Zstd()],
+    2: [
+        None,
+        *(numcodecs.Blosc(cname=name, shuffle=shuffle) for name in ("lz4", "zstd", "zlib") for shuffle in (0, 1, 2)),
+        *(numcodecs.GZip(), numcodecs.Zlib(), numcodecs.BZ2(), numcodecs.LZMA(), numcodecs.LZ4(), numcodecs.Zstd()),
+    ],
 }
 
 

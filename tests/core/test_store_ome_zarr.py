@@ -41,13 +41,16 @@ def write_image(path, axes="tczyx", version="0.5", *, dataset="0", scale=None, o
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
-@pytest.mark.parametrize("axes", ["tczyx", "czyx", "zyx", "yx", "zcyx"])
+@pytest.mark.parametrize("axes", ["tczyx", "czyx", "zyx", "yx", "zcyx", "xyz", "yxtcz"])
 def test_any_axes_of_either_version(tmp_path, version, axes):
     array = write_image(tmp_path / "i.zarr", axes, version)
     with open_stack(tmp_path / "i.zarr") as stack:
         assert stack.axes == axes.upper()
         assert stack.x == Axis(0.5, "micrometer")
         np.testing.assert_array_equal(np.asarray(stack.array), array)
+        upright = array.transpose(sorted(range(len(axes)), key=lambda at: "tczyx".index(axes[at])))
+        read = stack.read(0, 0, range(stack.shape[2]), slice(0, 9), slice(0, 11))
+        np.testing.assert_array_equal(read, upright.reshape(stack.shape)[0, 0])
 
 
 def test_scales_of_dataset_and_image_multiply(tmp_path):
