@@ -30,6 +30,14 @@ def test_energy_is_highest_for_the_sharpest_slice(measure) -> None:
     assert (energy.argmax(dim=1) == 1).all()
 
 
+@pytest.mark.parametrize("slices", [1, 12, 60])
+def test_however_many_slices_noise_hardly_ever_passes_for_structure(slices: int) -> None:
+    """The promised rate is one in a million; at the rim, where the window sees pixels twice, it is not kept."""
+    torch.manual_seed(1)
+    noise = torch.randn(1, slices, 512, 512)
+    assert measures.has_structure(noise, torch.ones(1))[..., 16:-16, 16:-16].float().mean() < 1e-4
+
+
 @pytest.mark.parametrize("slices", [2, 12])
 @pytest.mark.parametrize("sd", [0.01, 1.0])
 def test_noise_is_no_structure_and_texture_is(slices: int, sd: float) -> None:
