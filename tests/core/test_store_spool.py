@@ -21,7 +21,7 @@ from hybridfusion_core.predict import steps_in_memory, steps_to_disk
 from hybridfusion_core.request import make_request, resolve
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.store import open_stack
-from hybridfusion_core.store.spool import _PREFIX, spooled
+from hybridfusion_core.store.spool import _PREFIX, maker, spooled
 from hybridfusion_core.store.views import RegionView
 
 SHAPE = (2, 2, 3, 70, 90)  # T C Z Y X
@@ -141,15 +141,17 @@ def test_scratch_of_dead_processes_is_removed_and_of_living_ones_kept(tmp_path) 
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     assert not psutil.pid_exists(child.pid)
-    dead = tmp_path / f"{_PREFIX}-{child.pid}-x.spool"
-    alive = tmp_path / f"{_PREFIX}-{os.getppid()}-x.spool"
-    other = tmp_path / ".hybridfusion-0-1-x.spool"
-    for path in (dead, alive, other):
+    pid, started = maker(os.getppid()).split("-")
+    dead = tmp_path / f"{_PREFIX}-{child.pid}-{started}-x.spool"
+    namesake = tmp_path / f"{_PREFIX}-{pid}-{int(started) - 3600}-x.spool"  # died, and its number was given again
+    alive = tmp_path / f"{_PREFIX}-{pid}-{started}-x.spool"
+    other = tmp_path / ".hybridfusion-0-1-1-x.spool"  # of another computer
+    for path in (dead, namesake, alive, other):
         (path / "c").mkdir(parents=True)
     stack = Stack.from_array(textured_stack((2, 32, 32)))
     job = resolve(make_request(method="max"), stack)
     fusion.exhaust(steps_to_disk(job, stack, tmp_path / "a.ome.zarr"), None)
-    assert [path.exists() for path in (dead, alive, other)] == [False, True, True]
+    assert [path.exists() for path in (dead, namesake, alive, other)] == [False, False, True, True]
 
 
 # Fuses a folder of pictures as far as the second one, whose decoding never ends.

@@ -35,7 +35,8 @@ from hybridfusion_core.store.views import normalised
 
 _CHUNK = 512  # pixels
 _PREFIX = f".hybridfusion-{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}"
-_OURS = re.compile(re.escape(_PREFIX) + r"-(\d+)-.*\.spool")
+_OURS = re.compile(re.escape(_PREFIX) + r"-(\d+)-(\d+)-.*\.spool")
+_CLOCK_SHIFT = 60  # s by which the start of a process may seem to move when the clock is set right
 
 Unit = tuple[int, int, int, int, int]
 
@@ -73,7 +74,7 @@ def spooled(stack: Stack, block: int, *, room: int, folder: Path | None = None) 
         folder = Path(tempfile.gettempdir())
         remove_abandoned(folder)
     with explained(folder / "scratch", creating=True):
-        scratch = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}-{os.getpid()}-", suffix=".spool", dir=folder))
+        scratch = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}-{maker(os.getpid())}-", suffix=".spool", dir=folder))
     try:
         with explained(scratch):
             yield _on(Spool(stack, planes, _scratch_array(scratch, stack)))
@@ -86,8 +87,22 @@ def remove_abandoned(folder: Path) -> None:
     with suppress(OSError):
         for path in folder.iterdir():
             made_by = _OURS.fullmatch(path.name)
-            if made_by is not None and not psutil.pid_exists(int(made_by[1])):
+            if made_by is not None and not _runs(int(made_by[1]), int(made_by[2])):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def maker(pid: int) -> str:
+    """Return what tells a process from all others, also from those that get its number after it or a restart."""
+    return f"{pid}-{psutil.Process(pid).create_time():.0f}"
+
+
+def _runs(pid: int, started: int) -> bool:
+    try:
+        return abs(psutil.Process(pid).create_time() - started) < _CLOCK_SHIFT
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
 
 
 def _is_coarse(unit: Unit, stack: Stack, block: int) -> bool:
