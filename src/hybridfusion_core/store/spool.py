@@ -98,7 +98,7 @@ def maker(pid: int) -> str:
 
 def _runs(pid: int, started: int) -> bool:
     try:
-        return abs(psutil.Process(pid).create_time() - started) < _CLOCK_SHIFT
+        return bool(abs(psutil.Process(pid).create_time() - started) < _CLOCK_SHIFT)
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
