@@ -104,6 +104,15 @@ def test_empty_and_mixed_folders_are_explained(tmp_path):
         open_stack(tmp_path)
 
 
+@pytest.mark.parametrize("target", ["nowhere", "2.png", "/dev/null"])
+def test_a_slice_whose_link_leads_nowhere_is_not_left_out(tmp_path, target):
+    for index in (1, 3):
+        write_png(tmp_path / f"{index}.png", planes(1)[0])
+    (tmp_path / "2.png").symlink_to(target)
+    with pytest.raises(UserInputError, match=r"2\.png .* leads nowhere, a pipe or a device; expected a file"):
+        open_stack(tmp_path)
+
+
 def test_pictures_without_intensities_are_refused(tmp_path):
     bits = bytearray(imagecodecs.png_encode(np.zeros((4, 4), "uint8")))
     for depth, kind, message in ((1, 0, "1 bit per sample"), (8, 3, "a palette")):

@@ -32,7 +32,14 @@ def open_folder(folder: Path) -> Stack:
         UserInputError: no images, or images of several kinds.
         StoredDataError: one of them is damaged.
     """
-    files = [each for each in folder.iterdir() if each.is_file() and not each.name.startswith(".")]
+    entries = [each for each in folder.iterdir() if not each.name.startswith(".")]
+    for each in entries:
+        if has_suffix(each, _SUFFIXES) and not (each.is_file() or each.is_dir()):
+            raise UserInputError(
+                f"{each.name} in the folder {folder.name} is a link that leads nowhere, a pipe or a device; expected a "
+                "file, since a slice must not be left out unseen. Copy the image there, or remove the link."
+            )
+    files = [each for each in entries if each.is_file()]
     images = natsorted((each for each in files if has_suffix(each, _SUFFIXES)), key=lambda each: each.name)
     if not images:
         raise UserInputError(
