@@ -196,6 +196,22 @@ def test_the_networks_own_image_as_a_result_ties_with_it(folder: Path, tmp_path:
     assert row[1] == "+0.00 [–, –], worst tenth +0.00"  # no interval follows from one stack
 
 
+def test_a_field_without_detail_counts_apart(folder: Path, tiny_model: str) -> None:
+    flat = np.random.default_rng(8).poisson(100, (3, SIZE, SIZE)).astype(np.uint8)
+    save_slices(folder / "empty", flat)
+    save_slices(folder / "full", exact_stack(3, 9)[0])
+    save(folder / "truth" / "empty.png", np.full((SIZE, SIZE), 100, np.uint8))
+    save(folder / "truth" / "full.png", exact_stack(3, 9)[1])
+    for name in ("empty", "full"):
+        save(folder / "height" / f"{name}.tif", exact_stack(3, 9)[2].astype(np.float32))
+    found = board(evaluate_folder(folder, tiny_model, device="cpu"), "truth: stacks")
+    assert found.stacks == ("empty", "full")
+    for method in (NETWORK, TENENGRAD, CLASSICAL, MEAN):
+        figures = found.figures[method]
+        assert np.isfinite(figures["psnr"]).tolist() == np.isfinite(figures["ssim"]).tolist() == [False, True]
+        assert np.isfinite(figures["psnr_bare"]).tolist() == [True, False]
+
+
 def test_swapping_the_two_methods_swaps_the_sign(measured: Evaluation) -> None:
     each, psnr = board(measured, "truth: stacks"), FIGURES[0]
     there, back = each.gain(NETWORK, TENENGRAD, psnr), each.gain(TENENGRAD, NETWORK, psnr)

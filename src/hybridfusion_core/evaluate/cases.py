@@ -56,6 +56,11 @@ class Case:
         """Z."""
         return self.stack.shape[2]
 
+    @property
+    def bare(self) -> bool:
+        """No detail stands out of the noise anywhere, as in a field without specimen."""
+        return self.textured is not None and not self.textured.any()
+
     def planes(self, z: int) -> NDArray[Any]:
         """One slice as it is scored, C Y X."""
         _, channels, _, height, width = self.stack.shape

@@ -137,6 +137,7 @@ class Evaluation:
             found[f"{name}: PSNR, dB"] = _mean(network["psnr"])
             for theirs, called in ((TENENGRAD, "Tenengrad"), (CLASSICAL, "the best classical with hindsight")):
                 found[f"{name}: lead over {called}, dB"] = _mean(network["psnr"] - board.figures[theirs]["psnr"])
+            found[f"{name}: PSNR without detail, dB"] = _mean(network["psnr_bare"])
             found[f"{name}: height error, slices"] = _mean(network["height"])
             if NETWORK in board.reliability:
                 found[f"{name}: calibration error"] = board.reliability[NETWORK].expected_error
