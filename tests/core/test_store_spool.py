@@ -20,7 +20,7 @@ from hybridfusion_core import fusion
 from hybridfusion_core.predict import steps_in_memory, steps_to_disk
 from hybridfusion_core.request import make_request, resolve
 from hybridfusion_core.stack import Stack
-from hybridfusion_core.store import open_stack
+from hybridfusion_core.store import open_stack, picture_files
 from hybridfusion_core.store.spool import _PREFIX, maker, spooled
 from hybridfusion_core.store.views import RegionView
 
@@ -90,16 +90,20 @@ def test_a_spool_reads_as_the_stack_does(tmp_path, room) -> None:
             np.testing.assert_array_equal(other.array[key], array.array[key])
 
 
-def test_pictures_are_decoded_once(tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif"])
+def test_pictures_are_decoded_once(tmp_path, monkeypatch, kind) -> None:
     decoded = []
-    real = imagecodecs.png_decode
-    monkeypatch.setattr(imagecodecs, "png_decode", lambda data: decoded.append(1) or real(data))
-    planes = textured_stack((3, 100, 120), "uint8")
-    for index, plane in enumerate(planes):
+    real = picture_files._decode
+    monkeypatch.setattr(picture_files, "_decode", lambda path: decoded.append(path.name) or real(path))
+    for index, plane in enumerate(textured_stack((3, 100, 120), "uint8")):
         colour = np.stack([plane, plane // 2, plane // 3], axis=-1)
-        (tmp_path / f"{index}.png").write_bytes(imagecodecs.png_encode(colour))
+        if kind == "tif":
+            tifffile.imwrite(tmp_path / f"{index}.tif", colour, photometric="rgb", compression="zlib", metadata=None)
+        else:
+            encode = imagecodecs.png_encode if kind == "png" else imagecodecs.jpeg8_encode
+            (tmp_path / f"{index}.{kind}").write_bytes(encode(colour))
     hf.fuse_to(tmp_path, tmp_path.with_suffix(".ome.tif"), method="tenengrad", tile=64)
-    assert len(decoded) == 3
+    assert sorted(decoded) == [f"{index}.{kind}" for index in range(3)]
 
 
 @pytest.mark.parametrize("photometric", ["minisblack", "rgb"])
