@@ -79,7 +79,9 @@ class SwinBlock(SwinTransformerV2Block):
         cells = x.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3).flatten(3, 4)
         result = attended.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3).flatten(3, 4).clone()
         result[wide_cells] = self.wide(self.attn, cells[wide_cells])
-        return result.unflatten(3, (side, side)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        result = result.unflatten(3, (side, side)).transpose(2, 3)  # B h' w' (s s) D -> B h' s w' s D
+        widened: Tensor = result.flatten(3, 4).flatten(1, 2)
+        return widened
 
 
 class _Positions(nn.Module):
