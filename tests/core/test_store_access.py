@@ -13,6 +13,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+import torch
 from test_hostile_cli import PIXELS, refused, write_store
 from test_store_tiff import multi_file
 
@@ -46,6 +47,9 @@ def powerless(folder: Path) -> Iterator[None]:
     assert main(["fuse", str(folder / "warm.tif"), "-o", str(folder / "warm.ome.zarr"), *WORDS]) == 0
     if before == 0:
         os.seteuid(NOBODY)
+        if not os.access(torch.__file__, os.R_OK, effective_ids=True):
+            os.seteuid(before)
+            pytest.skip("the environment that runs the tests may be read by its owner alone")
     yield
     os.seteuid(before)
 
