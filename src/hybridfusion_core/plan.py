@@ -114,7 +114,8 @@ def _peak(
     if config is not None:
         wide = config.channels + len(config.focus_windows)
         kept += 4 * (wide + len(config.focus_windows) + config.dim / config.patch**2)
-        tokens = config.dim * (8 + 2 * config.mlp_ratio) + 3 * config.heads * config.window**2
+        window = config.window * (2 if config.wide_below else 1)
+        tokens = config.dim * (8 + 2 * config.mlp_ratio) + 3 * config.heads * window**2
         working = int(tile_area * z_chunk * 4 * (6 * config.channels + tokens / config.patch**2))
     # Measuring holds a block (a colour image its luminance too), its cells' figures and one slice's scratch arrays.
     measuring = block**2 * (slices * (stack.dtype.itemsize * channels + 4 * stack.rgb + 1) + 80)

@@ -42,7 +42,7 @@ class SwinBlock(SwinTransformerV2Block):
             dynamic_mask=True,
             mlp_ratio=mlp_ratio,
         )
-        self.wide = _Positions(window) if wide else None
+        self.wide = _WideAttention(window) if wide else None
         for norm in (self.norm1, self.norm2):
             assert isinstance(norm, nn.LayerNorm)  # noqa: S101 - narrows the type
             nn.init.ones_(norm.weight)  # timm's 0 leaves the block without gradient
@@ -84,7 +84,7 @@ class SwinBlock(SwinTransformerV2Block):
         return widened
 
 
-class _Positions(nn.Module):
+class _WideAttention(nn.Module):
     """Attention with another block's weights in windows of twice the side.
 
     The continuous position bias is a function of distance on a logarithmic scale, so the same small network gives the

@@ -333,3 +333,12 @@ def test_ctrl_c_exits_with_130_and_leaves_nothing(tmp_path: Path, tiny_model: st
     assert process.returncode == 130
     assert "Traceback" not in rest
     assert [path.name for path in tmp_path.iterdir()] == ["large.ome.tif"]
+
+
+def test_evaluate_offers_every_kind_of_scene() -> None:
+    """The parser names them itself, because `--help` does not import torch."""
+    from hybridfusion_core.cli.parser import build_parser
+    from hybridfusion_core.synthesis import KINDS
+
+    words = [word for kind in KINDS for word in ("--kind", kind)]
+    assert build_parser().parse_args(["evaluate", *words]).kind == list(KINDS)

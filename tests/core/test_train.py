@@ -8,7 +8,7 @@ import torch
 from hybridfusion_core.batches import draw_batch
 from hybridfusion_core.checkpoint import load_model
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.network import NetworkConfig
+from hybridfusion_core.network import HybridFusionNet, NetworkConfig
 from hybridfusion_core.recipe import Recipe, load_recipe
 from hybridfusion_core.synthesis import KINDS
 from hybridfusion_core.train import learning_rate, loss_terms, train
@@ -57,8 +57,6 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
     path = train(recipe, tmp_path, device=CPU)
     batch = draw_batch(recipe, 1_000, CPU)
     torch.manual_seed(recipe.seed)
-    from hybridfusion_core.network import HybridFusionNet
-
     with torch.inference_mode():
         before = loss_terms(HybridFusionNet(recipe.network), batch)
         after = loss_terms(load_model(str(path)).network, batch)
@@ -105,6 +103,18 @@ def test_a_training_starts_from_the_weights_it_names(tmp_path: Path) -> None:
     for name, weight in load_model(str(first)).network.state_dict().items():
         if name != "temperature":
             torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-9)
+
+
+def test_a_training_trains_the_network_it_is_handed(tmp_path: Path) -> None:
+    def build(recipe: Recipe) -> HybridFusionNet:
+        network = HybridFusionNet(recipe.network)
+        torch.nn.init.zeros_(network.embed.weight)
+        network.embed.weight.requires_grad_(False)
+        return network
+
+    trained = load_model(str(train(replace(TINY, steps=2), tmp_path, device=CPU, build=build))).network
+    assert not trained.embed.weight.any()
+    assert trained.head.weight.any()
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
