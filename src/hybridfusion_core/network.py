@@ -37,7 +37,8 @@ class NetworkConfig:
         dilations: one 3 × 3 convolution of the CNN branch each.
         mlp_ratio: hidden features of a block's MLP over `dim`.
         focus_windows: standard deviations, in pixels, of the windows in which the network is told each slice's
-            gradient energy relative to the sharpest slice's; () tells it nothing.
+            gradient energy relative to the sharpest slice's; () tells it nothing. Windows that reach no farther than
+            the convolutions are told to the tokens too; wider ones, which would widen the halo, to the head alone.
         wide_below: cells of two by two windows whose mean gradient energy stays below so many times that of noise in
             every slice attend, in blocks that are not shifted, as one window of twice the side; 0 never.
     """
@@ -50,7 +51,7 @@ class NetworkConfig:
     patch: int = 2
     dilations: tuple[int, ...] = (1, 2, 4)
     mlp_ratio: float = 2.0
-    focus_windows: tuple[float, ...] = (1.0, 2.0)
+    focus_windows: tuple[float, ...] = (1.0, 2.0, 4.0, 6.0)
     wide_below: float = 0.0
 
     def __post_init__(self) -> None:
@@ -77,7 +78,7 @@ class NetworkConfig:
         if self.focus_windows and min(self.focus_windows) <= 0:
             raise UserInputError(
                 f"NetworkConfig: focus_windows are {self.focus_windows}; expected each above 0 px. "
-                "The default is (1.0, 2.0); () tells the network no gradient energy."
+                "The default is (1.0, 2.0, 4.0, 6.0); () tells the network no gradient energy."
             )
         if self.wide_below < 0:
             raise UserInputError(
@@ -100,6 +101,17 @@ class NetworkConfig:
         return block % 2 == 1
 
     @property
+    def near_windows(self) -> tuple[float, ...]:
+        """The focus windows that the tokens are told of."""
+        reach = sum(self.dilations)
+        return tuple(window for window in self.focus_windows if _energy_reach(window) <= reach)
+
+    @property
+    def pixel_features(self) -> int:
+        """Features of a slice's pixel: the CNN's, the guide itself and the relative energies."""
+        return self.channels + 1 + len(self.focus_windows)
+
+    @property
     def halo(self) -> int:
         """Pixels around a tile's core that its result depends on, rounded up to the lattice."""
         return -(-receptive_field(self) // self.lattice) * self.lattice
@@ -115,8 +127,8 @@ def receptive_field(config: NetworkConfig) -> int:
         The maximum over all phases of the lattice, in pixels.
     """
     shift = config.window // 2
-    # Of one pixel's features: the CNN's convolutions, or the Sobel kernel and the widest window beside them.
-    features = max([sum(config.dilations), *(1 + kernel_radius(window) for window in config.focus_windows)])
+    features = sum(config.dilations)  # of what the tokens are told: `near_windows` reach no farther
+    direct = max([features, *(_energy_reach(window) for window in config.focus_windows)])  # of what the head is told
 
     def windows(low: int, high: int, block: int) -> tuple[int, int]:
         offset = shift if config.shifted(block) else 0
@@ -131,9 +143,14 @@ def receptive_field(config: NetworkConfig) -> int:
         for block in reversed(range(config.depth)):
             low, high = windows(low, high, block)
         low, high = low * config.patch, high * config.patch  # tokens -> pixels
-        low, high = min(low, near_low) - features, max(high, near_high) + features
+        low, high = min(low - features, near_low - direct), max(high + features, near_high + direct)
         reach = max(reach, phase - low, high - 1 - phase)
     return reach
+
+
+def _energy_reach(window: float) -> int:
+    """Pixels that the gradient energy in a window depends on: of the Sobel kernel and the Gaussian."""
+    return 1 + kernel_radius(window)
 
 
 class Scores(NamedTuple):
@@ -143,6 +160,13 @@ class Scores(NamedTuple):
     spread: Tensor  # focus + spread: its softmax over Z gives the fusion weights
 
 
+_SMALL = 0.02  # standard deviation of weights whose layer should start by changing little
+
+# Of each window's energy on focus (first row) and spread: at noise 1, and per logarithm of the noise. What a few steps of
+# training give to a network of nothing else, by and large.
+_INITIAL_GAIN = torch.tensor([[[0.8, -0.1]], [[-0.15, -0.1]]])
+
+
 class HybridFusionNet(nn.Module):
     """CNN branch and shifted-window Swin-V2 branch, one set of weights for any number of slices.
 
@@ -150,9 +174,9 @@ class HybridFusionNet(nn.Module):
         config: sizes.
 
     Initialisation: convolutions and linear layers as PyTorch's defaults; the norm gains of timm's residual
-    post-norm blocks start at 1 (timm's 0 leaves the blocks without gradient); the last layer at σ = 0.02; the gain of
-    the gradient energies on the focus at 1 − log(noise) / 2 each, so that the untrained network selects as soft
-    Tenengrad does, harder where there is less noise.
+    post-norm blocks start at 1 (timm's 0 leaves the blocks without gradient); exchanges and the last layer at
+    σ = 0.02; the gradient energies' gains so that the untrained network selects as soft Tenengrad does, harder where there
+    is less noise.
     """
 
     temperature: Tensor
@@ -166,8 +190,7 @@ class HybridFusionNet(nn.Module):
             nn.Conv2d(channels if index else 1, channels, 3, padding=dilation, dilation=dilation)
             for index, dilation in enumerate(config.dilations)
         )
-        self.wide = channels + len(config.focus_windows)  # features of a pixel and its relative energies
-        self.embed = nn.Conv2d(self.wide, dim, patch, stride=patch)
+        self.embed = nn.Conv2d(channels + 1 + len(config.near_windows), dim, patch, stride=patch)
         self.blocks = nn.ModuleList(
             SwinBlock(
                 dim,
@@ -181,12 +204,15 @@ class HybridFusionNet(nn.Module):
         )
         self.exchanges = nn.ModuleList(nn.Linear(3 * dim, dim) for _ in range(config.depth))
         self.expand = nn.Linear(dim, channels * patch**2)
-        self.mix = nn.Conv2d(2 * self.wide + channels, channels, 1)
+        self.mix = nn.Conv2d(3 * config.pixel_features + channels, channels, 1)
         self.head = nn.Conv2d(channels, 2, 3, padding=1)
-        # Of each window's energy on the focus: at noise 1, and per logarithm of the noise.
-        self.energy_gain = nn.Parameter(torch.tensor([[1.0, -0.5]]).repeat(len(config.focus_windows), 1))
+        # Of each window's energy on focus and spread: at noise 1, and per logarithm of the noise.
+        self.energy_gain = nn.Parameter(_INITIAL_GAIN.repeat(1, len(config.focus_windows), 1))
         self.register_buffer("temperature", torch.ones(()))  # of the posterior, calibrated after training
-        nn.init.normal_(self.head.weight, std=0.02)
+        for exchange in self.exchanges:
+            assert isinstance(exchange, nn.Linear)  # noqa: S101 - narrows the type
+            nn.init.normal_(exchange.weight, std=_SMALL)  # added to the tokens: they keep their size through the depth
+        nn.init.normal_(self.head.weight, std=_SMALL)
 
     def forward(self, guide: Tensor, noise: Tensor, z_chunk: int | None = None) -> Scores:
         """Score every slice at every pixel.
@@ -204,14 +230,15 @@ class HybridFusionNet(nn.Module):
         """
         batch, slices = guide.shape[:2]
         noise_bias = self.noise(noise.log()[:, None])  # B -> B C
-        energy_gain = self.energy_gain[:, 0] + noise.log()[:, None] * self.energy_gain[:, 1]  # B K
+        energy_gain = self.energy_gain[..., 0] + noise.log()[:, None, None] * self.energy_gain[..., 1]  # B 2 K
         step = z_chunk or slices
         energies = self._relative_energies(guide, noise).split(step, dim=1)  # B z K H W
         features = [
-            torch.cat([self._features(chunk, noise_bias), energy.flatten(0, 1)], dim=1)
+            torch.cat([self._features(chunk, noise_bias), chunk.flatten(0, 1)[:, None], energy.flatten(0, 1)], dim=1)
             for chunk, energy in zip(guide.split(step, dim=1), energies, strict=True)
-        ]  # each (B z) C+K H W
-        tokens = [self.embed(chunk).permute(0, 2, 3, 1) for chunk in features]  # (B z) C H W -> (B z) h w D
+        ]  # each (B z) C+1+K H W
+        told = self.embed.in_channels
+        tokens = [self.embed(chunk[:, :told]).permute(0, 2, 3, 1) for chunk in features]  # (B z) C H W -> (B z) h w D
         wide_cells = self._wide_cells(guide, noise)  # B h' w'
         for block, exchange in zip(self.blocks, self.exchanges, strict=True):
             for index, chunk in enumerate(tokens):
@@ -219,12 +246,16 @@ class HybridFusionNet(nn.Module):
             mean, maximum = _pool(tokens, batch)
             for index, chunk in enumerate(tokens):
                 tokens[index] = _exchange(exchange, chunk, mean, maximum)
-        _, sharpest = _pool(features, batch)  # B C+K H W
-        # Only this location's features and their maximum over Z: what one slice shows and the best one could.
-        sharpest = nn.functional.conv2d(sharpest, self.mix.weight[:, self.wide : 2 * self.wide], self.mix.bias)
+        of_own, of_mean, of_maximum, of_tokens = self._mixing()
+        mean, maximum = _pool(features, batch)  # B C+1+K H W each
+        # The same exchange at full resolution. Mean and maximum are the same for every slice: mixed in once.
+        others = nn.functional.conv2d(mean, of_mean, self.mix.bias) + nn.functional.conv2d(maximum, of_maximum)
         heads = []
         for near, far in zip(features, tokens, strict=True):
-            scored = self._score(near, far, sharpest, energy_gain)
+            up = nn.functional.pixel_shuffle(self.expand(far).permute(0, 3, 1, 2), self.config.patch)  # -> (B z) C H W
+            mixed = nn.functional.conv2d(near, of_own) + nn.functional.conv2d(up, of_tokens)
+            mixed = mixed.unflatten(0, (batch, -1)) + others[:, None]  # (B z) C H W -> B z C H W
+            scored = self.head(torch.relu(mixed).flatten(0, 1)) + self._by_energy(near, energy_gain)
             heads.append(scored.unflatten(0, (batch, -1)))  # (B z) 2 H W -> B z 2 H W
         scores = torch.cat(heads, dim=1)
         return Scores(focus=scores[:, :, 0], spread=scores[:, :, 1])
@@ -286,15 +317,15 @@ class HybridFusionNet(nn.Module):
             x = x + torch.relu(convolution(x))
         return x
 
-    def _score(self, near: Tensor, far: Tensor, sharpest: Tensor, energy_gain: Tensor) -> Tensor:
-        up = nn.functional.pixel_shuffle(self.expand(far).permute(0, 3, 1, 2), self.config.patch)  # -> (B z) C H W
-        x = nn.functional.conv2d(near, self.mix.weight[:, : self.wide])
-        x = x + nn.functional.conv2d(up, self.mix.weight[:, 2 * self.wide :])
-        x = x.unflatten(0, (sharpest.shape[0], -1)) + sharpest[:, None]  # (B z) C H W -> B z C H W
-        scores: Tensor = self.head(torch.relu(x).flatten(0, 1))
-        energies = near[:, self.config.channels :].unflatten(0, (sharpest.shape[0], -1))  # (B z) K H W -> B z K H W
-        by_energy = torch.einsum("bzkhw,bk->bzhw", energies, energy_gain).flatten(0, 1)
-        return scores + torch.stack([by_energy, torch.zeros_like(by_energy)], dim=1)
+    def _mixing(self) -> tuple[Tensor, ...]:
+        """The weights of `mix` for a slice's own features, their mean and maximum over Z, and its tokens."""
+        sizes = [self.config.pixel_features] * 3 + [self.config.channels]
+        return self.mix.weight.split(sizes, dim=1)
+
+    def _by_energy(self, near: Tensor, energy_gain: Tensor) -> Tensor:
+        """What the energies alone add to both scores. Near (B z) C+1+K H W, gain B 2 K; (B z) 2 H W."""
+        energies = near[:, self.config.channels + 1 :].unflatten(0, (energy_gain.shape[0], -1))
+        return torch.einsum("bzkhw,bjk->bzjhw", energies, energy_gain).flatten(0, 1)
 
 
 def _of_slices(cells: Tensor | None, chunk: Tensor) -> Tensor | None:
@@ -304,8 +335,10 @@ def _of_slices(cells: Tensor | None, chunk: Tensor) -> Tensor | None:
 
 def _pool(chunks: list[Tensor], batch: int) -> tuple[Tensor, Tensor]:
     """Mean and maximum over Z of chunks (B z) …, accumulated slice by slice in slice order; B … each."""
-    slices = list(itertools.chain.from_iterable(chunk.unflatten(0, (batch, -1)).unbind(dim=1) for chunk in chunks))
-    return _fold(torch.add, slices) / len(slices), _fold(torch.maximum, slices)
+    parts = [chunk.unflatten(0, (batch, -1)) for chunk in chunks]  # each B z …
+    slices = list(itertools.chain.from_iterable(part.unbind(dim=1) for part in parts))
+    # One maximum for each chunk: its gradient costs a third of that of one for each slice.
+    return _fold(torch.add, slices) / len(slices), _fold(torch.maximum, [part.amax(dim=1) for part in parts])
 
 
 def _fold(operation: Callable[[Tensor, Tensor], Tensor], slices: list[Tensor]) -> Tensor:

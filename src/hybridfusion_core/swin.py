@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 _GREATEST_SCALE = math.log(100)  # of the attention's logits, as in timm and in Liu et al. 2022 (arXiv:2111.09883)
 _GREATEST_BIAS = 16
+_LEAST_SQUARE = 1e-12  # of a query: one of all zeros has no direction
 
 
 class SwinBlock(SwinTransformerV2Block):
@@ -42,6 +43,7 @@ class SwinBlock(SwinTransformerV2Block):
             dynamic_mask=True,
             mlp_ratio=mlp_ratio,
         )
+        self.attn = _Attention(dim, (window, window), heads)
         self.wide = _WideAttention(window) if wide else None
         for norm in (self.norm1, self.norm2):
             assert isinstance(norm, nn.LayerNorm)  # noqa: S101 - narrows the type
@@ -84,6 +86,28 @@ class SwinBlock(SwinTransformerV2Block):
         return widened
 
 
+class _Attention(WindowAttention):
+    """timm's attention with less traffic: the scale goes into the queries, and nothing as large as the logits is copied.
+
+    Half of a training step is attention, and most of that is moving logits (measured: a quarter of it saved).
+    """
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend among the tokens of each window.
+
+        Args:
+            x: n N D, windows of one picture after those of the other.
+            mask: windows N N of one picture, added to the logits, or None.
+
+        Returns:
+            n N D.
+        """
+        tokens = x.shape[1]
+        biases = _GREATEST_BIAS * self.cpb_mlp(self.relative_coords_table.flatten(0, 2)).sigmoid()  # places H
+        bias = biases[self.relative_position_index.flatten()].unflatten(0, (tokens, tokens)).permute(2, 0, 1)  # H N N
+        return _attend(self, x, bias, mask)
+
+
 class _WideAttention(nn.Module):
     """Attention with another block's weights in windows of twice the side.
 
@@ -105,14 +129,27 @@ class _WideAttention(nn.Module):
 
     def forward(self, attention: WindowAttention, x: Tensor) -> Tensor:
         """Attend among all tokens of each window; n N D -> n N D."""
-        assert attention.q_bias is not None  # noqa: S101 - narrows the type
-        bias = torch.cat([attention.q_bias, torch.zeros_like(attention.q_bias), attention.v_bias])
-        qkv = nn.functional.linear(x, attention.qkv.weight, bias)
-        q, k, v = qkv.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)  # n H N d each
-        logits = nn.functional.normalize(q, dim=-1) @ nn.functional.normalize(k, dim=-1).transpose(-2, -1)
-        logits = logits * attention.logit_scale.clamp(max=_GREATEST_SCALE).exp()
         biases = _GREATEST_BIAS * attention.cpb_mlp(self.table).sigmoid()  # places H
-        logits = logits + biases[self.index].permute(2, 0, 1)  # H N N
-        mixed = (logits.softmax(dim=-1) @ v).transpose(1, 2).flatten(2)  # n N D
-        attended: Tensor = attention.proj(mixed)
-        return attended
+        return _attend(attention, x, biases[self.index].permute(2, 0, 1))
+
+
+def _attend(attention: WindowAttention, x: Tensor, bias: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Scaled cosine attention (Liu et al. 2022, arXiv:2111.09883, eq. 2). x n N D, bias H N N, mask windows N N."""
+    assert attention.q_bias is not None  # noqa: S101 - narrows the type
+    qkv_bias = torch.cat([attention.q_bias, torch.zeros_like(attention.q_bias), attention.v_bias])
+    qkv = nn.functional.linear(x, attention.qkv.weight, qkv_bias)
+    q, k, v = qkv.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)  # n H N d each
+    scale = attention.logit_scale.clamp(max=_GREATEST_SCALE).exp()  # H 1 1
+    logits = (_unit(q) * scale) @ _unit(k).transpose(-2, -1)  # n H N N
+    if mask is None:
+        logits += bias
+    else:
+        pictures = logits.unflatten(0, (-1, mask.shape[0]))  # a view
+        pictures += bias + mask[:, None]
+    mixed = (logits.softmax(dim=-1) @ v).transpose(1, 2).flatten(2)  # n H N d -> n N D
+    attended: Tensor = attention.proj(mixed)
+    return attended
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x * torch.rsqrt(x.square().sum(dim=-1, keepdim=True) + _LEAST_SQUARE)

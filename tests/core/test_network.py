@@ -187,7 +187,7 @@ def test_the_last_layer_starts_small_but_not_at_zero() -> None:
         ({"dilations": (1, 0)}, "each 1 or more"),
         ({"depth": 0}, "Raise depth"),
         ({"patch": 0}, "Raise patch"),
-        ({"focus_windows": (1.0, 0.0)}, "The default is (1.0, 2.0)"),
+        ({"focus_windows": (1.0, 0.0)}, "The default is (1.0, 2.0, 4.0, 6.0)"),
         ({"wide_below": -1.0}, "Try 1.5"),
         ({"mlp_ratio": 0.0}, "The default is 2.0"),
     ],
