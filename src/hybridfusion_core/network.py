@@ -162,8 +162,8 @@ class Scores(NamedTuple):
 
 _SMALL = 0.02  # standard deviation of weights whose layer should start by changing little
 
-# Of each window's energy on focus (first row) and spread: at noise 1, and per logarithm of the noise. What a few steps of
-# training give to a network of nothing else, by and large.
+# Of each window's energy on focus (first row) and spread: at noise 1, and per logarithm of the noise. About what a few
+# steps of training give to a network of nothing else.
 _INITIAL_GAIN = torch.tensor([[[0.8, -0.1]], [[-0.15, -0.1]]])
 
 
@@ -175,8 +175,8 @@ class HybridFusionNet(nn.Module):
 
     Initialisation: convolutions and linear layers as PyTorch's defaults; the norm gains of timm's residual
     post-norm blocks start at 1 (timm's 0 leaves the blocks without gradient); exchanges and the last layer at
-    σ = 0.02; the gradient energies' gains so that the untrained network selects as soft Tenengrad does, harder where there
-    is less noise.
+    σ = 0.02; the gradient energies' gains so that the untrained network selects as soft Tenengrad does, harder where
+    there is less noise.
     """
 
     temperature: Tensor

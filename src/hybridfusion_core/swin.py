@@ -87,7 +87,7 @@ class SwinBlock(SwinTransformerV2Block):
 
 
 class _Attention(WindowAttention):
-    """timm's attention with less traffic: the scale goes into the queries, and nothing as large as the logits is copied.
+    """timm's attention with less traffic: the scale goes into the queries, and no logits are copied.
 
     Half of a training step is attention, and most of that is moving logits (measured: a quarter of it saved).
     """
