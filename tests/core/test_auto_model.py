@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import hybridfusion_core as hf
 from hybridfusion_core import checkpoint
 from hybridfusion_core.checkpoint import ModelCard, load_model, save_model
 from hybridfusion_core.cli import main
+from hybridfusion_core.evaluate import cases
 from hybridfusion_core.network import NetworkConfig
 from hybridfusion_core.predict import measured_rate
 from hybridfusion_core.request import Job, auto_model, make_request, resolve
@@ -178,3 +180,21 @@ def test_the_command_line_names_them_too(tmp_path: Path, capsys: pytest.CaptureF
     told = json.loads(capsys.readouterr().out)
     assert [each["name"] for each in told["model"]] == told["settings"]["model"] == ["fluorescence", "transmitted"]
     assert main(["verify", str(tmp_path / "out.ome.zarr")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("volume", {"fluorescence"}),
+        ("transmitted", {"transmitted"}),
+        ("layers", {"fluorescence", "natural"}),
+        ("photographic", {"fluorescence", "natural"}),
+    ],
+)
+def test_unseen_scenes_say_what_a_microscope_would(kind: str, expected: set[str]) -> None:
+    found = {}
+    for number in range(12):
+        stack = cases.scene_case(kind, "ordinary", number).stack
+        (found[stack.shape[2]],) = chosen(replace(stack, array=np.zeros(stack.array.shape, np.uint8)))
+    assert set(found.values()) == expected
+    assert 2 in found
