@@ -1,9 +1,9 @@
 """Write the tables of docs/quality.md anew, from unseen synthetic scenes.
 
     python benchmarks/quality.py docs/quality.md
-    python benchmarks/quality.py docs/quality.md --model runs/general/general.safetensors --scenes 4
+    python benchmarks/quality.py docs/quality.md --model runs/natural/natural.safetensors --kind photographic
 
-What lies between the two marks of the page is replaced, with the model's sha256; the text around it stays.
+What lies between the two marks of the page is replaced, with the models' sha256; the text around it stays.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hybridfusion_core.checkpoint import load_model
+from hybridfusion_core.checkpoint import load_model, model_names
 from hybridfusion_core.evaluate import Evaluation, evaluate_methods
 from hybridfusion_core.evaluate.methods import CLASSICAL, NEAREST, NETWORK, TENENGRAD
 from hybridfusion_core.evaluate.scores import FIGURES
@@ -27,9 +27,9 @@ FIGURE = {figure.key: figure for figure in FIGURES}
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("page", type=Path)
-    options.add_argument("--model", default="general")
+    options.add_argument("--model", default="auto")
     options.add_argument("--scenes", type=int, default=24, help="stacks per kind and noise")
-    options.add_argument("--kind", action="append", choices=KINDS, help="default: layers, volume and photographic")
+    options.add_argument("--kind", action="append", choices=KINDS, help="default: all")
     options.add_argument("--device", default="cpu")
     chosen = options.parse_args()
     text = chosen.page.read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ def main() -> None:
     measured = evaluate_methods(
         chosen.model,
         scenes=chosen.scenes,
-        kinds=chosen.kind or [kind for kind in KINDS if kind != "transmitted"],
+        kinds=chosen.kind or KINDS,
         device=chosen.device,
         report=lambda done, total: print(f"{done} of {total}", file=sys.stderr),
     )
@@ -49,11 +49,11 @@ def main() -> None:
 
 
 def parts(measured: Evaluation, name: str, scenes: int) -> Iterator[str]:
-    model = load_model(name)
+    models = [load_model(each) for each in (model_names() if name == "auto" else (name,))]
+    named = ", ".join(f"`{model.card.name}` (sha256 `{model.sha256[:12]}…`)" for model in models)
     yield (
-        f"Model `{model.card.name}`, sha256 `{model.sha256[:12]}…`; {scenes} unseen stacks per kind and noise, "
-        "`--select soft` unless said otherwise."
-    )
+        f"`--model auto` with {named}" if name == "auto" else f"Model {named}"
+    ) + f"; {scenes} unseen stacks per kind and noise, `--select soft` unless said otherwise."
     boards = measured.boards.values()
     yield (
         "**Sharpness, dB.** PSNR and its differences: mean [95 % interval] over the stacks with detail; those without "

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.network import HybridFusionNet, NetworkConfig
 
-DEFAULT_MODEL = "general"
+ALIASES = {"organoid": "fluorescence"}  # what its users call it
 _ENTRY = "hybridfusion"
 _MAX_HEADER = 1 << 20  # bytes; ours have a few kB
 _MAX_FILE = 64 << 20  # bytes; ours have some 150 kB
@@ -76,14 +76,13 @@ def load_model(name: str) -> Model:
     """Load a shipped model by name, or a local one by path.
 
     Args:
-        name: "auto", a shipped name, or a path ending in ".safetensors".
+        name: a shipped name, one of `ALIASES`, or a path ending in ".safetensors".
 
     Raises:
         UserInputError: no such model.
         StoredDataError: the file is not a model of ours.
     """
-    if name == "auto":
-        name = DEFAULT_MODEL
+    name = ALIASES.get(name, name)
     if name in model_names():
         with resources.as_file(resources.files("hybridfusion_core") / "weights" / f"{name}.safetensors") as path:
             return _load(path)

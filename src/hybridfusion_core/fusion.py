@@ -110,8 +110,8 @@ def run(
         if job.device.type == "cuda":
             # TF32 has the mantissa of bfloat16: float32 must mean float32 on every device.
             settings.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
-        if job.model is not None:
-            job.model.network.to(job.device)
+        for model in job.models:
+            model.network.to(job.device)
         for t in range(stack.shape[0]):
             for number, decider in enumerate(job.deciders):
                 for core in blocks(stack.shape[3:], job.plan.block, job.geometry):
@@ -187,7 +187,7 @@ def _fuse_tile(
     with torch.inference_mode():
         stacked = torch.from_numpy(guide)[None].to(job.device)  # Z h w -> 1 Z h w
         noise = torch.tensor([statistics.noise], dtype=torch.float32, device=job.device)
-        posterior, weights = score(job, stacked, noise)
+        posterior, weights = score(job, decider, stacked, noise)
         structure = has_structure(stacked, noise)
         posterior, weights, structure = posterior[(0, *core)], weights[(0, *core)], structure[(0, *core[1:])]
         if invalid is not None:
@@ -201,24 +201,25 @@ def _fuse_tile(
     return _Tile(fused, decision, maps)
 
 
-def score(job: Job, guide: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+def score(job: Job, decider: Decider, guide: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Focus posterior and fusion weights by the job's method.
 
     Args:
         job: says which method, and how.
+        decider: whose guide it is; says which network.
         guide: 1 Z h w; h and w multiples of the lattice.
         noise: 1, standard deviation of the noise in `guide`.
 
     Returns:
         1 Z h w each, in [0, 1], sum one over Z.
     """
-    if job.model is None:
+    if decider.model is None:
         measure_focus = tenengrad if job.request.method == "tenengrad" else laplacian_energy
         energy = torch.stack([measure_focus(plane) for plane in guide.unbind(dim=1)], dim=1)
         floor = torch.finfo(energy.dtype).tiny
         posterior = (_CLASSICAL_SHARPNESS * energy.clamp(min=floor).log()).softmax(dim=1)
         return posterior, posterior
-    network = job.model.network
+    network = decider.model.network
     low = job.request.precision == "bfloat16"
     with torch.autocast(job.device.type, dtype=torch.bfloat16) if low else nullcontext():
         scores = network(guide, noise, job.plan.z_chunk)

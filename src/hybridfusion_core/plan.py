@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ def make_plan(
     stack: Stack,
     slices: int,
     channels: int,
-    config: NetworkConfig | None,
+    configs: Sequence[NetworkConfig],
     geometry: Geometry,
     *,
     cpu: bool = True,
@@ -56,8 +57,8 @@ def make_plan(
         stack: what will be fused.
         slices: how many of its slices.
         channels: how many of its channels are in memory together.
-        config: of the network; None for classical methods.
-        geometry: lattice and halo of the method.
+        configs: of the networks that take turns; none for classical methods.
+        geometry: lattice and halo that serve all of them.
         cpu: whether the network runs on a CPU.
         tile: core that was asked for, pixels; None chooses.
         memory: bytes; None takes a third of what is free.
@@ -77,7 +78,7 @@ def make_plan(
     for core in candidates:
         for block in _block_sizes(core, plane):
             for z_chunk in chunks:
-                needed = _peak(stack, slices, channels, config, geometry, tile=core, block=block, z_chunk=z_chunk)
+                needed = _peak(stack, slices, channels, configs, geometry, tile=core, block=block, z_chunk=z_chunk)
                 if needed <= budget:
                     return Plan(core, block, min(z_chunk, slices), needed, budget)
     raise UserInputError(
@@ -96,7 +97,7 @@ def _peak(
     stack: Stack,
     slices: int,
     channels: int,
-    config: NetworkConfig | None,
+    configs: Sequence[NetworkConfig],
     geometry: Geometry,
     *,
     tile: int,
@@ -110,13 +111,18 @@ def _peak(
     held += (
         2 * block**2 * (stack.dtype.itemsize * channels + 2 + 12)
     )  # products of the block, and one more while written
-    kept, working = 48.0, 0  # float32 counts, guide, energies or scores, their softmaxes and what the maps take
-    if config is not None:
-        wide = config.channels + len(config.focus_windows)
-        kept += 4 * (wide + len(config.focus_windows) + config.dim / config.patch**2)
-        window = config.window * (2 if config.wide_below else 1)
-        tokens = config.dim * (8 + 2 * config.mlp_ratio) + 3 * config.heads * window**2
-        working = int(tile_area * z_chunk * 4 * (6 * config.channels + tokens / config.patch**2))
+    # float32 counts, guide, energies or scores, their softmaxes and what the maps take
+    held += 48 * tile_area * slices
+    held += int(tile_area * max((_network_bytes(config, slices, z_chunk) for config in configs), default=0))
     # Measuring holds a block (a colour image its luminance too), its cells' figures and one slice's scratch arrays.
     measuring = block**2 * (slices * (stack.dtype.itemsize * channels + 4 * stack.rgb + 1) + 80)
-    return max(int(held + tile_area * slices * kept + working), measuring)
+    return max(held, measuring)
+
+
+def _network_bytes(config: NetworkConfig, slices: int, z_chunk: int) -> float:
+    """Bytes per pixel of a tile: what a network keeps of every slice, and what it works with in one Z-chunk."""
+    wide = config.channels + len(config.focus_windows)
+    kept = wide + len(config.focus_windows) + config.dim / config.patch**2
+    window = config.window * (2 if config.wide_below else 1)
+    tokens = config.dim * (8 + 2 * config.mlp_ratio) + 3 * config.heads * window**2
+    return 4 * (slices * kept + z_chunk * (6 * config.channels + tokens / config.patch**2))

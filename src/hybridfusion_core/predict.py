@@ -20,7 +20,7 @@ from hybridfusion_core.errors import HybridFusionError, UserInputError
 from hybridfusion_core.fusion import Progress, decision_count, exhaust, measure, run
 from hybridfusion_core.intensity import FieldStatistics
 from hybridfusion_core.preview import check_preview, write_preview
-from hybridfusion_core.request import DEFAULT_PRODUCTS, PROJECTIONS, Job, make_request, resolve
+from hybridfusion_core.request import DEFAULT_PRODUCTS, PROJECTIONS, Job, make_request, one_or_all, resolve
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.store import MapChannel, Ngff, ResultSpec, create_output, open_stack
 from hybridfusion_core.store.access import permitted
@@ -284,12 +284,11 @@ def _map_channels(job: Job, stack: Stack, decided: list[str]) -> tuple[MapChanne
 
 
 def _provenance(job: Job, stack: Stack, statistics: list[list[FieldStatistics]], checksum: bool) -> dict[str, Any]:
-    model = None if job.model is None else {"name": job.model.card.name, "sha256": job.model.sha256}
     return {
         "software": f"napari-hybridfusion {version('napari-hybridfusion')}",
         "algorithm_version": ALGORITHM_VERSION,
         "input": [_identify(Path(source), checksum) for source in stack.source],
-        "model": model,
+        "model": one_or_all([{"name": model.card.name, "sha256": model.sha256} for model in job.models]),
         "settings": job.settings(),
         "statistics": [_STATISTICS.dump_python(one, mode="json") for of_time in statistics for one in of_time],
         "runtime": f"torch {torch.__version__}",
@@ -334,11 +333,13 @@ def _result_stands(path: Path, preview: Path) -> Iterator[None]:
 
 
 def measured_rate(job: Job) -> float:
-    """Pixels × slices per second that this machine makes with a job's method, from one small tile."""
-    size, slices = 128, 4
-    noise = np.random.default_rng(0).standard_normal((slices, size, size)).astype(np.float32)
-    stack = Stack.from_array(noise)
-    trial = resolve(replace(job.request, products=None, channels=None, focus_from="auto", z=None, tile=size), stack)
+    """Pixels × slices per second that this machine makes with a job's method, from one small tile per decider."""
+    size, slices, count = job.geometry.round_up(128), 4, len(job.deciders)
+    noise = np.random.default_rng(0).standard_normal((count, slices, size, size)).astype(np.float32)
+    stack = Stack.from_array(noise, axes="CZYX")
+    deciders = tuple(replace(each, guide=(index,), serves=(index,)) for index, each in enumerate(job.deciders))
+    plan = replace(job.plan, tile=size, block=size, z_chunk=min(job.plan.z_chunk, slices))
+    trial = replace(job, slices=tuple(range(slices)), channels=tuple(range(count)), deciders=deciders, plan=plan)
     exhaust(steps_in_memory(trial, stack), None)
     started = time.perf_counter()
     exhaust(steps_in_memory(trial, stack), None)

@@ -6,10 +6,12 @@ CLI, Python and napari build the same request; nothing downstream asks what an o
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
@@ -18,11 +20,12 @@ from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.focus_measures import SMOOTHING, kernel_radius
 from hybridfusion_core.intensity import FieldStatistics
 from hybridfusion_core.plan import Plan, make_plan
-from hybridfusion_core.stack import Stack
+from hybridfusion_core.stack import Channel, Stack
 from hybridfusion_core.tiles import Geometry
 
 if TYPE_CHECKING:
     from hybridfusion_core.checkpoint import Model
+    from hybridfusion_core.network import NetworkConfig
 
 PRODUCTS = ("fused", "decision", "height", "confidence", "noise_gain")
 DEFAULT_PRODUCTS = PRODUCTS[:4]
@@ -30,6 +33,7 @@ METHODS = ("network", "tenengrad", "laplacian", "mean", "max", "sum")
 PROJECTIONS = ("mean", "max", "sum")  # decide nothing: fused is all they give
 
 Method = Literal["network", "tenengrad", "laplacian", "mean", "max", "sum"]
+T = TypeVar("T")
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -68,7 +72,7 @@ class FuseRequest:
         channels: names or indices to fuse; None takes all.
         z: START:STOP[:STEP] as in Python; None takes all slices.
         method: the network, or a classical method to compare with.
-        model: "auto", a shipped model's name or a path.
+        model: "auto" chooses for every decider (see `auto_model`); a shipped model's name or a path serves all.
         stats: statistics to normalise with; None takes the field's own.
         camera: noise to stabilise with; None estimates it.
         nan: "refuse" or "ignore" pixels that are no numbers.
@@ -111,10 +115,17 @@ class FuseRequest:
 
 @dataclass(frozen=True)
 class Decider:
-    """Channels whose guide decides, and the channels that follow the decision; indices of the stack."""
+    """Who decides for whom, and with which weights; channels are indices of the stack.
+
+    Attributes:
+        guide: channels whose guide decides.
+        serves: channels that follow the decision.
+        model: that scores the guide; None for classical methods.
+    """
 
     guide: tuple[int, ...]
     serves: tuple[int, ...]
+    model: Model | None = None
 
 
 @dataclass(frozen=True)
@@ -127,9 +138,8 @@ class Job:
         slices: indices of Z, in order.
         channels: indices of C that are fused.
         deciders: who decides for whom.
-        model: None for classical methods.
         device: where tensors live.
-        geometry: lattice and halo of the method.
+        geometry: lattice and halo that serve every decider.
         plan: tiles and blocks.
     """
 
@@ -138,10 +148,15 @@ class Job:
     slices: tuple[int, ...]
     channels: tuple[int, ...]
     deciders: tuple[Decider, ...]
-    model: Model | None
     device: torch.device
     geometry: Geometry
     plan: Plan
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The one model that serves every decider, or else one per decider in their order; () if classical."""
+        found = [decider.model for decider in self.deciders if decider.model is not None]
+        return tuple(found[:1] if len({model.sha256 for model in found}) == 1 else found)
 
     def settings(self) -> dict[str, Any]:
         """Every resolved setting as plain JSON values, for provenance."""
@@ -150,7 +165,8 @@ class Job:
             products=list(self.products),
             channels=list(self.channels),
             z=list(self.slices),
-            model=None if self.model is None else self.model.card.name,
+            model=one_or_all([model.card.name for model in self.models]),
+            deciders=[{"guide": list(decider.guide), "serves": list(decider.serves)} for decider in self.deciders],
             device=str(self.device),
             precision="float32" if self.request.precision == "auto" else self.request.precision,
             tile=self.plan.tile,
@@ -187,23 +203,45 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
     products = _products(request, stack)
     deciders = _deciders(request, stack, channels)
     device = resolve_device(request.device)
-    model = _model(request.model) if request.method == "network" else None
-    if model is None:
-        reach = 1 + kernel_radius(SMOOTHING)
-        geometry = Geometry(lattice=16, halo=-(-reach // 16) * 16)
-    else:
-        geometry = Geometry(model.network.config.lattice, model.network.config.halo)
+    if request.method == "network":
+        deciders = _with_models(request.model, deciders, stack, len(slices))
+    configs = [decider.model.network.config for decider in deciders if decider.model is not None]
+    geometry = _geometry(configs)
     plan = make_plan(
         stack,
         len(slices),
         max(len({*decider.guide, *decider.serves}) for decider in deciders),
-        None if model is None else model.network.config,
+        configs,
         geometry,
         cpu=device.type == "cpu",
         tile=request.tile,
         memory=request.memory,
     )
-    return Job(request, products, slices, channels, deciders, model, device, geometry, plan)
+    return Job(request, products, slices, channels, deciders, device, geometry, plan)
+
+
+def auto_model(guide: Sequence[Channel], *, rgb: bool, slices: int) -> str:
+    """Name of the shipped model that fits the channels that decide; what "auto" means.
+
+    Transmitted light comes first because its contrast inverts through focus: weights for anything else would look for
+    the sharpest slice beside the object. Colour comes from photographs; so do pairs, unless the file says that they
+    fluoresce. In doubt a stack is fluorescence, because most stacks are.
+
+    Args:
+        guide: channels that decide together.
+        rgb: they are red, green and blue of one colour image.
+        slices: how many are fused.
+    """
+    if all(channel.transmitted for channel in guide):
+        return "transmitted"
+    if rgb or (slices == 2 and not any(channel.transmitted is False for channel in guide)):
+        return "natural"
+    return "fluorescence"
+
+
+def one_or_all(values: list[T]) -> T | list[T] | None:
+    """Write down something of `Job.models`: nothing as None, one as itself, several as a list."""
+    return (values[0] if len(values) == 1 else values) if values else None
 
 
 def resolve_device(name: str) -> torch.device:
@@ -254,11 +292,25 @@ def load_statistics(path: Path) -> FieldStatistics:
         ) from error
 
 
-def _model(name: str) -> Model:
+def _with_models(wanted: str, deciders: tuple[Decider, ...], stack: Stack, slices: int) -> tuple[Decider, ...]:
     # The network's libraries take seconds to import, and classical methods need none of them.
     from hybridfusion_core.checkpoint import load_model  # noqa: PLC0415
 
-    return load_model(name)
+    def name(decider: Decider) -> str:
+        if wanted != "auto":
+            return wanted
+        return auto_model([stack.channels[index] for index in decider.guide], rgb=stack.rgb, slices=slices)
+
+    return tuple(replace(decider, model=load_model(name(decider))) for decider in deciders)
+
+
+def _geometry(configs: Sequence[NetworkConfig]) -> Geometry:
+    """Lattice and halo for all networks: each one's windows fall on its own lattice too, and none sees less."""
+    if not configs:
+        reach = 1 + kernel_radius(SMOOTHING)
+        return Geometry(lattice=16, halo=-(-reach // 16) * 16)
+    common = Geometry(math.lcm(*(config.lattice for config in configs)), 0)
+    return replace(common, halo=common.round_up(max(config.halo for config in configs)))
 
 
 def _slices(text: str | None, stack: Stack) -> tuple[int, ...]:

@@ -45,17 +45,22 @@ def test_a_model_that_changed_on_disk_is_read_again(saved: Path) -> None:
 
 
 def test_every_shipped_model_loads_and_is_small() -> None:
-    assert "general" in model_names()
+    assert model_names() == ("fluorescence", "natural", "transmitted")
     for name in model_names():
         model = load_model(name)
         assert model.card.name == name
         assert model.card.limits
         assert sum(parameter.numel() for parameter in model.network.parameters()) * 4 < 2 << 20
-    assert load_model("auto").card.name == "general"
+
+
+def test_organoid_is_another_name_of_fluorescence() -> None:
+    assert load_model("organoid") is load_model("fluorescence")
 
 
 def test_an_unknown_model_is_named_with_what_there_is() -> None:
-    with pytest.raises(UserInputError, match=r"No model 'best': neither shipped \(general\) nor a file"):
+    with pytest.raises(
+        UserInputError, match=r"No model 'best': neither shipped \(fluorescence, natural, transmitted\) nor a file"
+    ):
         load_model("best")
 
 

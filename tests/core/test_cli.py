@@ -208,7 +208,8 @@ def test_info_says_how_the_file_is_understood_and_what_it_takes(
     assert summary["shape"] == {"T": 1, "C": 2, "Z": 4, "Y": 80, "X": 90}
     assert summary["z_step"] == {"value": 2.0, "unit": "micrometer"}
     assert [channel["name"] for channel in summary["channels"]] == ["DAPI", "actin"]
-    assert summary["decisions"] == [{"from": ["DAPI", "actin"], "for": ["DAPI", "actin"]}]
+    assert summary["decisions"] == [{"from": ["DAPI", "actin"], "for": ["DAPI", "actin"], "model": "fluorescence"}]
+    assert summary["model"] == "fluorescence"
     assert 0 < summary["memory_bytes"] <= summary["memory_budget_bytes"] == 2 << 30
     assert summary["seconds_expected"] > 0
     assert run("info", organoid) == 0
@@ -237,9 +238,9 @@ def test_verify_tells_whole_results_from_damaged_ones(
 
 def test_models_show_their_cards(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("models", "--json") == 0
-    (general, *_) = json.loads(capsys.readouterr().out)["models"]
-    assert general["name"] == "general"
-    assert len(general["sha256"]) == 64
+    found = json.loads(capsys.readouterr().out)["models"]
+    assert [card["name"] for card in found] == ["fluorescence", "natural", "transmitted"]
+    assert all(len(card["sha256"]) == 64 for card in found)
     assert run("models") == 0
     assert "limits:" in capsys.readouterr().out
 

@@ -80,7 +80,7 @@ def _posterior_by_tiles(job: Any, statistics: Any, stack: np.ndarray) -> tuple[t
         columns = reflected(tile.x.low, tile.x.high, stack.shape[2])
         guide = torch.from_numpy(statistics.guide([stack[:, rows][:, :, columns]]))[None]
         with torch.inference_mode():
-            likely, share = fusion.score(job, guide, torch.tensor([statistics.noise]))
+            likely, share = fusion.score(job, job.deciders[0], guide, torch.tensor([statistics.noise]))
         core = (0, slice(None), tile.y.core_in_window, tile.x.core_in_window)
         posterior[:, tile.y.core, tile.x.core] = likely[core]
         weights[:, tile.y.core, tile.x.core] = share[core]

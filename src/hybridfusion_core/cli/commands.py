@@ -207,6 +207,7 @@ def _describe(stack: Stack, job: Job, rate: float) -> dict[str, Any]:
         {
             "from": [stack.channels[index].name for index in decider.guide],
             "for": [stack.channels[index].name for index in decider.serves],
+            "model": None if decider.model is None else decider.model.card.name,
         }
         for decider in job.deciders
     ]
@@ -223,7 +224,7 @@ def _describe(stack: Stack, job: Job, rate: float) -> dict[str, Any]:
         "rgb": stack.rgb,
         "products": list(job.products),
         "decisions": deciders,
-        "model": None if job.model is None else job.model.card.name,
+        "model": job.settings()["model"],
         "device": str(job.device),
         "tile": job.plan.tile,
         "block": job.plan.block,

@@ -93,7 +93,7 @@ def _add_fuse(commands: Any) -> None:
         default="network",
         help="the network, or a classical method to compare it with (default: network)",
     )
-    how.add_argument("--model", default="auto", metavar="NAME", help="auto, a name that `models` lists, or a path")
+    _add_model(how)
     how.add_argument(
         "--stats",
         default="field",
@@ -227,10 +227,20 @@ def _add_evaluate(commands: Any) -> None:
         choices=("layers", "volume", "transmitted", "photographic"),
         help="kind of synthetic stacks; may be given several times (default: all)",
     )
-    parser.add_argument("--model", default="auto", metavar="NAME", help="auto, a name that `models` lists, or a path")
+    _add_model(parser)
     machine = parser.add_argument_group("with what")
     _add_device(machine)
     machine.add_argument("--threads", type=_positive, metavar="N", help="of PyTorch on the CPU")
+
+
+def _add_model(group: Any) -> None:
+    group.add_argument(
+        "--model",
+        default="auto",
+        metavar="NAME",
+        help="auto (transmitted for transmitted light, natural for colour and for pairs that do not fluoresce, else "
+        "fluorescence; each channel that decides gets its own), a name that `models` lists, or a path (default: auto)",
+    )
 
 
 def _add_device(group: Any) -> None:

@@ -14,12 +14,14 @@ from torch import Generator
 
 from hybridfusion_core.intensity import field_statistics
 from hybridfusion_core.metrics import boundary_band, luminance, textured
-from hybridfusion_core.stack import Axis, Stack
+from hybridfusion_core.stack import Axis, Channel, Stack
 from hybridfusion_core.synthesis import KINDS, NOISES, Noise, Scene, SceneKind, make_scene
 
 _SEED = 7 << 50  # far from the seeds of any training
 _SIZE = 160
 _DEPTH = (2, 10)
+# What a microscope's file would say of the light; nothing is known of the other kinds.
+_TRANSMITTED = {"volume": False, "transmitted": True}
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,10 @@ def scene_case(kind: SceneKind, noise: Noise, number: int) -> Case:
     scene: Scene = make_scene(depth, _SIZE, noise, generator, kind=kind)
     truth = scene.truth.numpy()
     span = float(np.ptp(truth))
+    stack = Stack.from_array(scene.counts.numpy()[np.newaxis], axes="CZYX")
     return Case(
         name=f"{kind} {noise} {number}",
-        stack=Stack.from_array(scene.counts.numpy()[np.newaxis], axes="CZYX"),
+        stack=replace(stack, channels=(Channel("0", transmitted=_TRANSMITTED.get(kind)),)),
         truth=truth[np.newaxis],
         height=scene.height.numpy().astype(np.float64),
         textured=scene.structure.numpy() > 0.5,
