@@ -5,8 +5,9 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.network import NetworkConfig
@@ -41,12 +42,14 @@ class Recipe:
         slices: about how many slices of `size` × `size` pixels a step sees.
         size: of a scene, pixels.
         depth: fewest and most slices of a stack.
-        learning_rate: at the start of the cosine.
+        learning_rate: after the warm-up.
+        schedule: of the learning rate: a cosine to zero, or constant.
         weight_decay: of AdamW.
         clip: largest gradient norm.
+        ema: decay of the exponential moving average of the weights that becomes the model; 0 takes the last weights.
         haze: probability of haze in a scene that has none by nature.
         scenes: share of each kind of scene; they are made to sum to one.
-        network: sizes; those of `start` if there is one.
+        network: sizes; None takes those of `start`, or the default ones if there is no start.
         weights: of the loss terms.
     """
 
@@ -60,11 +63,13 @@ class Recipe:
     size: int = 96
     depth: tuple[int, int] = (2, 10)
     learning_rate: float = 2e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = 1e-4
     clip: float = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     haze: float = 0.35
     scenes: dict[SceneKind, float] = field(default_factory=lambda: {"layers": 1.0})
-    network: NetworkConfig = field(default_factory=NetworkConfig)
+    network: NetworkConfig | None = None
     weights: LossWeights = field(default_factory=LossWeights)
 
     def __post_init__(self) -> None:
@@ -73,6 +78,8 @@ class Recipe:
                 f"Recipe: scenes are {self.scenes}; expected a share > 0 of at least one of {', '.join(KINDS)}. "
                 "Compare it with recipes/general.toml."
             )
+        if self.network is None and not self.start:
+            object.__setattr__(self, "network", NetworkConfig())
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -1,7 +1,7 @@
 """Training on synthetic stacks: one visible, seeded loop that resumes bit for bit.
 
 Each step draws its scenes from a generator seeded with the recipe's seed and the step, so nothing but
-weights and optimiser need to be kept between sessions.
+weights, their average and the optimiser need to be kept between sessions.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import csv
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hybridfusion_core import losses
 from hybridfusion_core.batches import Batch, draw_batch
@@ -22,7 +25,7 @@ from hybridfusion_core.blend import focus_posterior, fuse_soft, fusion_weights
 from hybridfusion_core.checkpoint import ModelCard, load_model, save_model
 from hybridfusion_core.curves import draw_curves
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.network import HybridFusionNet
+from hybridfusion_core.network import HybridFusionNet, NetworkConfig
 from hybridfusion_core.recipe import Recipe
 
 # Scenes of these steps are far from those of any training and from those of `evaluate`.
@@ -57,51 +60,60 @@ def train(
     Raises:
         UserInputError: the folder holds another training, or the loss is no longer finite.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    network = (build or _starting_network)(recipe).to(device)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    first = _resume(folder, recipe, network, optimiser)
+    learner = _learner(recipe, (build or _starting_network)(recipe).to(device))
+    folder.mkdir(parents=True, exist_ok=True)
+    first = _resume(folder, recipe, learner)
     saved = time.monotonic()
     every = max(1, recipe.steps // _VALIDATIONS)
     with _Rows(folder / "scalars.csv", first) as scalars, _Rows(folder / "validation.csv", first) as validation:
         for step in range(first, recipe.steps):
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(recipe, step)
-            batch = draw_batch(recipe, step, device)
-            terms = loss_terms(network, batch)
+            terms = loss_terms(learner.network, draw_batch(recipe, step, device))
             loss = torch.stack([getattr(recipe.weights, name) * term for name, term in terms.items()]).sum()
             if not bool(torch.isfinite(loss)):
                 raise UserInputError(
                     f"The loss is not finite at step {step}. The last good state is in {folder}; "
                     "lower learning_rate and resume."
                 )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
-            optimiser.step()
+            learner.learn(loss, learning_rate(recipe, step), recipe.clip)
             values = {name: float(term.detach()) for name, term in terms.items()}
             scalars.write(step, values)
             if (step + 1) % every == 0:
-                validation.write(step, validate(network, recipe))
+                validation.write(step, validate(learner.result, recipe))
                 draw_curves(folder)
             if report is not None:
                 report(step, values)
             if time.monotonic() - saved > checkpoint_seconds:
-                _keep(folder, recipe, network, optimiser, step + 1)
+                _keep(folder, recipe, learner, step + 1)
                 saved = time.monotonic()
-    _keep(folder, recipe, network, optimiser, recipe.steps)
-    calibrate(network, recipe)
+    _keep(folder, recipe, learner, recipe.steps)
+    calibrate(learner.result, recipe)
     path = folder / f"{recipe.name}.safetensors"
-    training = f"{recipe.steps} steps of about {recipe.slices} slices of {recipe.size}² px, seed {recipe.seed}"
-    save_model(path, network, ModelCard(recipe.name, recipe.description, training, recipe.limits, {}))
+    save_model(path, learner.result, ModelCard(recipe.name, recipe.description, _training(recipe), recipe.limits, {}))
     return path
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Cosine from the recipe's rate to zero after a short linear warm-up."""
+    """The recipe's rate after a short linear warm-up, or a cosine from there to zero."""
     warm_up = min(1.0, (step + 1) / max(1, recipe.steps // 50))
-    return recipe.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+    fall = 0.5 * (1 + math.cos(math.pi * step / recipe.steps)) if recipe.schedule == "cosine" else 1.0
+    return recipe.learning_rate * warm_up * fall
+
+
+def average_of(network: HybridFusionNet, decay: float) -> AveragedModel:
+    """Exponential moving average of a network's weights; `update_parameters` after each step.
+
+    The decay of update n is min(decay, (1 + n)/(10 + n)): a short training is not dominated by where it started.
+
+    Args:
+        network: copied; its buffers are followed, not averaged.
+        decay: in [0, 1).
+    """
+
+    def update(average: Any, current: Any, count: Tensor | int) -> None:
+        get_ema_multi_avg_fn(min(decay, (1 + int(count)) / (10 + int(count))))(average, current, count)
+
+    return AveragedModel(network, multi_avg_fn=update)
 
 
 def loss_terms(network: HybridFusionNet, batch: Batch) -> dict[str, Tensor]:
@@ -179,33 +191,74 @@ class _Rows:
         self._file.close()
 
 
+@dataclass(frozen=True)
+class _Learner:
+    """What changes in a training."""
+
+    network: HybridFusionNet
+    optimiser: torch.optim.Optimizer
+    average: AveragedModel | None
+
+    @property
+    def result(self) -> HybridFusionNet:
+        """What is validated, calibrated and saved."""
+        return self.network if self.average is None else cast(HybridFusionNet, self.average.module)
+
+    def learn(self, loss: Tensor, rate: float, clip: float) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), clip)
+        self.optimiser.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+
+    def parts(self) -> dict[str, Any]:
+        parts = {"network": self.network, "optimiser": self.optimiser}
+        return parts if self.average is None else {**parts, "average": self.average}
+
+
+def _learner(recipe: Recipe, network: HybridFusionNet) -> _Learner:
+    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    return _Learner(network, optimiser, average_of(network, recipe.ema) if recipe.ema else None)
+
+
 def _starting_network(recipe: Recipe) -> HybridFusionNet:
     if not recipe.start:
-        return HybridFusionNet(recipe.network)
+        return HybridFusionNet(recipe.network or NetworkConfig())
     network = copy.deepcopy(load_model(recipe.start).network)  # loaded models are shared
+    if recipe.network not in (None, network.config):
+        raise UserInputError(
+            f"The recipe {recipe.name!r} asks for {recipe.network}, the model {recipe.start!r} that it starts from has "
+            f"{network.config}; expected the same sizes, because weights fit no others. Leave [network] out, or start."
+        )
     network.temperature.fill_(1)
     return network.train()
 
 
-def _resume(folder: Path, recipe: Recipe, network: HybridFusionNet, optimiser: torch.optim.Optimizer) -> int:
+def _training(recipe: Recipe) -> str:
+    """How the model was made, for its card."""
+    return f"{recipe.steps} steps of about {recipe.slices} slices of {recipe.size}² px, seed {recipe.seed}"
+
+
+def _resume(folder: Path, recipe: Recipe, learner: _Learner) -> int:
     path = folder / "state.pt"
     if not path.exists():
         return 0
-    state = torch.load(path, map_location=network.temperature.device, weights_only=True)
+    state = torch.load(path, map_location=learner.network.temperature.device, weights_only=True)
     if state["recipe"] != repr(recipe):
         raise UserInputError(
             f"{folder} holds a training of another recipe ({state['recipe'][:60]}…). "
             "Give another folder with -o, or remove this one."
         )
-    network.load_state_dict(state["network"])
-    optimiser.load_state_dict(state["optimiser"])
+    for name, part in learner.parts().items():
+        part.load_state_dict(state[name])
     return int(state["step"])
 
 
-def _keep(folder: Path, recipe: Recipe, network: HybridFusionNet, optimiser: torch.optim.Optimizer, step: int) -> None:
+def _keep(folder: Path, recipe: Recipe, learner: _Learner, step: int) -> None:
     part = folder / ".state.pt.part"
-    torch.save(
-        {"recipe": repr(recipe), "network": network.state_dict(), "optimiser": optimiser.state_dict(), "step": step},
-        part,
-    )
+    states = {name: each.state_dict() for name, each in learner.parts().items()}
+    torch.save({"recipe": repr(recipe), "step": step, **states}, part)
     part.replace(folder / "state.pt")
