@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, Field, NonNegativeFloat, TypeAdapter, ValidationError, with_config
 
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.losses import PresetName
 from hybridfusion_core.network import NetworkConfig
 from hybridfusion_core.synthesis import KINDS, SceneKind
 
@@ -25,6 +27,35 @@ class LossWeights:
     height: float = 0.02
     total_variation: float = 0.01
     local_mean: float = 0.0
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class Unlabelled:
+    """Real stacks without truth that a training learns from beside its scenes.
+
+    Attributes:
+        preset: name of the unsupervised loss.
+        weight: of that loss as a whole; 0 leaves it out.
+        stacks: file names of the stacks that may be trained on; their folder is told to `train`.
+    """
+
+    preset: PresetName = "organoid"
+    weight: NonNegativeFloat = 0.0
+    stacks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        named = all(re.fullmatch(r"[^/\\]+", name) and name not in (".", "..") for name in self.stacks)
+        if not named or len(set(self.stacks)) < len(self.stacks):
+            raise UserInputError(
+                f"Recipe: unlabelled stacks are {', '.join(map(repr, self.stacks))}; expected different file names "
+                "without folders. Give the folder with --stacks."
+            )
+        if self.weight and not self.stacks:
+            raise UserInputError(
+                f"Recipe: the unsupervised loss has weight {self.weight} and no stacks; expected the file names of "
+                "those that may be trained on. Name them in [unlabelled] stacks, or set its weight to 0."
+            )
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -51,6 +82,7 @@ class Recipe:
         scenes: share of each kind of scene; they are made to sum to one.
         network: sizes; None takes those of `start`, or the default ones if there is no start.
         weights: of the loss terms.
+        unlabelled: real stacks to learn from too.
     """
 
     name: str
@@ -71,6 +103,7 @@ class Recipe:
     scenes: dict[SceneKind, float] = field(default_factory=lambda: {"layers": 1.0})
     network: NetworkConfig | None = None
     weights: LossWeights = field(default_factory=LossWeights)
+    unlabelled: Unlabelled = field(default_factory=Unlabelled)
 
     def __post_init__(self) -> None:
         if not self.scenes or min(self.scenes.values()) < 0 or sum(self.scenes.values()) <= 0:
