@@ -1,6 +1,6 @@
-"""Training on synthetic stacks: one visible, seeded loop that resumes bit for bit.
+"""Training on synthetic stacks, and on real ones without truth: one visible, seeded loop that resumes bit for bit.
 
-Each step draws its scenes from a generator seeded with the recipe's seed and the step, so nothing but
+Each step draws its scenes and patches from generators seeded with the recipe's seed and the step, so nothing but
 weights, their average and the optimiser need to be kept between sessions.
 """
 
@@ -26,6 +26,7 @@ from hybridfusion_core.checkpoint import ModelCard, load_model, save_model
 from hybridfusion_core.curves import draw_curves
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.network import HybridFusionNet, NetworkConfig
+from hybridfusion_core.patches import Patches, draw_patches, load_unlabelled
 from hybridfusion_core.recipe import Recipe
 
 # Scenes of these steps are far from those of any training and from those of `evaluate`.
@@ -40,6 +41,7 @@ def train(
     folder: Path,
     *,
     device: torch.device,
+    stacks: Path | None = None,
     report: Callable[[int, dict[str, float]], None] | None = None,
     checkpoint_seconds: float = 60.0,
     build: Callable[[Recipe], HybridFusionNet] | None = None,
@@ -50,6 +52,7 @@ def train(
         recipe: what to train.
         folder: takes `state.pt` (to resume), `scalars.csv`, `validation.csv`, `curves.png` and the model.
         device: where the network runs.
+        stacks: folder of the unlabelled stacks that the recipe names.
         report: called after each step with the step and the loss terms.
         checkpoint_seconds: time between two states on disk.
         build: makes the network to train; by default the recipe's own, or the one it starts from.
@@ -58,8 +61,9 @@ def train(
         Path of the model, `folder/NAME.safetensors`.
 
     Raises:
-        UserInputError: the folder holds another training, or the loss is no longer finite.
+        UserInputError: the folder holds another training, a stack is missing, or the loss is no longer finite.
     """
+    unlabelled = load_unlabelled(recipe, stacks)
     torch.manual_seed(recipe.seed)
     learner = _learner(recipe, (build or _starting_network)(recipe).to(device))
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,6 +74,10 @@ def train(
         for step in range(first, recipe.steps):
             terms = loss_terms(learner.network, draw_batch(recipe, step, device))
             loss = torch.stack([getattr(recipe.weights, name) * term for name, term in terms.items()]).sum()
+            if unlabelled:
+                own = unlabelled_terms(learner.network, draw_patches(unlabelled, recipe, step, device), recipe)
+                loss = loss + recipe.unlabelled.weight * losses.PRESETS[recipe.unlabelled.preset].total(own)
+                terms |= {f"unlabelled_{name}": term for name, term in own.items()}
             if not bool(torch.isfinite(loss)):
                 raise UserInputError(
                     f"The loss is not finite at step {step}. The last good state is in {folder}; "
@@ -132,6 +140,18 @@ def loss_terms(network: HybridFusionNet, batch: Batch) -> dict[str, Tensor]:
         "total_variation": losses.total_variation(posterior),
         "local_mean": losses.local_mean_l1(fused * weight, batch.truth * weight),
     }
+
+
+def unlabelled_terms(network: HybridFusionNet, patches: Patches, recipe: Recipe) -> dict[str, Tensor]:
+    """Every term of the recipe's preset, unweighted, by its name in `TermWeights`.
+
+    The image terms judge what the fusion weights fuse, because that is what a user gets; the weights contain the focus
+    scores, which so learn from those terms too.
+    """
+    scores = network(patches.guide, patches.noise)
+    preset = losses.PRESETS[recipe.unlabelled.preset]
+    posterior, weights = focus_posterior(scores), fusion_weights(scores)
+    return losses.unsupervised_terms(preset, patches.guide, posterior, patches.noise, weights)
 
 
 def validate(network: HybridFusionNet, recipe: Recipe, batches: int = 6) -> dict[str, float]:
@@ -239,7 +259,11 @@ def _starting_network(recipe: Recipe) -> HybridFusionNet:
 
 def _training(recipe: Recipe) -> str:
     """How the model was made, for its card."""
-    return f"{recipe.steps} steps of about {recipe.slices} slices of {recipe.size}² px, seed {recipe.seed}"
+    made = f"{recipe.steps} steps of about {recipe.slices} slices of {recipe.size}² px, seed {recipe.seed}"
+    own = recipe.unlabelled
+    if not own.weight:
+        return made
+    return f"{made}; unsupervised loss {own.preset} of weight {own.weight:g} on {', '.join(own.stacks)}"
 
 
 def _resume(folder: Path, recipe: Recipe, learner: _Learner) -> int:

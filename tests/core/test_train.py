@@ -3,15 +3,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tifffile
 import torch
+from conftest import textured_stack
 
 from hybridfusion_core.batches import draw_batch
 from hybridfusion_core.checkpoint import load_model
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.losses import PRESETS, PresetName
 from hybridfusion_core.network import HybridFusionNet, NetworkConfig
-from hybridfusion_core.recipe import Recipe, load_recipe
+from hybridfusion_core.patches import Patches
+from hybridfusion_core.recipe import Recipe, Unlabelled, load_recipe
 from hybridfusion_core.synthesis import KINDS
-from hybridfusion_core.train import average_of, learning_rate, loss_terms, train
+from hybridfusion_core.train import average_of, learning_rate, loss_terms, train, unlabelled_terms
 
 TINY = Recipe(
     "tiny", seed=3, steps=6, slices=4, size=32, depth=(2, 4), network=NetworkConfig(channels=4, dim=8, heads=2)
@@ -30,6 +34,12 @@ def few_scenes_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     calibrate, validate = module.calibrate, module.validate
     monkeypatch.setattr(module, "calibrate", lambda network, recipe: calibrate(network, recipe, scenes=2))
     monkeypatch.setattr(module, "validate", lambda network, recipe: validate(network, recipe, batches=1))
+
+
+def unlabelled_in(folder: Path) -> tuple[str, ...]:
+    for seed, name in enumerate(("a.tif", "b.tif")):
+        tifffile.imwrite(folder / name, textured_stack((5, 40, 48), seed=seed), metadata={"axes": "ZYX"})
+    return "a.tif", "b.tif"
 
 
 def stop_at(step: int) -> object:
@@ -51,6 +61,71 @@ def test_resumed_training_equals_uninterrupted_training(tmp_path: Path, stop: in
         broken, whole = ((tmp_path / folder / name).read_text().splitlines() for folder in ("broken", "straight"))
         assert broken == whole
         assert len(whole) == 1 + TINY.steps
+
+
+@pytest.mark.parametrize("stop", [0, 2])
+def test_it_does_so_with_unlabelled_stacks_and_averaged_weights(tmp_path: Path, stop: int) -> None:
+    recipe = replace(TINY, steps=4, ema=0.9, unlabelled=Unlabelled("organoid", 0.5, unlabelled_in(tmp_path)))
+    straight = train(recipe, tmp_path / "straight", device=CPU, stacks=tmp_path)
+    with pytest.raises(Interrupted):
+        train(recipe, tmp_path / "broken", device=CPU, stacks=tmp_path, report=stop_at(stop), checkpoint_seconds=0)
+    resumed = train(recipe, tmp_path / "broken", device=CPU, stacks=tmp_path)
+    assert resumed.read_bytes() == straight.read_bytes()
+    assert "organoid of weight 0.5 on a.tif, b.tif" in load_model(str(resumed)).card.training
+    for name in ("scalars.csv", "validation.csv"):
+        broken, whole = ((tmp_path / folder / name).read_text() for folder in ("broken", "straight"))
+        assert broken == whole
+    (heading, *rows) = (tmp_path / "straight" / "scalars.csv").read_text().splitlines()
+    assert heading.endswith(
+        "unlabelled_laplacian,unlabelled_low_frequency,unlabelled_ambiguity,unlabelled_total_variation"
+    )
+    assert len({len(row.split(",")) for row in (heading, *rows)}) == 1
+
+
+def test_unlabelled_stacks_change_what_is_learnt_by_their_weight(tmp_path: Path) -> None:
+    names = unlabelled_in(tmp_path)
+    models = [
+        load_model(
+            str(train(replace(TINY, steps=2, unlabelled=own), tmp_path / str(number), device=CPU, stacks=folder))
+        ).network.state_dict()
+        for number, (own, folder) in enumerate(
+            [
+                (Unlabelled(), None),
+                (Unlabelled("natural", 0.0, names), None),
+                (Unlabelled("natural", 1.0, names), tmp_path),
+            ]
+        )
+    ]
+    assert all(torch.equal(weight, models[1][name]) for name, weight in models[0].items())
+    assert not torch.equal(models[0]["head.weight"], models[2]["head.weight"])
+
+
+def test_a_recipe_whose_stacks_are_missing_fails_before_training(tmp_path: Path) -> None:
+    names = unlabelled_in(tmp_path)
+    recipe = replace(TINY, unlabelled=Unlabelled("organoid", 0.5, (*names, "gone.tif")))
+    for folder, message in ((tmp_path, r"holds no gone\.tif"), (None, "no folder was given")):
+        with pytest.raises(UserInputError, match=message):
+            train(recipe, tmp_path / "run", device=CPU, stacks=folder)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_an_empty_patch_gives_every_preset_finite_gradients(preset: PresetName) -> None:
+    torch.manual_seed(0)
+    network, recipe = HybridFusionNet(TINY.network), replace(TINY, unlabelled=Unlabelled(preset))
+    terms = unlabelled_terms(network, Patches(torch.zeros(2, 3, 32, 32), torch.ones(2)), recipe)
+    PRESETS[preset].total(terms).backward()
+    for parameter in network.parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all()
+
+
+def test_another_choice_of_stacks_is_another_training(tmp_path: Path) -> None:
+    names = unlabelled_in(tmp_path)
+    recipe = replace(TINY, steps=1, unlabelled=Unlabelled("organoid", 0.5, names))
+    train(recipe, tmp_path / "run", device=CPU, stacks=tmp_path)
+    for changed in (Unlabelled("organoid", 0.5, names[:1]), Unlabelled("natural", 0.5, names)):
+        with pytest.raises(UserInputError, match="holds a training of another recipe"):
+            train(replace(recipe, unlabelled=changed), tmp_path / "run", device=CPU, stacks=tmp_path)
 
 
 def test_the_average_of_weights_that_stay_is_those_weights() -> None:
@@ -212,6 +287,9 @@ def test_the_shipped_recipe_is_valid() -> None:
         ('name = "x"\n[scenes]\nlayers = 0', "expected a share > 0"),
         ('name = "x"\nema = 1', "ema: "),
         ('name = "x"\nschedule = "step"', "schedule: "),
+        ('name = "x"\n[unlabelled]\npreset = "baselines"', "unlabelled.preset: "),
+        ('name = "x"\n[unlabelled]\nweight = -1', "unlabelled.weight: "),
+        ('name = "x"\n[unlabelled]\nstacks = ["../a.tif"]', "without folders"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused_with_the_field(tmp_path: Path, text: str, message: str) -> None:
