@@ -17,7 +17,7 @@ def draw_curves(folder: Path) -> None:
     figure = Figure(figsize=(11, 4), layout="constrained")
     losses, validation = figure.subplots(1, 2)
     for name, (steps, values) in _columns(folder / "scalars.csv").items():
-        losses.plot(*_smoothed(steps, values), label=name)
+        losses.plot(*_smoothed(steps, values), "--" if name.startswith("unlabelled_") else "-", label=name)
     losses.set(title="losses, unweighted", xlabel="step", yscale="log")
     losses.legend()
     found = _columns(folder / "validation.csv")

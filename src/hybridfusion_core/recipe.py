@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, Field, NonNegativeFloat, TypeAdapter, ValidationError, with_config
 
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.losses import PresetName
 from hybridfusion_core.network import NetworkConfig
 from hybridfusion_core.synthesis import KINDS, SceneKind
 
@@ -28,6 +31,35 @@ class LossWeights:
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
+class Unlabelled:
+    """Real stacks without truth that a training learns from beside its scenes.
+
+    Attributes:
+        preset: name of the unsupervised loss.
+        weight: of that loss as a whole; 0 leaves it out.
+        stacks: file names of the stacks that may be trained on; their folder is told to `train`.
+    """
+
+    preset: PresetName = "organoid"
+    weight: NonNegativeFloat = 0.0
+    stacks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        named = all(re.fullmatch(r"[^/\\]+", name) and name not in (".", "..") for name in self.stacks)
+        if not named or len(set(self.stacks)) < len(self.stacks):
+            raise UserInputError(
+                f"Recipe: unlabelled stacks are {', '.join(map(repr, self.stacks))}; expected different file names "
+                "without folders. Give the folder with --stacks."
+            )
+        if self.weight and not self.stacks:
+            raise UserInputError(
+                f"Recipe: the unsupervised loss has weight {self.weight} and no stacks; expected the file names of "
+                "those that may be trained on. Name them in [unlabelled] stacks, or set its weight to 0."
+            )
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
 class Recipe:
     """Everything that a training depends on.
 
@@ -41,13 +73,16 @@ class Recipe:
         slices: about how many slices of `size` × `size` pixels a step sees.
         size: of a scene, pixels.
         depth: fewest and most slices of a stack.
-        learning_rate: at the start of the cosine.
+        learning_rate: after the warm-up.
+        schedule: of the learning rate: a cosine to zero, or constant.
         weight_decay: of AdamW.
         clip: largest gradient norm.
+        ema: decay of the exponential moving average of the weights that becomes the model; 0 takes the last weights.
         haze: probability of haze in a scene that has none by nature.
         scenes: share of each kind of scene; they are made to sum to one.
-        network: sizes; those of `start` if there is one.
+        network: sizes; None takes those of `start`, or the default ones if there is no start.
         weights: of the loss terms.
+        unlabelled: real stacks to learn from too.
     """
 
     name: str
@@ -60,12 +95,15 @@ class Recipe:
     size: int = 96
     depth: tuple[int, int] = (2, 10)
     learning_rate: float = 2e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = 1e-4
     clip: float = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     haze: float = 0.35
     scenes: dict[SceneKind, float] = field(default_factory=lambda: {"layers": 1.0})
-    network: NetworkConfig = field(default_factory=NetworkConfig)
+    network: NetworkConfig | None = None
     weights: LossWeights = field(default_factory=LossWeights)
+    unlabelled: Unlabelled = field(default_factory=Unlabelled)
 
     def __post_init__(self) -> None:
         if not self.scenes or min(self.scenes.values()) < 0 or sum(self.scenes.values()) <= 0:
@@ -73,6 +111,8 @@ class Recipe:
                 f"Recipe: scenes are {self.scenes}; expected a share > 0 of at least one of {', '.join(KINDS)}. "
                 "Compare it with recipes/general.toml."
             )
+        if self.network is None and not self.start:
+            object.__setattr__(self, "network", NetworkConfig())
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -1,7 +1,7 @@
-"""Training on synthetic stacks: one visible, seeded loop that resumes bit for bit.
+"""Training on synthetic stacks, and on real ones without truth: one visible, seeded loop that resumes bit for bit.
 
-Each step draws its scenes from a generator seeded with the recipe's seed and the step, so nothing but
-weights and optimiser need to be kept between sessions.
+Each step draws its scenes and patches from generators seeded with the recipe's seed and the step, so nothing but
+weights, their average and the optimiser need to be kept between sessions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from hybridfusion_core.blend import focus_posterior, fuse_soft, fusion_weights
 from hybridfusion_core.checkpoint import ModelCard, load_model, save_model
 from hybridfusion_core.curves import draw_curves
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.network import HybridFusionNet
+from hybridfusion_core.learner import Learner
+from hybridfusion_core.network import HybridFusionNet, NetworkConfig
+from hybridfusion_core.patches import Patches, draw_patches, load_unlabelled
 from hybridfusion_core.recipe import Recipe
 
 # Scenes of these steps are far from those of any training and from those of `evaluate`.
@@ -30,7 +32,6 @@ _CALIBRATION = 1 << 40
 _VALIDATION = 1 << 41
 _BEST_ERROR = 1e-6  # mean square; beyond 60 dB a scene is empty
 _VALIDATIONS = 40  # in a whole training
-_LEAST_MATRIX = 8  # rows and columns of a weight from which on it is trained as a matrix
 
 
 def train(
@@ -38,6 +39,7 @@ def train(
     folder: Path,
     *,
     device: torch.device,
+    stacks: Path | None = None,
     report: Callable[[int, dict[str, float]], None] | None = None,
     checkpoint_seconds: float = 60.0,
     build: Callable[[Recipe], HybridFusionNet] | None = None,
@@ -48,6 +50,7 @@ def train(
         recipe: what to train.
         folder: takes `state.pt` (to resume), `scalars.csv`, `validation.csv`, `curves.png` and the model.
         device: where the network runs.
+        stacks: folder of the unlabelled stacks that the recipe names.
         report: called after each step with the step and the loss terms.
         checkpoint_seconds: time between two states on disk.
         build: makes the network to train; by default the recipe's own, or the one it starts from.
@@ -56,54 +59,51 @@ def train(
         Path of the model, `folder/NAME.safetensors`.
 
     Raises:
-        UserInputError: the folder holds another training, or the loss is no longer finite.
+        UserInputError: the folder holds another training, a stack is missing, or the loss is no longer finite.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    unlabelled = load_unlabelled(recipe, stacks)
     torch.manual_seed(recipe.seed)
-    network = (build or _starting_network)(recipe).to(device)
-    optimisers = _optimisers(network, recipe)
-    first = _resume(folder, recipe, network, optimisers)
+    learner = Learner.of((build or _starting_network)(recipe).to(device), recipe)
+    folder.mkdir(parents=True, exist_ok=True)
+    first = _resume(folder, recipe, learner)
     saved = time.monotonic()
     every = max(1, recipe.steps // _VALIDATIONS)
     with _Rows(folder / "scalars.csv", first) as scalars, _Rows(folder / "validation.csv", first) as validation:
         for step in range(first, recipe.steps):
-            for group in (group for optimiser in optimisers for group in optimiser.param_groups):
-                group["lr"] = learning_rate(recipe, step)
-            batch = draw_batch(recipe, step, device)
-            terms = loss_terms(network, batch)
+            terms = loss_terms(learner.network, draw_batch(recipe, step, device))
             loss = torch.stack([getattr(recipe.weights, name) * term for name, term in terms.items()]).sum()
+            if unlabelled:
+                own = unlabelled_terms(learner.network, draw_patches(unlabelled, recipe, step, device), recipe)
+                loss = loss + recipe.unlabelled.weight * losses.PRESETS[recipe.unlabelled.preset].total(own)
+                terms |= {f"unlabelled_{name}": term for name, term in own.items()}
             if not bool(torch.isfinite(loss)):
                 raise UserInputError(
                     f"The loss is not finite at step {step}. The last good state is in {folder}; "
                     "lower learning_rate and resume."
                 )
-            network.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
-            for optimiser in optimisers:
-                optimiser.step()
+            learner.learn(loss, learning_rate(recipe, step), recipe.clip)
             values = {name: float(term.detach()) for name, term in terms.items()}
             scalars.write(step, values)
             if (step + 1) % every == 0:
-                validation.write(step, validate(network, recipe))
+                validation.write(step, validate(learner.result, recipe))
                 draw_curves(folder)
             if report is not None:
                 report(step, values)
             if time.monotonic() - saved > checkpoint_seconds:
-                _keep(folder, recipe, network, optimisers, step + 1)
+                _keep(folder, recipe, learner, step + 1)
                 saved = time.monotonic()
-    _keep(folder, recipe, network, optimisers, recipe.steps)
-    calibrate(network, recipe)
+    _keep(folder, recipe, learner, recipe.steps)
+    calibrate(learner.result, recipe)
     path = folder / f"{recipe.name}.safetensors"
-    training = f"{recipe.steps} steps of about {recipe.slices} slices of {recipe.size}² px, seed {recipe.seed}"
-    save_model(path, network, ModelCard(recipe.name, recipe.description, training, recipe.limits, {}))
+    save_model(path, learner.result, ModelCard(recipe.name, recipe.description, _training(recipe), recipe.limits, {}))
     return path
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Cosine from the recipe's rate to zero after a short linear warm-up."""
+    """The recipe's rate after a short linear warm-up, or a cosine from there to zero."""
     warm_up = min(1.0, (step + 1) / max(1, recipe.steps // 50))
-    return recipe.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+    fall = 0.5 * (1 + math.cos(math.pi * step / recipe.steps)) if recipe.schedule == "cosine" else 1.0
+    return recipe.learning_rate * warm_up * fall
 
 
 def loss_terms(network: HybridFusionNet, batch: Batch) -> dict[str, Tensor]:
@@ -122,6 +122,18 @@ def loss_terms(network: HybridFusionNet, batch: Batch) -> dict[str, Tensor]:
         "total_variation": losses.total_variation(posterior),
         "local_mean": losses.local_mean_l1(fused * weight, batch.truth * weight),
     }
+
+
+def unlabelled_terms(network: HybridFusionNet, patches: Patches, recipe: Recipe) -> dict[str, Tensor]:
+    """Every term of the recipe's preset, unweighted, by its name in `TermWeights`.
+
+    The image terms judge what the fusion weights fuse, because that is what a user gets; the weights contain the focus
+    scores, which so learn from those terms too.
+    """
+    scores = network(patches.guide, patches.noise)
+    preset = losses.PRESETS[recipe.unlabelled.preset]
+    posterior, weights = focus_posterior(scores), fusion_weights(scores)
+    return losses.unsupervised_terms(preset, patches.guide, posterior, patches.noise, weights)
 
 
 def validate(network: HybridFusionNet, recipe: Recipe, batches: int = 6) -> dict[str, float]:
@@ -183,52 +195,43 @@ class _Rows:
 
 def _starting_network(recipe: Recipe) -> HybridFusionNet:
     if not recipe.start:
-        return HybridFusionNet(recipe.network)
+        return HybridFusionNet(recipe.network or NetworkConfig())
     network = copy.deepcopy(load_model(recipe.start).network)  # loaded models are shared
+    if recipe.network not in (None, network.config):
+        raise UserInputError(
+            f"The recipe {recipe.name!r} asks for {recipe.network}, the model {recipe.start!r} that it starts from has "
+            f"{network.config}; expected the same sizes, because weights fit no others. Leave [network] out, or start."
+        )
     network.temperature.fill_(1)
     return network.train()
 
 
-def _optimisers(network: HybridFusionNet, recipe: Recipe) -> tuple[torch.optim.Optimizer, ...]:
-    """Muon for the matrices of the tokens (Jordan et al. 2024; Liu et al. 2025, arXiv:2502.16982), AdamW for all else.
-
-    Its steps are scaled like AdamW's, so both take one learning rate. After 250 equal steps the loss was 1.1 % lower.
-    """
-    matrices = [weight for weight in network.parameters() if weight.ndim == 2 and min(weight.shape) >= _LEAST_MATRIX]
-    others = [weight for weight in network.parameters() if all(weight is not matrix for matrix in matrices)]
-    muon = torch.optim.Muon(
-        matrices, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
-    return torch.optim.AdamW(others, lr=recipe.learning_rate, weight_decay=recipe.weight_decay), muon
+def _training(recipe: Recipe) -> str:
+    """How the model was made, for its card."""
+    made = f"{recipe.steps} steps of about {recipe.slices} slices of {recipe.size}² px, seed {recipe.seed}"
+    own = recipe.unlabelled
+    if not own.weight:
+        return made
+    return f"{made}; unsupervised loss {own.preset} of weight {own.weight:g} on {', '.join(own.stacks)}"
 
 
-def _resume(
-    folder: Path, recipe: Recipe, network: HybridFusionNet, optimisers: tuple[torch.optim.Optimizer, ...]
-) -> int:
+def _resume(folder: Path, recipe: Recipe, learner: Learner) -> int:
     path = folder / "state.pt"
     if not path.exists():
         return 0
-    state = torch.load(path, map_location=network.temperature.device, weights_only=True)
+    state = torch.load(path, map_location=learner.network.temperature.device, weights_only=True)
     if state["recipe"] != repr(recipe):
         raise UserInputError(
             f"{folder} holds a training of another recipe ({state['recipe'][:60]}…). "
             "Give another folder with -o, or remove this one."
         )
-    network.load_state_dict(state["network"])
-    for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
-        optimiser.load_state_dict(kept)
+    for name, part in learner.parts().items():
+        part.load_state_dict(state[name])
     return int(state["step"])
 
 
-def _keep(
-    folder: Path, recipe: Recipe, network: HybridFusionNet, optimisers: tuple[torch.optim.Optimizer, ...], step: int
-) -> None:
+def _keep(folder: Path, recipe: Recipe, learner: Learner, step: int) -> None:
     part = folder / ".state.pt.part"
-    state = {
-        "recipe": repr(recipe),
-        "network": network.state_dict(),
-        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
-        "step": step,
-    }
-    torch.save(state, part)
+    states = {name: each.state_dict() for name, each in learner.parts().items()}
+    torch.save({"recipe": repr(recipe), "step": step, **states}, part)
     part.replace(folder / "state.pt")

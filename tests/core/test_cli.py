@@ -261,6 +261,17 @@ def test_train_writes_a_model_that_fuses(tmp_path: Path, capsys: pytest.CaptureF
     assert not any("transmitted" in name for name in metrics)  # the recipe draws none
 
 
+def test_train_names_the_unlabelled_stacks_that_are_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('name = "mine"\n[unlabelled]\nweight = 0.1\nstacks = ["nuclei.ome.tif"]\n')
+    words = ("train", recipe, "-o", tmp_path / "run", "--device", "cpu")
+    assert "Give it with --stacks" in refusal(capsys, *words)
+    assert "holds no nuclei.ome.tif" in refusal(capsys, *words, "--stacks", tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
 def test_existing_outputs_need_overwrite(
     organoid: str, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,15 +3,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tifffile
 import torch
+from conftest import textured_stack
 
 from hybridfusion_core.batches import draw_batch
 from hybridfusion_core.checkpoint import load_model
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.learner import average_of
+from hybridfusion_core.losses import PRESETS, PresetName
 from hybridfusion_core.network import HybridFusionNet, NetworkConfig
-from hybridfusion_core.recipe import Recipe, load_recipe
+from hybridfusion_core.patches import Patches
+from hybridfusion_core.recipe import Recipe, Unlabelled, load_recipe
 from hybridfusion_core.synthesis import KINDS
-from hybridfusion_core.train import learning_rate, loss_terms, train
+from hybridfusion_core.train import learning_rate, loss_terms, train, unlabelled_terms
 
 TINY = Recipe(
     "tiny", seed=3, steps=6, slices=4, size=32, depth=(2, 4), network=NetworkConfig(channels=4, dim=8, heads=2)
@@ -24,11 +29,18 @@ class Interrupted(Exception):
 
 
 @pytest.fixture(autouse=True)
-def quick_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_scenes_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     from hybridfusion_core import train as module
 
-    calibrate = module.calibrate
+    calibrate, validate = module.calibrate, module.validate
     monkeypatch.setattr(module, "calibrate", lambda network, recipe: calibrate(network, recipe, scenes=2))
+    monkeypatch.setattr(module, "validate", lambda network, recipe: validate(network, recipe, batches=1))
+
+
+def unlabelled_in(folder: Path) -> tuple[str, ...]:
+    for seed, name in enumerate(("a.tif", "b.tif")):
+        tifffile.imwrite(folder / name, textured_stack((5, 40, 48), seed=seed), metadata={"axes": "ZYX"})
+    return "a.tif", "b.tif"
 
 
 def stop_at(step: int) -> object:
@@ -50,6 +62,108 @@ def test_resumed_training_equals_uninterrupted_training(tmp_path: Path, stop: in
         broken, whole = ((tmp_path / folder / name).read_text().splitlines() for folder in ("broken", "straight"))
         assert broken == whole
         assert len(whole) == 1 + TINY.steps
+
+
+@pytest.mark.parametrize("stop", [0, 2])
+def test_it_does_so_with_unlabelled_stacks_and_averaged_weights(tmp_path: Path, stop: int) -> None:
+    recipe = replace(TINY, steps=4, ema=0.9, unlabelled=Unlabelled("organoid", 0.5, unlabelled_in(tmp_path)))
+    straight = train(recipe, tmp_path / "straight", device=CPU, stacks=tmp_path)
+    with pytest.raises(Interrupted):
+        train(recipe, tmp_path / "broken", device=CPU, stacks=tmp_path, report=stop_at(stop), checkpoint_seconds=0)
+    resumed = train(recipe, tmp_path / "broken", device=CPU, stacks=tmp_path)
+    assert resumed.read_bytes() == straight.read_bytes()
+    assert "organoid of weight 0.5 on a.tif, b.tif" in load_model(str(resumed)).card.training
+    for name in ("scalars.csv", "validation.csv"):
+        broken, whole = ((tmp_path / folder / name).read_text() for folder in ("broken", "straight"))
+        assert broken == whole
+    (heading, *rows) = (tmp_path / "straight" / "scalars.csv").read_text().splitlines()
+    assert heading.endswith(
+        "unlabelled_laplacian,unlabelled_low_frequency,unlabelled_ambiguity,unlabelled_total_variation"
+    )
+    assert len({len(row.split(",")) for row in (heading, *rows)}) == 1
+
+
+def test_unlabelled_stacks_change_what_is_learnt_by_their_weight(tmp_path: Path) -> None:
+    names = unlabelled_in(tmp_path)
+    models = [
+        load_model(
+            str(train(replace(TINY, steps=2, unlabelled=own), tmp_path / str(number), device=CPU, stacks=folder))
+        ).network.state_dict()
+        for number, (own, folder) in enumerate(
+            [
+                (Unlabelled(), None),
+                (Unlabelled("natural", 0.0, names), None),
+                (Unlabelled("natural", 1.0, names), tmp_path),
+            ]
+        )
+    ]
+    assert all(torch.equal(weight, models[1][name]) for name, weight in models[0].items())
+    assert not torch.equal(models[0]["head.weight"], models[2]["head.weight"])
+
+
+def test_a_recipe_whose_stacks_are_missing_fails_before_training(tmp_path: Path) -> None:
+    names = unlabelled_in(tmp_path)
+    recipe = replace(TINY, unlabelled=Unlabelled("organoid", 0.5, (*names, "gone.tif")))
+    for folder, message in ((tmp_path, r"holds no gone\.tif"), (None, "no folder was given")):
+        with pytest.raises(UserInputError, match=message):
+            train(recipe, tmp_path / "run", device=CPU, stacks=folder)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_an_empty_patch_gives_every_preset_finite_gradients(preset: PresetName) -> None:
+    torch.manual_seed(0)
+    network, recipe = HybridFusionNet(TINY.network), replace(TINY, unlabelled=Unlabelled(preset))
+    terms = unlabelled_terms(network, Patches(torch.zeros(2, 3, 32, 32), torch.ones(2)), recipe)
+    PRESETS[preset].total(terms).backward()
+    for parameter in network.parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all()
+
+
+def test_another_choice_of_stacks_is_another_training(tmp_path: Path) -> None:
+    names = unlabelled_in(tmp_path)
+    recipe = replace(TINY, steps=1, unlabelled=Unlabelled("organoid", 0.5, names))
+    train(recipe, tmp_path / "run", device=CPU, stacks=tmp_path)
+    for changed in (Unlabelled("organoid", 0.5, names[:1]), Unlabelled("natural", 0.5, names)):
+        with pytest.raises(UserInputError, match="holds a training of another recipe"):
+            train(replace(recipe, unlabelled=changed), tmp_path / "run", device=CPU, stacks=tmp_path)
+
+
+def test_the_average_of_weights_that_stay_is_those_weights() -> None:
+    network = HybridFusionNet(TINY.network)
+    average = average_of(network, 0.999)
+    for _ in range(5):
+        average.update_parameters(network)
+    for name, weight in network.state_dict().items():
+        assert torch.equal(average.module.state_dict()[name], weight)
+
+
+def test_the_average_forgets_the_start_of_a_short_training_and_then_keeps_to_its_decay() -> None:
+    network = HybridFusionNet(TINY.network)
+    weight, average = network.head.weight, average_of(network, 0.5)
+    expected = None
+    for update in range(12):
+        torch.nn.init.constant_(weight, float(update))
+        average.update_parameters(network)
+        decay = min(0.5, (1 + update) / (10 + update))
+        expected = update if expected is None else decay * expected + (1 - decay) * update
+        torch.testing.assert_close(average.module.head.weight, torch.full_like(weight, expected))
+    assert decay == 0.5
+
+
+def test_what_is_saved_and_validated_is_the_average(tmp_path: Path) -> None:
+    recipe = replace(TINY, steps=3)
+    last = load_model(str(train(recipe, tmp_path / "last", device=CPU))).network.state_dict()
+    mean = load_model(str(train(replace(recipe, ema=0.9), tmp_path / "mean", device=CPU))).network.state_dict()
+    state = torch.load(tmp_path / "mean" / "state.pt", weights_only=True)
+    for name, weight in last.items():
+        if name != "temperature":
+            assert torch.equal(state["network"][name], weight)  # the average does not disturb the training
+            assert torch.equal(state["average"][f"module.{name}"], mean[name])
+    assert not torch.equal(last["head.weight"], mean["head.weight"])
+    first, second = ((tmp_path / folder / "validation.csv").read_text().splitlines() for folder in ("last", "mean"))
+    assert first[1] == second[1]  # of one step
+    assert first[-1] != second[-1]
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
@@ -105,6 +219,22 @@ def test_a_training_starts_from_the_weights_it_names(tmp_path: Path) -> None:
             torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-9)
 
 
+def test_a_start_s_sizes_are_kept_and_others_refused(tmp_path: Path) -> None:
+    start = str(train(replace(TINY, steps=1), tmp_path / "first", device=CPU))
+    kept = load_model(str(train(replace(TINY, steps=1, start=start, network=None), tmp_path / "kept", device=CPU)))
+    assert kept.network.config == TINY.network
+    other = replace(TINY, start=start, network=NetworkConfig(channels=4, dim=8, heads=2, depth=3))
+    with pytest.raises(
+        UserInputError, match=r"'tiny' asks for .*depth=3.*; expected the same sizes.*Leave \[network\]"
+    ):
+        train(other, tmp_path / "other", device=CPU)
+
+
+def test_a_recipe_without_sizes_has_the_default_ones_unless_it_starts_from_a_model() -> None:
+    assert Recipe("x").network == NetworkConfig()
+    assert Recipe("x", start="general").network is None
+
+
 def test_a_training_trains_the_network_it_is_handed(tmp_path: Path) -> None:
     def build(recipe: Recipe) -> HybridFusionNet:
         network = HybridFusionNet(recipe.network)
@@ -117,11 +247,14 @@ def test_a_training_trains_the_network_it_is_handed(tmp_path: Path) -> None:
     assert trained.head.weight.any()
 
 
-def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
+def test_the_learning_rate_warms_up_and_falls_to_zero_or_stays() -> None:
     recipe = replace(TINY, steps=1000)
     rates = [learning_rate(recipe, step) for step in range(1000)]
     assert rates[0] < rates[19] == max(rates)
     assert rates[-1] < 1e-4 * max(rates)
+    constant = [learning_rate(replace(recipe, schedule="constant"), step) for step in range(1000)]
+    assert constant[:19] != constant[19:38] == [recipe.learning_rate] * 19
+    assert constant[-1] == recipe.learning_rate
 
 
 def test_another_recipe_s_folder_is_refused(tmp_path: Path) -> None:
@@ -153,6 +286,11 @@ def test_the_shipped_recipe_is_valid() -> None:
         ('name = "x"\n[network]\nheads = 5', "heads"),
         ('name = "x"\n[scenes]\nclouds = 1', "scenes.clouds"),
         ('name = "x"\n[scenes]\nlayers = 0', "expected a share > 0"),
+        ('name = "x"\nema = 1', "ema: "),
+        ('name = "x"\nschedule = "step"', "schedule: "),
+        ('name = "x"\n[unlabelled]\npreset = "baselines"', "unlabelled.preset: "),
+        ('name = "x"\n[unlabelled]\nweight = -1', "unlabelled.weight: "),
+        ('name = "x"\n[unlabelled]\nstacks = ["../a.tif"]', "without folders"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused_with_the_field(tmp_path: Path, text: str, message: str) -> None:

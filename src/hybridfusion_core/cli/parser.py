@@ -183,13 +183,20 @@ def _add_train(commands: Any) -> None:
         commands,
         "train",
         "train a model from scratch, or go on where an interrupted training stopped",
-        "  hybridfusion train recipes/general.toml -o runs/general",
+        "  hybridfusion train recipes/general.toml -o runs/general\n"
+        "  hybridfusion train mine.toml -o runs/mine --stacks unlabelled",
     )
     parser.add_argument(
         "config", metavar="CONFIG", help="a recipe in TOML; those of the shipped models are in recipes/"
     )
     parser.add_argument(
         "-o", "--output", required=True, metavar="FOLDER", help="takes state, scalars.csv and the model"
+    )
+    parser.add_argument(
+        "--stacks",
+        metavar="FOLDER",
+        help="holds the stacks without truth that CONFIG names under [unlabelled]; their unsupervised loss is added to "
+        "that of the synthetic scenes at every step, and no other stack in FOLDER is read",
     )
     machine = parser.add_argument_group("with what")
     _add_device(machine)
