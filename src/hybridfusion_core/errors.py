@@ -3,6 +3,8 @@
 Each message has three parts: what was found, what was expected, what to do about it.
 """
 
+from collections.abc import Sequence
+
 
 def printable(text: str) -> str:
     """Escape what could break a line or steer a terminal: names of files and channels come from strangers."""
@@ -12,8 +14,14 @@ def printable(text: str) -> str:
 class HybridFusionError(Exception):
     """A failure that is explained to the user without a traceback."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+    def __init__(self, message: str, details: Sequence[str] = ()) -> None:
+        """Make a message of one line, or of several.
+
+        Args:
+            message: what was found, what was expected, what to do about it.
+            details: a line each under the message.
+        """
+        super().__init__("\n  ".join(printable(line) for line in (message, *details)))
 
 
 class UserInputError(HybridFusionError, ValueError):

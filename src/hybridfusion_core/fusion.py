@@ -195,7 +195,7 @@ def _fuse_tile(
             posterior = posterior.masked_fill(blocked, 0)
             structure = structure & ~blocked.all(dim=0)
         if job.request.select == "hard":
-            weights = torch.zeros_like(posterior).scatter_(0, posterior.argmax(dim=0, keepdim=True), 1)
+            weights = torch.zeros_like(posterior).scatter_(0, blend.most_probable(posterior[None]), 1)
         fused = {channel: _fuse(job, posterior, weights, counts) for channel, counts in served.items()}
         decision, maps = _explain(job, stack, posterior, weights, structure)
     return _Tile(fused, decision, maps)
@@ -235,7 +235,7 @@ def _fuse(job: Job, posterior: Tensor, weights: Tensor, counts: NDArray[Any]) ->
     if job.request.select == "hard":
         if valid is not None:
             posterior = posterior.masked_fill(torch.from_numpy(~valid).to(posterior.device), -1)
-        chosen = posterior.argmax(dim=0, keepdim=True).cpu().numpy()
+        chosen = blend.most_probable(posterior[None]).cpu().numpy()
         return np.asarray(np.take_along_axis(counts, chosen, axis=0)[0])
     # float32 holds neither every uint32 nor a float64; such counts are added up on the CPU.
     wide = counts.dtype.itemsize > 4 or counts.dtype == np.uint32

@@ -297,6 +297,11 @@ def _results_without_methods(place: Path) -> tuple[Path, Path]:
     return make_folder(place / "stacks"), place / "results"
 
 
+def _two_of_a_name(place: Path) -> tuple[Path, None]:
+    save(make_folder(place) / "steps.tif", np.zeros((3, SIZE, SIZE), np.uint8))
+    return place, None
+
+
 def _only_broken(place: Path) -> tuple[Path, None]:
     place.mkdir(exist_ok=True)
     (place / "torn.tif").write_bytes(b"II*\0 and no more")
@@ -306,7 +311,8 @@ def _only_broken(place: Path) -> tuple[Path, None]:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda place: (place / "absent", None), "is no folder; expected one that holds focal stacks"),
+        (lambda place: (place / "absent", None), "does not exist; expected a folder that holds focal stacks"),
+        (_two_of_a_name, r"holds \S+ and \S+; expected a name of its own for each stack"),
         (lambda place: (place, None), "holds no focal stack; expected"),
         (_only_broken, r"No stack in .* can be opened(.|\n)*torn"),
         (_results_of_nothing, "method holds no result of any stack.*steps.png"),

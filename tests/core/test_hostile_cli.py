@@ -210,9 +210,11 @@ def of_dtype(dtype: str) -> Case:
 
 
 def floats(values: np.ndarray) -> Case:
-    def make(folder: Path) -> list[str]:
-        tifffile.imwrite(folder / "a.tif", values.astype("float32"), metadata=None, photometric="minisblack")
-        return [str(folder / "a.tif"), "--axes", "ZYX"]
+    def make(folder: Path) -> str:
+        tifffile.imwrite(
+            folder / "a.ome.tif", values.astype("float32"), metadata={"axes": "ZYX"}, photometric="minisblack"
+        )
+        return str(folder / "a.ome.tif")
 
     return make
 

@@ -181,10 +181,10 @@ def evaluate(options: argparse.Namespace) -> None:
             page.write(found, options.folder or "Synthetic stacks")
     _print(options, found.as_json(), found.as_text())
     if found.broken:
-        listing = "".join(f"\n  {each}" for each in found.broken)
         raise StoredDataError(
             f"{len(found.broken)} stack(s) in {options.folder} could not be scored; expected all of them to be sound. "
-            f"The others were scored; repair these, or move them out of the folder:{listing}"
+            "The others were scored; repair these, or move them out of the folder:",
+            found.broken,
         )
 
 

@@ -24,6 +24,7 @@ from hybridfusion_core.errors import HybridFusionError, UserInputError
 from hybridfusion_core.evaluate.cases import Case, Group, known_case, scored_planes
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.store import open_stack
+from hybridfusion_core.store.access import existing
 from hybridfusion_core.store.suffixes import PICTURE_SUFFIXES, TIFF_SUFFIXES, has_suffix, image_name
 
 _BESIDE = ("truth", "reference", "height", "labels")
@@ -86,9 +87,8 @@ def folder_groups(folder: Path, results: Path | None) -> tuple[list[Group], list
             )
     sound, broken = _sound(found)
     if not sound:
-        listing = "".join(f"\n  {each}" for each in broken)
         raise UserInputError(
-            f"No stack in {folder} can be opened; expected focal stacks. Repair or replace them:{listing}"
+            f"No stack in {folder} can be opened; expected focal stacks. Repair or replace them:", broken
         )
     titles = {
         "truth": f"{folder.name}, against the truth",
@@ -107,28 +107,40 @@ def folder_groups(folder: Path, results: Path | None) -> tuple[list[Group], list
 
 def _stacks(folder: Path, results: Path | None) -> dict[str, tuple[Path, ...]]:
     """Paths of every stack by its name, in natural order."""
-    if not folder.is_dir():
+    if not existing(folder, "a folder that holds focal stacks").is_dir():
         raise UserInputError(f"{folder} is no folder; expected one that holds focal stacks. Check the path.")
     apart = {folder / each for each in _BESIDE} | ({results} if results is not None else set())
     entries = natsorted(
         (each for each in folder.iterdir() if not each.name.startswith(".")), key=lambda each: each.name
     )
-    entries = [each for each in entries if not any(each.resolve() == other.resolve() for other in apart)]
+    entries = [each for each in entries if not any(_is_same_folder(each, other) for other in apart)]
     pictures = {image_name(each): each for each in entries if each.is_file() and has_suffix(each, _PICTURES)}
     found: dict[str, tuple[Path, ...]] = {}
+    paths: tuple[Path, ...]
     for entry in entries:
         name = image_name(entry)
         base, end = name[:-2], name[-2:]
         if end in _PAIRED and base and all(base + each in pictures for each in _PAIRED):
-            found[base] = (pictures[base + "_A"], pictures[base + "_B"])
+            name, paths = base, (pictures[base + "_A"], pictures[base + "_B"])
         elif entry.is_dir() or has_suffix(entry, TIFF_SUFFIXES):
-            found[name] = (entry,)
+            paths = (entry,)
+        else:
+            continue
+        if found.setdefault(name, paths) != paths:
+            raise UserInputError(
+                f"{folder} holds {found[name][0].name} and {paths[0].name}; expected a name of its own for each stack, "
+                "by which its truth is found. Rename one of them."
+            )
     if not found:
         raise UserInputError(
             f"{folder} holds no focal stack; expected OME-TIFF or OME-Zarr stacks, folders of slices, or pairs "
             "NAME_A.png and NAME_B.png. Name the folder that holds them."
         )
     return found
+
+
+def _is_same_folder(one: Path, other: Path) -> bool:
+    return one.is_dir() and other.is_dir() and one.samefile(other)
 
 
 def _methods(results: Path | None) -> dict[str, Path]:
