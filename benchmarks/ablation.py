@@ -45,12 +45,24 @@ class OneOutput(HybridFusionNet):
 
 
 class NoExchange(HybridFusionNet):
-    """Slices learn nothing of each other between the blocks."""
+    """Slices learn nothing of each other, but for their energies, which are relative to the sharpest slice's."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)
         for exchange in self.exchanges:
             _silence(exchange)
+
+    def _mixing(self) -> tuple[Tensor, ...]:
+        own, mean, maximum, tokens = super()._mixing()
+        return own, torch.zeros_like(mean), torch.zeros_like(maximum), tokens
+
+
+class NoMean(HybridFusionNet):
+    """The head is told the maximum over Z of its pixel's features, but not their mean."""
+
+    def _mixing(self) -> tuple[Tensor, ...]:
+        own, mean, maximum, tokens = super()._mixing()
+        return own, torch.zeros_like(mean), maximum, tokens
 
 
 class NoShift(HybridFusionNet):
@@ -90,6 +102,8 @@ VARIANTS = (
     Variant("one output", {}, OneOutput),
     Variant("adaptive windows", {"wide_below": 1.5}),
     Variant("no energies", {"focus_windows": ()}),
+    Variant("windows of 1 and 2 px", {"focus_windows": (1.0, 2.0)}),
+    Variant("no mean at full resolution", {}, NoMean),
     Variant("no noise", {}, NoNoise),
     Variant("channels 16", {"channels": 16}),
     Variant("tokens 16", {"dim": 16}),
@@ -107,7 +121,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     names = {"base", *(chosen.only or (variant.name for variant in VARIANTS))}
-    recipe = replace(load_recipe(chosen.recipe), steps=chosen.steps, start="")
+    recipe = replace(load_recipe(chosen.recipe), steps=chosen.steps, start="", network=NetworkConfig())
     found = {}
     for variant in VARIANTS:
         if variant.name not in names:

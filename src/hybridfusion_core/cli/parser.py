@@ -183,7 +183,7 @@ def _add_train(commands: Any) -> None:
         commands,
         "train",
         "train a model from scratch, or go on where an interrupted training stopped",
-        "  hybridfusion train recipes/general.toml -o runs/general\n"
+        "  hybridfusion train recipes/natural.toml -o runs/natural --stacks FOLDER\n"
         "  hybridfusion train mine.toml -o runs/mine --stacks unlabelled",
     )
     parser.add_argument(
@@ -209,7 +209,7 @@ def _add_evaluate(commands: Any) -> None:
         "evaluate",
         "score ways to fuse on a folder of stacks, or on synthetic stacks that no training has seen",
         "  hybridfusion evaluate stacks --results other_programs -o page.html\n"
-        "  hybridfusion evaluate --scenes 24 --model runs/general/general.safetensors",
+        "  hybridfusion evaluate --scenes 24 --model runs/natural/natural.safetensors",
     )
     parser.add_argument(
         "folder",
