@@ -181,6 +181,18 @@ def test_hindsight_knows_the_shipped_tenengrads_heights(tiny_model: str) -> None
     assert scored[CLASSICAL]["height"] <= scored[TENENGRAD]["height"]
 
 
+@pytest.mark.parametrize(("step", "factor"), [(None, np.nan), (2.5, 2.5), (-0.4, 0.4)])
+def test_heights_are_scored_in_micrometres_where_the_file_says_how_far_slices_are_apart(
+    tiny_model: str, step: float | None, factor: float
+) -> None:
+    stack, truth, height = exact_stack(4, 1)
+    positions = None if step is None else tuple(step * np.arange(4) + 100)
+    known = replace(Stack.from_array(stack), z_positions_um=positions)
+    case = known_case(known, truth=truth[None], height=height.astype(np.float64), labels=None, others={})
+    figures = score_case(case, tiny_model, "cpu").scores[TENENGRAD]
+    np.testing.assert_allclose(figures["height_um"], factor * figures["height"])
+
+
 def test_a_method_gains_nothing_over_itself(measured: Evaluation) -> None:
     each = board(measured, "truth: stacks")
     measurable = [figure for figure in FIGURES if np.isfinite(each.figures[NETWORK][figure.key]).all()]

@@ -44,6 +44,7 @@ FIGURES = (
     Figure("psnr_boundary", "boundary band, dB", 2, True),
     Figure("psnr_overlap", "two surfaces, dB", 2, True),
     Figure("height", "height error, slices", 3, False),
+    Figure("height_um", "height error, µm", 3, False),
     Figure("height_weak", "height error where weak", 3, False),
     Figure("bias", "worst body, %", 2, False),
     Figure("psnr_bare", "without detail, dB", 2, True),
@@ -112,8 +113,17 @@ def _against_truth(case: Case, outcome: Outcome) -> dict[str, float]:
         surface = np.ones(case.height.shape, dtype=bool) if case.overlap is None else ~case.overlap
         visible = surface if case.textured is None else surface & case.textured
         found["height"] = metrics.height_error(case.height, outcome.height, visible)
+        found["height_um"] = metrics.height_error(_in_um(case, case.height), _in_um(case, outcome.height), visible)
         found["height_weak"] = metrics.height_error(case.height, outcome.height, surface & ~visible)
     return found
+
+
+def _in_um(case: Case, height: NDArray[Any]) -> NDArray[np.float64]:
+    """Heights in slices as heights in µm, Y X; all NaN if the stack does not say where its slices lie."""
+    positions = case.stack.z_um
+    if positions is None:
+        return np.full(height.shape, np.nan)
+    return np.interp(height, np.arange(len(positions)), positions)
 
 
 def _over_channels(
