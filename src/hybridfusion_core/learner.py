@@ -32,12 +32,12 @@ class Learner:
     @classmethod
     def of(cls, network: HybridFusionNet, recipe: Recipe) -> Self:
         """Begin with a network, as the recipe says."""
-        common: dict[str, float] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+        rate, decay = recipe.learning_rate, recipe.weight_decay
         matrices = [part for part in network.parameters() if part.ndim == 2 and min(part.shape) >= _LEAST_MATRIX]
         others = [part for part in network.parameters() if all(part is not matrix for matrix in matrices)]
-        muon = torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **common)
+        muon = torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
         average = average_of(network, recipe.ema) if recipe.ema else None
-        return cls(network, torch.optim.AdamW(others, **common), muon, average)
+        return cls(network, torch.optim.AdamW(others, lr=rate, weight_decay=decay), muon, average)
 
     @property
     def result(self) -> HybridFusionNet:

@@ -320,7 +320,8 @@ class HybridFusionNet(nn.Module):
     def _mixing(self) -> tuple[Tensor, ...]:
         """The weights of `mix` for a slice's own features, their mean and maximum over Z, and its tokens."""
         sizes = [self.config.pixel_features] * 3 + [self.config.channels]
-        return self.mix.weight.split(sizes, dim=1)
+        weights: tuple[Tensor, ...] = self.mix.weight.split(sizes, dim=1)
+        return weights
 
     def _by_energy(self, near: Tensor, energy_gain: Tensor) -> Tensor:
         """What the energies alone add to both scores. Near (B z) C+1+K H W, gain B 2 K; (B z) 2 H W."""

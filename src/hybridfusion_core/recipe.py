@@ -19,7 +19,7 @@ from hybridfusion_core.synthesis import KINDS, SceneKind
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class LossWeights:
-    """How much each term of `losses` counts."""
+    """How much each term of `losses` counts; `lattice` costs another half of a step and is left out at 0."""
 
     l1: float = 1.0
     gradient: float = 1.0
@@ -27,6 +27,7 @@ class LossWeights:
     height: float = 0.02
     total_variation: float = 0.01
     local_mean: float = 0.0
+    lattice: float = 0.0
 
 
 @with_config(ConfigDict(extra="forbid"))

@@ -102,10 +102,11 @@ class _Attention(WindowAttention):
         Returns:
             n N D.
         """
-        tokens = x.shape[1]
-        biases = _GREATEST_BIAS * self.cpb_mlp(self.relative_coords_table.flatten(0, 2)).sigmoid()  # places H
-        bias = biases[self.relative_position_index.flatten()].unflatten(0, (tokens, tokens)).permute(2, 0, 1)  # H N N
-        return _attend(self, x, bias, mask)
+        table, index = self.relative_coords_table, self.relative_position_index  # 1 y x 2, N N
+        assert isinstance(table, Tensor)  # noqa: S101 - narrows the type
+        assert isinstance(index, Tensor)  # noqa: S101 - narrows the type
+        biases = _GREATEST_BIAS * self.cpb_mlp(table.flatten(0, 2)).sigmoid()  # places H
+        return _attend(self, x, biases[index].permute(2, 0, 1), mask)
 
 
 class _WideAttention(nn.Module):

@@ -66,11 +66,12 @@ def train(
     learner = Learner.of((build or _starting_network)(recipe).to(device), recipe)
     folder.mkdir(parents=True, exist_ok=True)
     first = _resume(folder, recipe, learner)
+    lattice = _moved_lattice(recipe, learner.network)
     saved = time.monotonic()
     every = max(1, recipe.steps // _VALIDATIONS)
     with _Rows(folder / "scalars.csv", first) as scalars, _Rows(folder / "validation.csv", first) as validation:
         for step in range(first, recipe.steps):
-            terms = loss_terms(learner.network, draw_batch(recipe, step, device))
+            terms = loss_terms(learner.network, draw_batch(recipe, step, device), _offset(recipe, step, lattice))
             loss = torch.stack([getattr(recipe.weights, name) * term for name, term in terms.items()]).sum()
             if unlabelled:
                 own = unlabelled_terms(learner.network, draw_patches(unlabelled, recipe, step, device), recipe)
@@ -106,15 +107,22 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.learning_rate * warm_up * fall
 
 
-def loss_terms(network: HybridFusionNet, batch: Batch) -> dict[str, Tensor]:
-    """Every supervised term, unweighted, by its name in `LossWeights`."""
+def loss_terms(network: HybridFusionNet, batch: Batch, offset: tuple[int, int] | None = None) -> dict[str, Tensor]:
+    """Every supervised term, unweighted, by its name in `LossWeights`.
+
+    Args:
+        network: whatever scores a batch.
+        batch: scenes.
+        offset: pixels along y and x by which the windows are moved to see what that changes; None leaves
+            `lattice` out.
+    """
     scores = network(batch.guide, batch.noise)
     posterior = focus_posterior(scores)
     fused = fuse_soft(fusion_weights(scores), batch.counts)
     weight = batch.weight[:, None, None]
     # Where nothing can be seen the height is still asked for, lightly: it continues what is sure.
     sure = 0.05 + batch.structure
-    return {
+    terms = {
         "l1": losses.l1(fused * weight, batch.truth * weight),
         "gradient": losses.gradient_l1(fused * weight, batch.truth * weight),
         "cross_entropy": losses.focus_cross_entropy(scores.focus, batch.height, sure),
@@ -122,6 +130,16 @@ def loss_terms(network: HybridFusionNet, batch: Batch) -> dict[str, Tensor]:
         "total_variation": losses.total_variation(posterior),
         "local_mean": losses.local_mean_l1(fused * weight, batch.truth * weight),
     }
+    return terms if offset is None else {**terms, "lattice": _lattice_term(network, batch, posterior, offset)}
+
+
+def _lattice_term(network: HybridFusionNet, batch: Batch, posterior: Tensor, offset: tuple[int, int]) -> Tensor:
+    """How much the posterior, B Z H W, depends on where the windows fall: asked of half of the scenes."""
+    half, lattice = -(-len(batch.noise) // 2), network.config.lattice
+    y, x = (slice(start, start - lattice) for start in offset)  # one lattice cell is left for the move
+    moved = focus_posterior(network(batch.guide[:half, :, y, x], batch.noise[:half]))
+    inner = slice(lattice, -lattice)  # beside a border there is less to see
+    return losses.disagreement(moved[..., inner, inner], posterior[:half, :, y, x][..., inner, inner])
 
 
 def unlabelled_terms(network: HybridFusionNet, patches: Patches, recipe: Recipe) -> dict[str, Tensor]:
@@ -134,6 +152,25 @@ def unlabelled_terms(network: HybridFusionNet, patches: Patches, recipe: Recipe)
     preset = losses.PRESETS[recipe.unlabelled.preset]
     posterior, weights = focus_posterior(scores), fusion_weights(scores)
     return losses.unsupervised_terms(preset, patches.guide, posterior, patches.noise, weights)
+
+
+def _moved_lattice(recipe: Recipe, network: HybridFusionNet) -> int:
+    """The lattice by less than which windows are moved; 0 if the recipe does not ask what that changes."""
+    lattice = network.config.lattice
+    if recipe.weights.lattice and recipe.size < 4 * lattice:
+        raise UserInputError(
+            f"The recipe {recipe.name!r} asks for the term `lattice` on scenes of {recipe.size} px; expected at least "
+            f"{4 * lattice}, four lattice cells, since one moves and two lie beside borders. Raise size."
+        )
+    return lattice if recipe.weights.lattice else 0
+
+
+def _offset(recipe: Recipe, step: int, lattice: int) -> tuple[int, int] | None:
+    if not lattice:
+        return None
+    random = torch.Generator().manual_seed((recipe.seed << 32) + step)
+    y, x = torch.randint(1, lattice, (2,), generator=random).tolist()
+    return y, x
 
 
 def validate(network: HybridFusionNet, recipe: Recipe, batches: int = 6) -> dict[str, float]:

@@ -53,6 +53,15 @@ def test_total_variation_of_a_pair_is_that_of_its_mask() -> None:
     assert losses.total_variation(torch.full((1, 3, 5, 5), 1 / 3)) == 0
 
 
+def test_masks_disagree_by_the_share_of_the_decision_that_moves() -> None:
+    one, other = torch.rand(2, 2, 4, 6, 6).softmax(dim=2)
+    assert losses.disagreement(one, one) == 0
+    assert losses.disagreement(one, other) == pytest.approx(float(losses.disagreement(other, one)))
+    first, second = torch.eye(2)[:, None, :, None, None].expand(2, 1, 2, 3, 4)
+    assert losses.disagreement(first, second) == 1
+    assert losses.disagreement(first, (first + second) / 2) == 0.5
+
+
 def test_gradients_agree_with_finite_differences() -> None:
     torch.manual_seed(0)
     logits = torch.randn(1, 3, 4, 4, dtype=torch.float64, requires_grad=True)

@@ -14,7 +14,7 @@ from hybridfusion_core.learner import average_of
 from hybridfusion_core.losses import PRESETS, PresetName
 from hybridfusion_core.network import HybridFusionNet, NetworkConfig
 from hybridfusion_core.patches import Patches
-from hybridfusion_core.recipe import Recipe, Unlabelled, load_recipe
+from hybridfusion_core.recipe import LossWeights, Recipe, Unlabelled, load_recipe
 from hybridfusion_core.synthesis import KINDS
 from hybridfusion_core.train import learning_rate, loss_terms, train, unlabelled_terms
 
@@ -167,15 +167,39 @@ def test_what_is_saved_and_validated_is_the_average(tmp_path: Path) -> None:
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
-    recipe = replace(TINY, steps=40, learning_rate=5e-3)
+    recipe = replace(TINY, steps=30, learning_rate=5e-3)
     path = train(recipe, tmp_path, device=CPU)
-    batch = draw_batch(recipe, 1_000, CPU)
     torch.manual_seed(recipe.seed)
-    with torch.inference_mode():
-        before = loss_terms(HybridFusionNet(recipe.network), batch)
-        after = loss_terms(load_model(str(path)).network, batch)
+    untrained, trained = HybridFusionNet(recipe.network), load_model(str(path)).network
+    terms = []
+    for network in (untrained, trained):
+        with torch.inference_mode():
+            found = [loss_terms(network, draw_batch(recipe, step, CPU)) for step in range(1_000, 1_004)]
+        terms.append({name: float(torch.stack([each[name] for each in found]).mean()) for name in found[0]})
+    before, after = terms
     assert after["l1"] < before["l1"]
-    assert after["cross_entropy"] < before["cross_entropy"]
+    assert sum(getattr(recipe.weights, name) * (after[name] - before[name]) for name in after) < 0
+
+
+def test_windows_that_say_nothing_leave_no_lattice_and_others_do() -> None:
+    """What is asked for is that a decision does not depend on where the windows fall."""
+    torch.manual_seed(0)
+    # Wider windows of the energies would look across the border of what is moved.
+    network = HybridFusionNet(replace(TINY.network, focus_windows=(1.0, 2.0)))
+    torch.nn.init.normal_(network.head.weight, std=0.5)
+    batch = draw_batch(replace(TINY, size=96), 3, CPU)
+    with torch.inference_mode():
+        assert loss_terms(network, batch, (5, 11))["lattice"] > 1e-3
+        assert "lattice" not in loss_terms(network, batch)
+        torch.nn.init.zeros_(network.expand.weight)
+        torch.nn.init.zeros_(network.expand.bias)  # it differs within a token
+        assert loss_terms(network, batch, (5, 11))["lattice"] < 1e-6
+
+
+def test_windows_are_not_moved_on_scenes_that_are_too_small(tmp_path: Path) -> None:
+    recipe = replace(TINY, weights=LossWeights(lattice=0.1))
+    with pytest.raises(UserInputError, match=r"expected at least 64.*Raise size"):
+        train(recipe, tmp_path, device=CPU)
 
 
 def test_a_step_always_draws_the_same_scenes_and_other_steps_others() -> None:

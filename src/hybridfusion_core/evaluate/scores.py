@@ -123,7 +123,7 @@ def _in_um(case: Case, height: NDArray[Any]) -> NDArray[np.float64]:
     positions = case.stack.z_um
     if positions is None:
         return np.full(height.shape, np.nan)
-    return np.interp(height, np.arange(len(positions)), positions)
+    return np.asarray(np.interp(height, np.arange(len(positions)), positions), dtype=np.float64)
 
 
 def _over_channels(

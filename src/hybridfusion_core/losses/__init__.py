@@ -14,7 +14,7 @@ from hybridfusion_core.losses.image import (
     low_frequency,
     ssim,
 )
-from hybridfusion_core.losses.mask import ambiguity, imbalance, total_variation
+from hybridfusion_core.losses.mask import ambiguity, disagreement, imbalance, total_variation
 from hybridfusion_core.losses.presets import PRESETS, Preset, PresetName, TermWeights, unsupervised_terms
 from hybridfusion_core.losses.supervised import (
     expected_height,
@@ -34,6 +34,7 @@ __all__ = [
     "TermWeights",
     "ambiguity",
     "charbonnier_laplacian",
+    "disagreement",
     "expected_height",
     "focus_cross_entropy",
     "focus_weights",

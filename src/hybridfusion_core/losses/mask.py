@@ -22,6 +22,21 @@ def total_variation(mask: Tensor) -> Tensor:
     return 0.5 * mask.shape[1] * (mask.diff(dim=-1).abs().mean() + mask.diff(dim=-2).abs().mean())
 
 
+def disagreement(mask: Tensor, other: Tensor) -> Tensor:
+    """Total variation distance between two masks, ½ mean Σ_z |p_z − q_z|: the share of the decision that moves.
+
+    Of the same scene under windows that fall elsewhere it is what the windows' grid shows.
+
+    Args:
+        mask: B Z H W in [0, 1], sums to one over Z.
+        other: likewise.
+
+    Returns:
+        Scalar in [0, 1].
+    """
+    return 0.5 * (mask - other).abs().sum(dim=1).mean()
+
+
 def ambiguity(mask: Tensor) -> Tensor:
     """How far a mask is from choosing one slice per pixel.
 
