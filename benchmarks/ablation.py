@@ -1,7 +1,7 @@
 """What each part of the network is worth: short trainings that differ in one thing, scored on the same unseen scenes.
 
-    python benchmarks/ablation.py runs/ablation                    # all variants: two hours of one core
-    python benchmarks/ablation.py runs/ablation --only base depth4 --seeds 3
+    python benchmarks/ablation.py runs/ablation                    # all variants: half an hour of one core
+    python benchmarks/ablation.py runs/ablation --only "depth 4" "heads 8" --seeds 3
 
 Each variant trains in a folder of its own and resumes there; finished ones are not trained again. Prints rows for
 docs/ablation.md: parameters, million pixel·slices per CPU second, and PSNR and height error as paired differences to
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -87,41 +87,47 @@ class Variant:
     """What differs from the base."""
 
     name: str
-    sizes: dict[str, object]
+    sizes: dict[str, object] = field(default_factory=dict)
     network: type[HybridFusionNet] = HybridFusionNet
+    training: dict[str, object] = field(default_factory=dict)
 
 
 VARIANTS = (
-    Variant("base", {}),
-    Variant("no exchange", {}, NoExchange),
+    Variant("base"),
+    Variant("no exchange", network=NoExchange),
     Variant("no dilations", {"dilations": (1, 1, 1)}),
     Variant("patch 4", {"patch": 4}),
     Variant("depth 4", {"depth": 4}),
     Variant("heads 8", {"heads": 8}),
-    Variant("no shift", {}, NoShift),
-    Variant("one output", {}, OneOutput),
+    Variant("no shift", network=NoShift),
+    Variant("one output", network=OneOutput),
     Variant("adaptive windows", {"wide_below": 1.5}),
     Variant("no energies", {"focus_windows": ()}),
     Variant("windows of 1 and 2 px", {"focus_windows": (1.0, 2.0)}),
-    Variant("no mean at full resolution", {}, NoMean),
-    Variant("no noise", {}, NoNoise),
+    Variant("no mean at full resolution", network=NoMean),
+    Variant("no noise", network=NoNoise),
     Variant("channels 16", {"channels": 16}),
     Variant("tokens 16", {"dim": 16}),
+    Variant("constant rate, average of 0.99", training={"schedule": "constant", "ema": 0.99}),
+    Variant("cosine, average of 0.99", training={"ema": 0.99}),
 )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="takes a folder for each training")
-    parser.add_argument("--recipe", type=Path, default=Path("recipes/general.toml"))
-    parser.add_argument("--steps", type=int, default=600, help="of each training (default: 600)")
+    parser.add_argument("--recipe", type=Path, default=Path("recipes/ablation.toml"))
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each variant (default: 1)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="variants; the base is always among them")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     names = {"base", *(chosen.only or (variant.name for variant in VARIANTS))}
-    recipe = replace(load_recipe(chosen.recipe), steps=chosen.steps, start="", network=NetworkConfig())
+    print(
+        "| variant | parameters | Mpx·slices per CPU s | PSNR, dB | height error, slices |\n|---|---|---|---|---|",
+        flush=True,
+    )
+    recipe = load_recipe(chosen.recipe)
     found = {}
     for variant in VARIANTS:
         if variant.name not in names:
@@ -136,7 +142,8 @@ def measured(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """PSNR and height error of every unseen scene after training a variant."""
     name = f"{variant.name.replace(' ', '_')}_{seed}"
-    own = replace(recipe, name=name, seed=recipe.seed + seed, network=replace(recipe.network, **variant.sizes))
+    network = replace(recipe.network or NetworkConfig(), **variant.sizes)
+    own = replace(recipe, name=name, seed=recipe.seed + seed, network=network, **variant.training)
 
     def build(recipe: Recipe) -> HybridFusionNet:
         return variant.network(recipe.network)
@@ -154,8 +161,9 @@ def score(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """PSNR in dB and height error in slices, one value for each of the scenes that follow from the recipe's seed."""
     ratios, errors = [], []
+    scenes = replace(recipe, slices=16, size=96)
     for step in range(_BATCHES):
-        batch = draw_batch(recipe, _SCENES + step, device)
+        batch = draw_batch(scenes, _SCENES + step, device)
         with torch.inference_mode():
             scores = network(batch.guide, batch.noise)
         fused = fuse_soft(fusion_weights(scores), batch.counts)
@@ -168,7 +176,7 @@ def score(
 
 def as_row(variant: Variant, found: dict[str, list[NDArray[np.float64]]], recipe: Recipe) -> str:
     """One line of the table."""
-    network = variant.network(replace(recipe.network, **variant.sizes)).eval()
+    network = variant.network(replace(recipe.network or NetworkConfig(), **variant.sizes)).eval()
     size = sum(parameter.numel() for parameter in network.parameters())
     cells = [variant.name, f"{size:,}", f"{_rate(network):.2f}"]
     for values, base in zip(found[variant.name], found["base"], strict=True):
