@@ -16,6 +16,7 @@ _TRUNCATE = 3.0  # standard deviations at which a Gaussian kernel is cut
 SMOOTHING = 4.0  # px; the window of the shipped Tenengrad and Laplacian methods
 DETECTION_SMOOTHING = 3.0  # px; the window in which structure is told from noise
 WHITE_NOISE_ENERGY = 2 * 0.5 * 0.375  # gradient energy of white noise of variance 1: Σ slope² × Σ smooth², twice
+DETECTION_CORE = 5  # px; what is detected spans at least so much: one bright point fills the window
 FALSE_ALARMS = 1e-6  # share of structureless pixels in which some slice of the stack passes for structure
 
 
@@ -104,7 +105,8 @@ def has_structure(guide: Tensor, noise: Tensor) -> Tensor:
     The gradient energy of white noise of variance s², averaged over a Gaussian window, has a gamma distribution of mean
     m·s² whose shape is the number of independent gradients in the window. Structure is what noise exceeds in
     `FALSE_ALARMS` of the pixels, in any of the slices: the more slices, the higher. Slow haze has hardly any gradient
-    and does not count.
+    and does not count. Real noise has heavier tails; what they leave is narrower than anything that the window has
+    spread, so detections that do not hold a square of `DETECTION_CORE` px are dropped (a morphological opening).
 
     Args:
         guide: B Z H W.
@@ -121,4 +123,15 @@ def has_structure(guide: Tensor, noise: Tensor) -> Tensor:
     shape = 4 * math.pi * DETECTION_SMOOTHING**2 / 4.7
     exceeded = float(gammainccinv(shape, FALSE_ALARMS / guide.shape[1])) / shape
     threshold = exceeded * WHITE_NOISE_ENERGY * noise.square()
-    return energy > threshold[:, None, None]
+    found = (energy > threshold[:, None, None]).to(energy.dtype)
+    return _widest(-_widest(-found)) > 0
+
+
+def structure_reach() -> int:
+    """Pixels that `has_structure` looks at around each one: Sobel kernel, window and opening."""
+    return 1 + kernel_radius(DETECTION_SMOOTHING) + 2 * (DETECTION_CORE // 2)
+
+
+def _widest(mask: Tensor) -> Tensor:
+    """Largest value in a square of `DETECTION_CORE` px around each pixel. B H W."""
+    return functional.max_pool2d(mask, DETECTION_CORE, stride=1, padding=DETECTION_CORE // 2)

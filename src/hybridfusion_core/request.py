@@ -17,7 +17,7 @@ import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.focus_measures import SMOOTHING, kernel_radius
+from hybridfusion_core.focus_measures import SMOOTHING, kernel_radius, structure_reach
 from hybridfusion_core.intensity import FieldStatistics
 from hybridfusion_core.plan import Plan, make_plan
 from hybridfusion_core.stack import Channel, Stack
@@ -307,7 +307,7 @@ def _with_models(wanted: str, deciders: tuple[Decider, ...], stack: Stack, slice
 def _geometry(configs: Sequence[NetworkConfig]) -> Geometry:
     """Lattice and halo for all networks: each one's windows fall on its own lattice too, and none sees less."""
     if not configs:
-        reach = 1 + kernel_radius(SMOOTHING)
+        reach = max(1 + kernel_radius(SMOOTHING), structure_reach())
         return Geometry(lattice=16, halo=-(-reach // 16) * 16)
     common = Geometry(math.lcm(*(config.lattice for config in configs)), 0)
     return replace(common, halo=common.round_up(max(config.halo for config in configs)))

@@ -50,6 +50,31 @@ def test_noise_is_no_structure_and_texture_is(slices: int, sd: float) -> None:
     assert measures.has_structure(noise + texture, level).float().mean() > 0.99
 
 
+def test_structure_is_what_fills_the_window_and_never_a_speck() -> None:
+    """A clear bead is found in noise; a detection of a few pixels, as heavy-tailed noise leaves them, is not."""
+    torch.manual_seed(0)
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    bead = torch.exp(-((y - 32) ** 2 + (x - 32) ** 2) / 4)
+    for strength, seen in ((0.0, 0), (12.0, 1)):
+        found = measures.has_structure(torch.randn(1, 3, 64, 64) + strength * bead, torch.ones(1))
+        assert int(found[0, 32, 32]) == seen
+    heavy = torch.distributions.StudentT(4.0).sample((1, 8, 256, 256))
+    found = measures.has_structure(heavy / heavy.std(), torch.ones(1))[0].numpy()
+    inner = (slice(4, -4), slice(4, -4))  # what lies beyond a border is unknown to both
+    assert np.array_equal(found[inner], ndimage.binary_opening(found, np.ones((5, 5)))[inner])
+
+
+def test_what_is_structure_depends_on_no_pixel_beyond_its_reach() -> None:
+    torch.manual_seed(0)
+    guide = torch.randn(1, 2, 96, 96)
+    changed = guide.clone()
+    changed[..., 48, 48] += 1e3
+    before, after = (measures.has_structure(each, torch.full((1,), 0.6)) for each in (guide, changed))
+    y, x = torch.nonzero((before != after)[0], as_tuple=True)
+    reach = torch.maximum((y - 48).abs(), (x - 48).abs())
+    assert 0 < reach.max() <= measures.structure_reach()
+
+
 def test_slow_haze_is_no_structure() -> None:
     torch.manual_seed(0)
     y = torch.arange(256.0)[:, None].expand(256, 256)
