@@ -31,7 +31,7 @@ _REQUEST = (
 )
 
 
-_CARD_SCENES = 24  # stacks per noise regime behind the figures on a model's card
+_CARD_SCENES = 12  # stacks per noise regime behind the figures on a model's card
 
 
 def fuse(options: argparse.Namespace) -> None:
