@@ -25,8 +25,7 @@ class Learner:
     """
 
     network: HybridFusionNet
-    adamw: Optimizer
-    muon: Optimizer
+    optimisers: dict[str, Optimizer]
     average: AveragedModel | None
 
     @classmethod
@@ -35,9 +34,10 @@ class Learner:
         rate, decay = recipe.learning_rate, recipe.weight_decay
         matrices = [part for part in network.parameters() if part.ndim == 2 and min(part.shape) >= _LEAST_MATRIX]
         others = [part for part in network.parameters() if all(part is not matrix for matrix in matrices)]
-        muon = torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
-        average = average_of(network, recipe.ema) if recipe.ema else None
-        return cls(network, torch.optim.AdamW(others, lr=rate, weight_decay=decay), muon, average)
+        optimisers: dict[str, Optimizer] = {"adamw": torch.optim.AdamW(others, lr=rate, weight_decay=decay)}
+        if matrices:  # a very small network has none
+            optimisers["muon"] = torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+        return cls(network, optimisers, average_of(network, recipe.ema) if recipe.ema else None)
 
     @property
     def result(self) -> HybridFusionNet:
@@ -49,7 +49,7 @@ class Learner:
         self.network.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), clip)
-        for optimiser in (self.adamw, self.muon):
+        for optimiser in self.optimisers.values():
             for group in optimiser.param_groups:
                 group["lr"] = rate
             optimiser.step()
@@ -58,7 +58,7 @@ class Learner:
 
     def parts(self) -> dict[str, Any]:
         """All that has a state, by name."""
-        parts = {"network": self.network, "adamw": self.adamw, "muon": self.muon}
+        parts = {"network": self.network, **self.optimisers}
         return parts if self.average is None else {**parts, "average": self.average}
 
 
