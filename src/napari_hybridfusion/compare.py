@@ -51,6 +51,7 @@ def show_comparison(viewer: ViewerModel, found: Comparison, source: Source) -> l
     """
     fused = _fused_of(source, viewer)
     place = viewer.layers.index(fused[-1]) + 1 if fused else len(viewer.layers)
+    selected = viewer.layers.selection.active
     added: list[Layer] = []
     for title, spec, pixels in found:
         for data, about, kind in fused_layers(spec, [pixels], source, title):
@@ -60,6 +61,7 @@ def show_comparison(viewer: ViewerModel, found: Comparison, source: Source) -> l
     if not source.stack.rgb:
         for index in range(channels):
             link_layers([*fused[index::channels], *added[index::channels]], ("contrast_limits",))
+    viewer.layers.selection.active = selected  # where the pointer reads
     # The channels of one image share a cell.
     viewer.canvas.grid.stride = channels
     viewer.canvas.grid.enabled = True

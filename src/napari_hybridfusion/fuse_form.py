@@ -91,7 +91,7 @@ class FuseForm(Container):  # type: ignore[misc]
             axes=self.axes.value,
             z_step_um=self.z_step_um.value or None,
             products=wanted,
-            path=Path(self.path.value) if to_disk else None,
+            path=Path(self.path.value or "") if to_disk else None,
             overwrite=self.overwrite.value,
             options=tuple(options.items()),
         )

@@ -5,16 +5,21 @@ import itertools
 import dask.array as da
 import numpy as np
 import pytest
+import torch
 from napari.layers import Image
 from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QPoint, Qt
 from scipy.ndimage import gaussian_filter
 
 import hybridfusion_core as hf
+from hybridfusion_core.fusion import Progress, exhaust
+from hybridfusion_core.predict import steps_in_memory
 from hybridfusion_core.samples import organoid_stack
 from hybridfusion_core.stack import Channel, Stack
-from napari_hybridfusion import fuse_widget, sample_data
+from napari_hybridfusion import fuse_widget, fusing, sample_data
 from napari_hybridfusion.jobs import Jobs, Listener
 from napari_hybridfusion.layers import stack_layers
+from napari_hybridfusion.pace import Pace
 from napari_hybridfusion.prepare import Choices, prepare
 
 PLUGIN, WIDGET = "napari-hybridfusion", "Fuse focal stack"
@@ -208,6 +213,8 @@ def test_a_result_on_disk_is_shown_from_there(qtbot, viewer, widget, tmp_path):
 
 def test_what_is_wrong_stands_beside_its_field(viewer, widget, tmp_path):
     widget.form.output.value = "disk"
+    widget.fuse.native.click()
+    assert "no OME-Zarr" in widget.form.message("path")
     for name, message in (
         ("out.tif", "no OME-Zarr"),
         ("missing/out.ome.zarr", "does not exist"),
@@ -325,5 +332,72 @@ def test_compare_adds_what_one_would_have_without(qtbot, viewer, widget):
     np.testing.assert_array_equal(viewer.layers[added[1]].data[0], stack.max(axis=0))
     np.testing.assert_array_equal(viewer.layers[added[2]].data[0], hf.fuse(stack, method="tenengrad").fused)
     assert viewer.canvas.grid.enabled
+    assert viewer.layers.selection.active is viewer.layers["DAPI fused"]
     viewer.layers["DAPI fused"].contrast_limits = (200, 300)
     assert all(viewer.layers[name].contrast_limits == [200, 300] for name in added)
+
+
+def test_a_click_on_the_canvas_shows_the_slice_and_moving_explains_it(qtbot, viewer, widget):
+    fuse(qtbot, widget)
+    canvas = viewer.window._qt_viewer.canvas.native
+    left, right = (QPoint(int(canvas.width() * share), canvas.height() // 2) for share in (0.35, 0.65))
+    for place, number in ((left, 2), (right, 4)):
+        viewer.dims.set_current_step(0, 0)
+        viewer.mouse_over_canvas = True  # only a real pointer enters
+        qtbot.mouseMove(canvas, place)
+        viewer.update_status_from_cursor()  # napari's tests run without the thread that does it
+        assert f"slice {number}, height" in viewer.status["coordinates"]
+        qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=place)
+        assert viewer.dims.current_step[0] == number - 1
+
+
+def test_a_full_gpu_means_smaller_tiles_and_the_same_pixels(monkeypatch):
+    tried = []
+
+    def full_at_first(job, stack):
+        tried.append(job.plan.tile)
+        if len(tried) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return (yield from steps_in_memory(job, stack))
+
+    monkeypatch.setattr(fusing, "steps_in_memory", full_at_first)
+    task = prepare(Choices(layer=Image(focal_stack()), options=(("tile", 64),)))
+    made = exhaust(fusing.fusing(task), None)
+    assert tried == [64, 32]
+    assert made.job.plan.tile == 32
+    np.testing.assert_allclose(made.levels["fused"][0][0, 0, 0], hf.fuse(focal_stack()).fused, atol=1)
+
+
+def test_pace_says_how_long_it_will_take():
+    seconds = iter((0.0, 1.0, 2.0, 12.0))
+    pace = Pace(lambda: next(seconds))
+    pace.describe(Progress("measuring", 5, 5))
+    assert pace.describe(Progress("fusing", 1_000_000, 100_000_000)) == "fusing 1 %, 1.00 Mpx·slices/s, 1 min 39 s left"
+    assert pace.describe(Progress("fusing", 50_000_000, 100_000_000)).endswith("4.55 Mpx·slices/s, 11 s left")
+
+
+def test_layers_that_do_not_belong_together_are_not_offered(viewer):
+    for name, pixels in (("one", focal_stack(4, 32)), ("larger", focal_stack(4, 48)), ("floats", np.ones((4, 32, 32)))):
+        viewer.add_image(pixels, name=name)
+    widget = opened(viewer)
+    widget.form.layer.value = viewer.layers["one"]
+    assert not widget.form.others.choices
+    viewer.add_image(focal_stack(4, 32, 7), name="two")
+    assert widget.form.layer.value is viewer.layers["one"]
+    assert list(widget.form.others.choices) == [viewer.layers["two"]]
+    viewer.layers.remove("one")
+    assert widget.form.layer.value is not None
+
+
+def test_without_a_step_along_z_heights_are_in_slices(qtbot, viewer):
+    viewer.add_image(focal_stack(4, 32), name="plain")
+    widget = opened(viewer)
+    fuse(qtbot, widget)
+    np.testing.assert_array_equal(
+        viewer.layers["plain height (slices)"].data[0], hf.fuse(focal_stack(4, 32)).height_slices
+    )
+    widget.form.z_step_um.value = 2.0
+    fuse(qtbot, widget)
+    np.testing.assert_array_equal(
+        viewer.layers["plain height (µm)"].data[0], hf.fuse(focal_stack(4, 32), z_step_um=2.0).height_um
+    )
