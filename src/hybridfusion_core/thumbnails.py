@@ -96,7 +96,7 @@ def montage_of(job: Job, stack: Stack, spec: ResultSpec, thumbnails: Thumbnails)
     """
     copies = thumbnails.copies
     decision = copies["decision"][0] if "decision" in copies else None
-    sharpest = _sharpest_slice(copies["fused"][0], decision, job)
+    sharpest = sharpest_slice(copies["fused"][0], decision, job)
     slices = np.stack([slice_thumbnail(stack, channel, sharpest) for channel in job.channels])
     heights = [index for index, channel in enumerate(spec.maps) if channel.name.startswith("height")]
     pixel_um = stack.x.step_um
@@ -114,7 +114,7 @@ def montage_of(job: Job, stack: Stack, spec: ResultSpec, thumbnails: Thumbnails)
     )
 
 
-def _sharpest_slice(fused: NDArray[Any], decision: NDArray[Any] | None, job: Job) -> int:
+def sharpest_slice(fused: NDArray[Any], decision: NDArray[Any] | None, job: Job) -> int:
     """Index of the slice from which most gradient energy was taken; the middle one if nothing was decided."""
     if decision is None or not decision.any() or min(fused.shape) < 2:
         return job.slices[len(job.slices) // 2]

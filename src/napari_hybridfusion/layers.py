@@ -8,6 +8,7 @@ meaning beside the stack that the planes came from.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,9 +47,9 @@ def stack_layers(stack: Stack, levels: Sequence[Any] = ()) -> list[LayerData]:
     pixels = tuple(levels) or (stack.array,)
     if stack.rgb:
         about = {**_geometry(stack), "name": stack.name, "rgb": True}
-        return [_image([channel_view(each, stack, None) for each in pixels], about)]
+        return [image_layer([channel_view(each, stack, None) for each in pixels], about)]
     return [
-        _image(
+        image_layer(
             views := [channel_view(each, stack, index) for each in pixels],
             {
                 **_geometry(stack),
@@ -56,6 +57,7 @@ def stack_layers(stack: Stack, levels: Sequence[Any] = ()) -> list[LayerData]:
                 "colormap": _colormap(channel, index, len(stack.channels)),
                 "contrast_limits": channel.window or sampled_limits(views[-1]),
                 "blending": "additive" if index else "translucent_no_depth",
+                **_facts(stack, channel),
             },
         )
         for index, channel in enumerate(stack.channels)
@@ -68,7 +70,7 @@ def map_layers(stack: Stack, levels: Sequence[Any]) -> list[LayerData]:
     They start hidden, since they would cover the fused image.
     """
     return [
-        _image(
+        image_layer(
             views := [channel_view(each, stack, index) for each in levels],
             {
                 **_geometry(stack),
@@ -90,33 +92,35 @@ def decision_layers(stack: Stack, levels: Sequence[Any], colors: NDArray[np.floa
         levels: its pixels and smaller copies.
         colors: RGBA in [0, 1], one row for 0 and for each slice.
     """
-    from napari.utils import Colormap  # noqa: PLC0415  (slow, and useless to who only asks whether a file is ours)
-
-    edges = np.linspace(0, 1, len(colors) + 1)
-    colormap = Colormap(colors, name=f"{len(colors) - 1} slices", interpolation="zero", controls=edges)
     names = ["decision"] if len(stack.channels) == 1 else [f"decision {each.name}" for each in stack.channels]
+    look = decision_look(colors)
     return [
-        _image(
+        image_layer(
             [channel_view(each, stack, index) for each in levels],
-            {
-                **_geometry(stack),
-                "name": name,
-                "colormap": colormap,
-                # Whole numbers lie in the middle of their colour.
-                "contrast_limits": (-0.5, len(colors) - 0.5),
-                "visible": False,
-            },
+            {**_geometry(stack), **look, "name": name, "visible": False},
         )
         for index, name in enumerate(names)
     ]
 
 
-def layer_stack(data: Any, meta: Mapping[str, Any]) -> Stack:
+def decision_look(colors: NDArray[np.floating[Any]]) -> dict[str, Any]:
+    """Return colours and contrast of a decision: RGBA in [0, 1], one row for 0 and for each slice."""
+    from napari.utils import Colormap  # noqa: PLC0415  (slow, and useless to who only asks whether a file is ours)
+
+    edges = np.linspace(0, 1, len(colors) + 1)
+    colormap = Colormap(colors, name=f"{len(colors) - 1} slices", interpolation="zero", controls=edges)
+    # Whole numbers lie in the middle of their colour.
+    return {"colormap": colormap, "contrast_limits": (-0.5, len(colors) - 0.5)}
+
+
+def layer_stack(data: Any, meta: Mapping[str, Any], axes: str | None = None) -> Stack:
     """Return what an image layer shows as a stack; nothing is read.
 
     Args:
         data: pixels of the layer; a sequence of arrays if it is multiscale.
         meta: as in napari's layer data tuples.
+        axes: one letter of "TCZYX" per axis, colours not counted; None takes the layer's labels or, if they say
+            nothing, the axes' places.
 
     Raises:
         UserInputError: the layer has more axes than T, Z, Y and X, or a type that is no intensity.
@@ -126,7 +130,7 @@ def layer_stack(data: Any, meta: Mapping[str, Any]) -> Stack:
     # An alpha channel stands last; it is no light.
     array = array[..., :3] if rgb else array
     name = str(meta.get("name") or "layer")
-    axes = _letters(meta.get("axis_labels") or (), len(array.shape) - rgb, name)
+    axes = axes or _letters(meta.get("axis_labels") or (), len(array.shape) - rgb, name)
     scale = meta.get("scale")
     scale = [1.0] * len(axes) if scale is None else [float(step) for step in scale]
     units = [str(unit) for unit in meta.get("units") or [NO_UNIT] * len(axes)]
@@ -134,7 +138,9 @@ def layer_stack(data: Any, meta: Mapping[str, Any]) -> Stack:
         axis: Axis(step, unit if unit in _UNITS else None) for axis, step, unit in zip(axes, scale, units, strict=True)
     }
     t, z, y, x = (steps.get(axis, Axis()) for axis in "TZYX")
-    channels = RGB_CHANNELS if rgb else (_channel(name, meta),)
+    channels: tuple[Channel, ...] = RGB_CHANNELS if rgb else (_channel(name, meta),)
+    if "C" in axes:
+        channels = tuple(replace(channels[0], name=str(index)) for index in range(array.shape[axes.index("C")]))
     return Stack(array, axes + "C" * rgb, name, channels, t=t, z=z, y=y, x=x, rgb=rgb)
 
 
@@ -182,15 +188,26 @@ def sampled_limits(view: Any) -> tuple[float, float]:
     return (low, high) if low < high else (low, low + 1.0)
 
 
+def image_layer(levels: list[Any], about: dict[str, Any]) -> LayerData:
+    """Make an image layer of its pixels and, if there are any, smaller copies of them."""
+    if len(levels) == 1:
+        return levels[0], about, "image"
+    return levels, {**about, "multiscale": True}, "image"
+
+
 def _central(length: int) -> slice:
     start = max(0, (length - _SAMPLED) // 2)
     return slice(start, min(length, start + _SAMPLED))
 
 
-def _image(levels: list[Any], about: dict[str, Any]) -> LayerData:
-    if len(levels) == 1:
-        return levels[0], about, "image"
-    return levels, {**about, "multiscale": True}, "image"
+def _facts(stack: Stack, channel: Channel) -> dict[str, Any]:
+    """Return as metadata what a fusion must know of a stack and no layer can say; nothing if there is nothing."""
+    facts: dict[str, Any] = {}
+    if channel.transmitted is not None:
+        facts["transmitted"] = channel.transmitted
+    if stack.z_positions_um is not None:
+        facts["z_positions_um"] = stack.z_positions_um
+    return {"metadata": {"hybridfusion": facts}} if facts else {}
 
 
 def _shown(stack: Stack) -> str:

@@ -23,6 +23,7 @@ def test_every_contribution_has_its_command(manifest):
         *manifest.contributions.readers,
         *manifest.contributions.writers,
         *manifest.contributions.sample_data,
+        *manifest.contributions.widgets,
     )
     assert {each.command for each in contributed} == known
 
@@ -34,3 +35,9 @@ def test_the_manifest_lies_in_the_package():
 def test_the_console_script_is_installed():
     (script,) = entry_points(group="console_scripts", name="hybridfusion")
     assert callable(script.load())
+
+
+def test_the_widget_stands_in_the_layers_menu(manifest):
+    (item,) = manifest.contributions.menus["napari/layers/project"]
+    (widget,) = manifest.contributions.widgets
+    assert (item.command, widget.display_name) == (widget.command, "Fuse focal stack")

@@ -1,0 +1,163 @@
+"""The dock widget "Fuse focal stack": it hands what the form says to the same functions as the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from magicgui.widgets import Container, Label, ProgressBar, PushButton
+from napari.layers import Layer
+from napari.utils import cancelable_progress
+from napari.utils.notifications import notification_manager, show_error, show_info
+
+from hybridfusion_core.errors import HybridFusionError
+from hybridfusion_core.fusion import Progress
+from napari_hybridfusion.compare import comparing, show_comparison
+from napari_hybridfusion.fuse_form import FuseForm
+from napari_hybridfusion.fusing import Fused, fusing
+from napari_hybridfusion.jobs import Jobs, Listener, Steps
+from napari_hybridfusion.pace import Pace
+from napari_hybridfusion.prepare import FieldError, Task, prepare
+from napari_hybridfusion.probe import Probe
+from napari_hybridfusion.results import result_layers
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+_PARTS = 1000  # of the progress bar
+
+
+class FuseWidget(Container):  # type: ignore[misc]
+    """Fuses the chosen stack, and adds what comes out as layers."""
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__(labels=False)
+        self.viewer = napari_viewer
+        self.jobs = Jobs()
+        self.form = FuseForm(napari_viewer)
+        self.fuse = PushButton(text="Fuse", tooltip="Fuse the stack; the result is added as layers.")
+        self.cancel = PushButton(text="Cancel", enabled=False, tooltip="Stop; layers and files stay as they were.")
+        self.compare = PushButton(
+            text="Compare",
+            tooltip="Add the sharpest slice, the maximum projection and a classical fusion (Tenengrad), side by side.",
+        )
+        self.bar = ProgressBar(value=0, max=_PARTS)
+        self.state = Label(value="")
+        self.probe = Probe(napari_viewer)
+        self._activity: cancelable_progress | None = None
+        buttons = Container(widgets=[self.fuse, self.cancel, self.compare], layout="horizontal", labels=False)
+        self.extend([self.form, buttons, self.bar, self.state])
+        self.fuse.changed.connect(self.start)
+        self.compare.changed.connect(self.start_comparing)
+        self.cancel.changed.connect(self.jobs.cancel)
+        for event in self._layer_events():
+            event.connect(self.form.refresh)
+        # To close the dock takes the widget out of it; Qt destroys it with the window, or when nobody refers to it.
+        self.native_parent_changed.connect(self._on_parent)
+        itself = ref(self)
+        self.native.destroyed.connect(lambda: None if (widget := itself()) is None else widget._on_destroyed())
+        self._show_running(False)
+
+    def start(self) -> None:
+        """Check what was chosen, and fuse; what is wrong is said beside its field."""
+        if (task := self._prepared()) is not None:
+            self._run(fusing(task), lambda fused: self._show(task, fused))
+
+    def start_comparing(self) -> None:
+        """Show what else could be done with the stack, side by side with what has been fused."""
+        if (task := self._prepared()) is not None:
+            self._run(comparing(task), lambda found: show_comparison(self.viewer, found, task.source))
+
+    def _prepared(self) -> Task | None:
+        self.form.say(None)
+        try:
+            return prepare(self.form.choices())
+        except FieldError as error:
+            self.form.say(error)
+            return None
+
+    def _run(self, steps: Steps, show: Callable[[Any], object]) -> None:
+        pace = Pace()
+        self._activity = cancelable_progress(total=_PARTS, desc="Fuse focal stack")
+        self._show_running(True)
+        self.state.value = "starting"
+
+        def done(value: Any) -> None:
+            self._end("")
+            show(value)
+
+        on_progress = partial(self._show_progress, pace)
+        self.jobs.start(steps, Listener(on_progress, done, partial(self._end, "cancelled"), self._fail))
+
+    def _show(self, task: Task, fused: Fused) -> None:
+        layers = [Layer.create(*each) for each in result_layers(fused.spec, fused.levels, task.source)]
+        for layer in layers:
+            self.viewer.add_layer(layer)
+        for layer in layers:
+            # A decision's legend would show as many colours as slices without saying where one ends.
+            if layer.metadata["hybridfusion"]["product"] not in ("fused", "decision"):
+                layer.colorbar.visible = True
+        # The pointer reads what lies under the selected layer.
+        self.viewer.layers.selection.active = layers[0]
+        self.probe.watch(layers, task.source)
+        if fused.job.plan.tile < task.job.plan.tile:
+            show_info(f"The GPU's memory was full: fused in tiles of {fused.job.plan.tile} px, with the same result.")
+
+    def _show_progress(self, pace: Pace, step: Progress) -> None:
+        parts = _PARTS * step.done // max(step.total, 1)
+        self.bar.value = parts
+        self.state.value = pace.describe(step)
+        activity = self._activity
+        if activity is None:
+            return
+        if activity.is_canceled:
+            self.jobs.cancel()
+        # In both calls napari handles other events, the end of the job among them: nothing may follow unasked.
+        if not activity.desc.startswith(step.stage):
+            activity.set_description(step.stage)
+        if self._activity is not None:
+            activity.update(parts - activity.n)  # from the second stage on it goes back to the start
+
+    def _fail(self, error: Exception) -> None:
+        if isinstance(error, FieldError):
+            self._end("")
+            self.form.say(error)
+            return
+        self._end(f"failed: {error}")
+        if isinstance(error, HybridFusionError):
+            show_error(str(error))
+        else:
+            notification_manager.receive_error(type(error), error, error.__traceback__)
+
+    def _end(self, state: str) -> None:
+        self.bar.value = 0
+        self.state.value = state
+        self._show_running(False)
+        self._close_activity()
+
+    def _show_running(self, running: bool) -> None:
+        self.fuse.enabled = self.compare.enabled = self.form.enabled = not running
+        self.cancel.enabled = running
+        self.bar.visible = running
+
+    def _close_activity(self) -> None:
+        if self._activity is not None:
+            self._activity.close()
+            self._activity = None
+
+    def _layer_events(self) -> tuple[Any, ...]:
+        events = self.viewer.layers.events
+        return events.inserted, events.removed, events.reordered
+
+    def _on_parent(self, parent: object) -> None:
+        if parent is None:
+            self.jobs.cancel()
+
+    def _on_destroyed(self) -> None:
+        self.jobs.close()
+        self.probe.close()
+        self._close_activity()
+        for event in self._layer_events():
+            event.disconnect(self.form.refresh)

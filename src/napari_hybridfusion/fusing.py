@@ -1,0 +1,66 @@
+"""From a task to a result that napari can show: in memory, or through an OME-Zarr."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hybridfusion_core.fusion import Progress
+from hybridfusion_core.predict import steps_in_memory, steps_to_disk
+from hybridfusion_core.request import Job
+from hybridfusion_core.store import ResultSpec, open_stack
+from hybridfusion_core.store.suffixes import result_paths
+from napari_hybridfusion.levels import zarr_levels
+from napari_hybridfusion.prepare import Task
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A result.
+
+    Attributes:
+        spec: what the arrays are.
+        levels: "fused", "decision" and "maps" as far as there are any: T C 1 Y X each, and smaller copies of it.
+        job: as it was run.
+    """
+
+    spec: ResultSpec
+    levels: dict[str, list[Any]]
+    job: Job
+
+
+def fusing(task: Task) -> Generator[Progress, None, Fused]:
+    """Run a task; where a GPU's memory ends, again in smaller tiles, which give the same pixels.
+
+    Returns:
+        (on exhaustion) the result.
+    """
+    while True:
+        try:
+            return (yield from _once(task))
+        except torch.OutOfMemoryError:
+            job = task.job
+            tile = job.geometry.round_up(job.plan.tile // 2)
+            if tile >= job.plan.tile:
+                raise
+            torch.cuda.empty_cache()
+            plan = replace(job.plan, tile=tile, block=-(-job.plan.block // tile) * tile, z_chunk=1)
+            task = replace(task, job=replace(job, plan=plan))
+
+
+def _once(task: Task) -> Generator[Progress, None, Fused]:
+    if task.path is None:
+        result = yield from steps_in_memory(task.job, task.source.stack)
+        return Fused(result.spec, {name: [array] for name, array in result.arrays.items()}, task.job)
+    spec = yield from steps_to_disk(task.job, task.source.stack, task.path, overwrite=task.overwrite)
+    return Fused(spec, _stored(task.path, spec), task.job)
+
+
+def _stored(path: Path, spec: ResultSpec) -> dict[str, list[Any]]:
+    """Open what was written, lazily."""
+    places = {**result_paths(path), "decision": path / "labels" / "decision"}
+    return {name: list(zarr_levels(places[name], open_stack(places[name]))) for name in spec.array_shapes()}

@@ -1,0 +1,40 @@
+"""How fast a job goes and how long it will take, in words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from hybridfusion_core.fusion import Progress
+
+
+class Pace:
+    """Measures the present stage of a job.
+
+    Args:
+        clock: gives seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._stage = ""
+        self._started = self._seen = clock()
+
+    def describe(self, step: Progress) -> str:
+        """Return stage, share, rate and time left, for example "fusing 43 %, 0.81 Mpx·slices/s, 12 s left"."""
+        if step.stage != self._stage:
+            # The stage began where the one before it was last heard of.
+            self._stage, self._started = step.stage, self._seen
+        self._seen = self._clock()
+        rate = step.done / max(self._seen - self._started, 1e-6)
+        left = (step.total - step.done) / max(rate, 1e-6)
+        share = 100 * step.done / max(step.total, 1)
+        return f"{step.stage} {share:.0f} %, {rate / 1e6:.2f} Mpx·slices/s, {_duration(left)} left"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

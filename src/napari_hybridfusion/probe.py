@@ -1,0 +1,130 @@
+"""What the pointer learns over a result: which slice, how high, how sure; a click shows that slice of the stack."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Layer
+
+from napari_hybridfusion.sources import Source
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+_TITLES = {
+    "decision": "slice {:.0f}",
+    "height_um": "height {:.2f} µm",
+    "height_slices": "height at slice {:.2f}",  # counted from 1, as decisions are
+    "confidence": "confidence {:.2f}",
+    "noise_gain": "noise gain {:.2f}",
+}
+
+
+@dataclass(frozen=True)
+class _Result:
+    layers: tuple[Layer, ...]
+    source: Source
+
+    def explaining(self, layer: Layer) -> dict[str, Layer]:
+        """Return the layers that explain one of them, by product."""
+        decided = layer.metadata["hybridfusion"]["decision"]
+        found = [(each.metadata["hybridfusion"], each) for each in self.layers]
+        return {
+            about["product"]: each
+            for about, each in found
+            if about["product"] != "fused" and about["decision"] == decided
+        }
+
+
+class Probe:
+    """Watches the pointer over results.
+
+    The status bar is napari's own; the probe adds to what it says of the selected layer.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._results: list[_Result] = []
+        # After the window's own listener, which writes down what it was called with.
+        viewer.events.status.connect(self._on_status, position="last")
+        viewer.mouse_drag_callbacks.append(self._on_press)
+
+    def watch(self, layers: Sequence[Layer], source: Source) -> None:
+        """Explain these layers from now on."""
+        self._results.append(_Result(tuple(layers), source))
+
+    def values(self, position: Sequence[float]) -> dict[str, float]:
+        """Return what the selected result says of a place.
+
+        Args:
+            position: in the world, one number per axis of the viewer.
+
+        Returns:
+            Values by product, "decision", "height_um" and so on; NaN where nothing is in focus. Empty where there is
+            no result.
+        """
+        layer = self._viewer.layers.selection.active
+        result = self._result_of(layer)
+        if layer is None or result is None:
+            return {}
+        found = {name: _value(each, position) for name, each in result.explaining(layer).items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def jump(self, position: Sequence[float]) -> None:
+        """Move the Z slider to the slice that the selected result took a place from."""
+        result = self._result_of(self._viewer.layers.selection.active)
+        number = self.values(position).get("decision", 0)
+        if result is None or number < 1 or "Z" not in result.source.frame.axes:
+            return
+        frame = result.source.frame
+        axis = frame.axes.index("Z")
+        place = frame.translate[axis] + (number - 1) * frame.scale[axis]
+        self._viewer.dims.set_point(self._viewer.dims.ndim - len(frame.axes) + axis, place)
+
+    def close(self) -> None:
+        """Watch no longer."""
+        self._viewer.events.status.disconnect(self._on_status)
+        if self._on_press in self._viewer.mouse_drag_callbacks:
+            self._viewer.mouse_drag_callbacks.remove(self._on_press)
+
+    def _result_of(self, layer: Layer | None) -> _Result | None:
+        return next((each for each in reversed(self._results) if layer in each.layers), None)
+
+    def _on_status(self, _event: object) -> None:
+        status: Any = self._viewer.status
+        said = str(status["coordinates"] if isinstance(status, dict) else status)
+        text = describe(self.values(self._viewer.cursor.position))
+        if not text or said.endswith(text):  # what is set here comes back here
+            return
+        said = f"{said}; {text}"
+        self._viewer.status = {**status, "coordinates": said} if isinstance(status, dict) else said
+
+    def _on_press(self, _viewer: ViewerModel, event: Any) -> Generator[None, None, None]:
+        if event.button != 1 or event.modifiers:
+            return
+        yield
+        if event.type == "mouse_move":  # a drag moves the picture
+            return
+        self.jump(event.position)
+
+
+def describe(values: dict[str, float]) -> str:
+    """Say in words what a result knows of a place; nothing of what is not known there."""
+    if not values:
+        return ""
+    if values.get("decision") == 0 or all(np.isnan(value) for value in values.values()):
+        return "nothing in focus"
+    known = [name for name in _TITLES if not np.isnan(values.get(name, np.nan))]
+    return ", ".join(_TITLES[name].format(values[name] + (name == "height_slices")) for name in known)
+
+
+def _value(layer: Layer, position: Sequence[float]) -> float | None:
+    """Return a layer's value at a place in the world, or None outside."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    index = np.rint(layer.world_to_data(np.asarray(position)[-layer.ndim :])).astype(int)
+    if np.any(index < 0) or np.any(index >= data.shape):
+        return None
+    return float(np.asarray(data[tuple(index)]))

@@ -1,0 +1,403 @@
+"""The dock widget in a real window, with the real network on tiny stacks."""
+
+import itertools
+
+import dask.array as da
+import numpy as np
+import pytest
+import torch
+from napari.layers import Image
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QPoint, Qt
+from scipy.ndimage import gaussian_filter
+
+import hybridfusion_core as hf
+from hybridfusion_core.fusion import Progress, exhaust
+from hybridfusion_core.predict import steps_in_memory
+from hybridfusion_core.samples import organoid_stack
+from hybridfusion_core.stack import Channel, Stack
+from napari_hybridfusion import fuse_widget, fusing, sample_data
+from napari_hybridfusion.jobs import Jobs, Listener
+from napari_hybridfusion.layers import stack_layers
+from napari_hybridfusion.pace import Pace
+from napari_hybridfusion.prepare import Choices, prepare
+
+PLUGIN, WIDGET = "napari-hybridfusion", "Fuse focal stack"
+PLACE = {"scale": (2.0, 0.25, 0.25), "translate": (10.0, 3.0, 4.0), "units": ("um",) * 3, "axis_labels": tuple("zyx")}
+
+
+def focal_stack(slices: int = 5, size: int = 64, seed: int = 0) -> np.ndarray:
+    """Texture that is sharp in the second slice on the left, in the last but one on the right. Z Y X."""
+    texture = np.random.default_rng(seed).uniform(100, 1000, (size, size))
+    stack = np.stack([gaussian_filter(texture, abs(z - 1)) for z in range(slices)])
+    right = np.stack([gaussian_filter(texture, abs(z - slices + 2)) for z in range(slices)])
+    stack[..., size // 2 :] = right[..., size // 2 :]
+    return stack.astype(np.uint16)
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)
+
+
+def opened(viewer):
+    return viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)[1]
+
+
+@pytest.fixture
+def widget(viewer):
+    viewer.add_image(focal_stack(), name="DAPI", colormap="magenta", **PLACE)
+    return opened(viewer)
+
+
+def wait(qtbot, widget):
+    qtbot.waitUntil(lambda: not widget.jobs.running, timeout=120_000)
+
+
+def fuse(qtbot, widget, button="fuse"):
+    getattr(widget, button).native.click()
+    assert widget.jobs.running, [widget.form.message(name) for name in widget.form.fields]
+    wait(qtbot, widget)
+
+
+def is_drawn(layer) -> bool:
+    return bool(np.nanmax(np.abs(np.asarray(layer._slice.image.view, dtype=float))) > 0)
+
+
+def test_it_opens_from_its_menus(viewer):
+    from napari._app_model import get_app_model
+
+    app = get_app_model()
+    (item,) = [each for each in app.menus.get_menu("napari/layers/project") if "hybridfusion" in each.command.id]
+    assert item.command.title.startswith(WIDGET)
+    app.commands.execute_command(item.command.id).result()
+    assert any(name.startswith(WIDGET) for name in viewer.window.dock_widgets)
+
+
+def test_a_stack_becomes_layers_and_they_are_what_python_gives(qtbot, viewer, widget):
+    fuse(qtbot, widget)
+    names = ["DAPI fused", "DAPI height (µm)", "DAPI confidence", "DAPI decision"]
+    assert [each.name for each in viewer.layers] == ["DAPI", *names]
+    expected = hf.fuse(focal_stack(), z_step_um=2.0)
+    arrays = (expected.fused, expected.height_um, expected.confidence, expected.decision)
+    for name, array in zip(names, arrays, strict=True):
+        np.testing.assert_array_equal(viewer.layers[name].data[0], array)
+    stack, fused = viewer.layers["DAPI"], viewer.layers["DAPI fused"]
+    assert fused.dtype == stack.dtype
+    assert (fused.colormap.name, fused.contrast_limits) == (stack.colormap.name, stack.contrast_limits)
+    assert [each.visible for each in viewer.layers] == [True, True, False, False, False]
+    assert len(np.unique(expected.decision)) > 1
+
+
+def test_results_lie_on_their_stack_at_every_slice(qtbot, viewer, widget):
+    fuse(qtbot, widget)
+    stack = viewer.layers["DAPI"]
+    assert viewer.dims.nsteps[0] == 5
+    for layer in viewer.layers[1:]:
+        layer.visible = True
+        assert (layer.units, layer.axis_labels) == (stack.units, stack.axis_labels)
+        np.testing.assert_allclose(layer.extent.world[:, 1:], stack.extent.world[:, 1:])
+    for z in (0, 2, 4):
+        viewer.dims.set_current_step(0, z)
+        assert all(is_drawn(layer) for layer in viewer.layers)
+
+
+@pytest.mark.parametrize("axes", ["TZYX", "ZTYX"])
+def test_time_keeps_its_slider(qtbot, viewer, axes):
+    times = np.stack([focal_stack(4, 32, seed) for seed in range(3)], axis=axes.index("T"))
+    viewer.add_image(times, name="movie", scale=(3.0, 3.0, 0.5, 0.5))
+    widget = opened(viewer)
+    assert "does not say which of its axes is Z" in widget.form.message("axes")
+    widget.form.axes.value = axes
+    assert widget.form.message("axes") == ""
+    fuse(qtbot, widget)
+    fused = viewer.layers["movie fused"]
+    for t in (0, 1, 2):
+        for z in (0, 3):
+            viewer.dims.set_current_step((axes.index("T"), axes.index("Z")), (t, z))
+            shown = fused._slice.image.view
+            expected = hf.fuse(times.take(t, axis=axes.index("T"))).fused
+            np.testing.assert_array_equal(shown, expected)
+
+
+def test_channels_are_fused_with_one_decision(qtbot, viewer):
+    stacks = [focal_stack(4, 32, seed) for seed in range(2)]
+    for name, pixels in zip(("DAPI", "membrane"), stacks, strict=True):
+        viewer.add_image(pixels, name=name, **PLACE)
+    widget = opened(viewer)
+    widget.form.layer.value = viewer.layers["DAPI"]
+    widget.form.others.value = [viewer.layers["membrane"]]
+    widget.form.focus_from.value = "membrane"
+    fuse(qtbot, widget)
+    expected = hf.fuse(np.stack(stacks), axes="CZYX", z_step_um=2.0, focus_from="1")
+    for index, name in enumerate(("DAPI", "membrane")):
+        np.testing.assert_array_equal(viewer.layers[f"{name} fused"].data[0], expected.fused[0, index, 0])
+    assert "DAPI + membrane decision" in viewer.layers
+
+
+def test_a_channel_axis_keeps_its_slider(qtbot, viewer):
+    stacks = np.stack([focal_stack(4, 32, seed) for seed in range(2)])
+    lazy = [da.from_array(stacks, chunks=(1, 1, 32, 32)), da.from_array(stacks[..., ::2, ::2])]
+    viewer.add_image(lazy, multiscale=True, name="both", axis_labels=tuple("czyx"), contrast_limits=(0, 1000))
+    widget = opened(viewer)
+    fuse(qtbot, widget)
+    expected = hf.fuse(stacks, axes="CZYX")
+    np.testing.assert_array_equal(viewer.layers["both fused"].data, expected.fused[0])
+    np.testing.assert_array_equal(viewer.layers["both decision"].data, expected.decision[0])
+    for layer in viewer.layers:
+        layer.visible = True
+    for c, z in itertools.product((0, 1), (0, 3)):
+        viewer.dims.set_current_step((0, 1), (c, z))
+        assert all(is_drawn(viewer.layers[name]) for name in ("both fused", "both decision"))
+
+
+def test_the_channels_of_a_sample_are_fused_together(qtbot, viewer, monkeypatch):
+    monkeypatch.setattr(sample_data, "organoid_stack", lambda: organoid_stack(size=64, slices=4))
+    viewer.open_sample(PLUGIN, "organoid")
+    widget = opened(viewer)
+    assert len(widget.form.others.value) == 1
+    fuse(qtbot, widget)
+    expected = hf.fuse(organoid_stack(size=64, slices=4)).fused
+    for index, name in enumerate(("DAPI", "membrane")):
+        np.testing.assert_array_equal(viewer.layers[f"{name} fused"].data[0], expected[0, index, 0])
+
+
+def test_transmitted_light_is_known_from_the_file():
+    channels = (Channel("BF", transmitted=True),)
+    stack = Stack(focal_stack(4, 32), "ZYX", channels=channels, z_positions_um=(0.0, 1.0, 3.0, 4.0))
+    ((data, about, _),) = stack_layers(stack)
+    task = prepare(Choices(layer=Image(data, **about)))
+    assert task.source.stack.z_positions_um == (0.0, 1.0, 3.0, 4.0)
+    assert [model.card.name for model in task.job.models] == ["transmitted"]
+
+
+def test_two_images_make_a_pair(qtbot, viewer):
+    near, far = focal_stack(5, 48)[[1, 3]]
+    viewer.add_image(near, name="near")
+    viewer.add_image(far, name="far")
+    widget = opened(viewer)
+    widget.form.layer.value = viewer.layers["near"]
+    assert "further images" in widget.form.message("axes")
+    widget.form.others.value = [viewer.layers["far"]]
+    fuse(qtbot, widget)
+    expected = hf.fuse(np.stack([near, far])).fused
+    np.testing.assert_array_equal(viewer.layers["near + far fused"].data, expected)
+
+
+def test_colours_stay_colours(qtbot, viewer):
+    photo = np.stack([focal_stack(3, 32) // 4] * 3, axis=-1).astype(np.uint8)
+    viewer.add_image(photo, name="photo", rgb=True)
+    widget = opened(viewer)
+    fuse(qtbot, widget)
+    fused = viewer.layers["photo fused"]
+    assert fused.rgb
+    # One decision for all colours.
+    np.testing.assert_array_equal(fused.data[..., 0], fused.data[..., 2])
+    assert fused.data.shape == (1, 32, 32, 3)
+
+
+def test_a_result_on_disk_is_shown_from_there(qtbot, viewer, widget, tmp_path):
+    path = tmp_path / "out.ome.zarr"
+    widget.form.output.value = "disk"
+    widget.form.path.value = path
+    fuse(qtbot, widget)
+    written = hf.open_stack(path)
+    np.testing.assert_array_equal(
+        np.asarray(viewer.layers["DAPI fused"].data), written.read(0, 0, [0], slice(None), slice(None))
+    )
+    np.testing.assert_array_equal(viewer.layers["DAPI fused"].data[0], hf.fuse(focal_stack(), z_step_um=2.0).fused)
+    for z in (0, 4):
+        viewer.dims.set_current_step(0, z)
+        assert is_drawn(viewer.layers["DAPI fused"])
+
+
+def test_what_is_wrong_stands_beside_its_field(viewer, widget, tmp_path):
+    widget.form.output.value = "disk"
+    widget.fuse.native.click()
+    assert "no OME-Zarr" in widget.form.message("path")
+    for name, message in (
+        ("out.tif", "no OME-Zarr"),
+        ("missing/out.ome.zarr", "does not exist"),
+        ("there.ome.zarr", "exists already"),
+    ):
+        (tmp_path / "there.ome.zarr").mkdir(exist_ok=True)
+        widget.form.path.value = tmp_path / name
+        widget.fuse.native.click()
+        assert message in widget.form.message("path")
+        assert not widget.jobs.running
+    widget.form.output.value = "memory"
+    widget.form.memory.value = 1
+    widget.fuse.native.click()
+    assert "MiB" in widget.form.message("memory")
+    assert widget.form.message("path") == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["there.ome.zarr"]
+    assert len(viewer.layers) == 1
+
+
+def test_a_cancelled_job_leaves_nothing(qtbot, viewer, widget, tmp_path):
+    widget.form.output.value = "disk"
+    widget.form.path.value = tmp_path / "out.ome.zarr"
+    widget.form.tile.value = 16
+    widget.fuse.native.click()
+    qtbot.waitUntil(lambda: "fusing" in widget.state.value, timeout=60_000)
+    assert widget.cancel.enabled
+    widget.cancel.native.click()
+    wait(qtbot, widget)
+    assert widget.state.value == "cancelled"
+    assert [each.name for each in viewer.layers] == ["DAPI"]
+    assert list(tmp_path.iterdir()) == []
+    fuse(qtbot, widget)
+    assert "DAPI fused" in viewer.layers
+
+
+def failing(_task):
+    raise RuntimeError("something broke")
+    yield
+
+
+def test_a_failing_job_is_reported_and_leaves_nothing(qtbot, viewer, widget, monkeypatch):
+    monkeypatch.setattr(fuse_widget, "fusing", failing)
+    before = len(notification_manager.records)
+    widget.fuse.native.click()
+    wait(qtbot, widget)
+    assert "something broke" in notification_manager.records[before].message
+    assert "something broke" in widget.state.value
+    assert widget.fuse.enabled
+    assert len(viewer.layers) == 1
+
+
+def test_the_window_can_close_during_a_job(qtbot, viewer, widget, tmp_path):
+    widget.form.output.value = "disk"
+    widget.form.path.value = tmp_path / "out.ome.zarr"
+    widget.form.tile.value = 16
+    widget.fuse.native.click()
+    qtbot.waitUntil(lambda: "fusing" in widget.state.value, timeout=60_000)
+    jobs = widget.jobs
+    viewer.window.close()
+    qtbot.waitUntil(lambda: not jobs.running, timeout=60_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_dock_can_close_during_a_job(qtbot, viewer, widget, tmp_path):
+    widget.form.output.value = "disk"
+    widget.form.path.value = tmp_path / "out.ome.zarr"
+    widget.form.tile.value = 16
+    widget.fuse.native.click()
+    qtbot.waitUntil(lambda: "fusing" in widget.state.value, timeout=60_000)
+    jobs = widget.jobs
+    viewer.window.remove_dock_widget(widget.native)
+    qtbot.waitUntil(lambda: not jobs.running, timeout=60_000)
+    assert [each.name for each in viewer.layers] == ["DAPI"]
+    assert list(tmp_path.iterdir()) == []
+    viewer.add_image(np.zeros((3, 4, 5)))
+
+
+def test_jobs_report_once_at_the_end(qtbot):
+    heard = []
+
+    def counting():
+        yield from range(3)
+        return "value"
+
+    jobs = Jobs()
+    jobs.start(counting(), Listener(heard.append, heard.append, lambda: heard.append("stopped"), heard.append))
+    qtbot.waitUntil(lambda: not jobs.running)
+    assert heard == [0, 1, 2, "value"]
+
+
+def test_the_probe_reads_what_the_layers_hold(qtbot, viewer, widget):
+    fuse(qtbot, widget)
+    assert viewer.layers.selection.active is viewer.layers["DAPI fused"]
+    arrays = {"decision": "DAPI decision", "height_um": "DAPI height (µm)", "confidence": "DAPI confidence"}
+    for z, y, x in ((0, 5, 7), (4, 50, 60), (2, 31, 32)):
+        position = np.array((z, y, x)) * PLACE["scale"] + PLACE["translate"]
+        expected = {name: float(viewer.layers[layer].data[0, y, x]) for name, layer in arrays.items()}
+        assert widget.probe.values(position) == pytest.approx(expected, nan_ok=True)
+        viewer.cursor.position = position
+        viewer.status = "napari's own"
+        number = int(expected["decision"])
+        assert ("nothing in focus" if number == 0 else f"slice {number}, height") in viewer.status
+        widget.probe.jump(position)
+        assert number == 0 or viewer.dims.current_step[0] == number - 1
+    assert widget.probe.values((10.0, -500.0, 0.0)) == {}
+
+
+def test_compare_adds_what_one_would_have_without(qtbot, viewer, widget):
+    fuse(qtbot, widget)
+    fuse(qtbot, widget, "compare")
+    stack = focal_stack()
+    added = [f"DAPI {title}" for title in ("sharpest slice", "maximum", "Tenengrad")]
+    assert [each.name for each in viewer.layers][2:5] == added
+    assert any(np.array_equal(viewer.layers[added[0]].data[0], plane) for plane in stack)
+    np.testing.assert_array_equal(viewer.layers[added[1]].data[0], stack.max(axis=0))
+    np.testing.assert_array_equal(viewer.layers[added[2]].data[0], hf.fuse(stack, method="tenengrad").fused)
+    assert viewer.canvas.grid.enabled
+    assert viewer.layers.selection.active is viewer.layers["DAPI fused"]
+    viewer.layers["DAPI fused"].contrast_limits = (200, 300)
+    assert all(viewer.layers[name].contrast_limits == [200, 300] for name in added)
+
+
+def test_a_click_on_the_canvas_shows_the_slice_and_moving_explains_it(qtbot, viewer, widget):
+    fuse(qtbot, widget)
+    canvas = viewer.window._qt_viewer.canvas.native
+    left, right = (QPoint(int(canvas.width() * share), canvas.height() // 2) for share in (0.35, 0.65))
+    for place, number in ((left, 2), (right, 4)):
+        viewer.dims.set_current_step(0, 0)
+        viewer.mouse_over_canvas = True  # only a real pointer enters
+        qtbot.mouseMove(canvas, place)
+        viewer.update_status_from_cursor()  # napari's tests run without the thread that does it
+        assert f"slice {number}, height" in viewer.status["coordinates"]
+        qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=place)
+        assert viewer.dims.current_step[0] == number - 1
+
+
+def test_a_full_gpu_means_smaller_tiles_and_the_same_pixels(monkeypatch):
+    tried = []
+
+    def full_at_first(job, stack):
+        tried.append(job.plan.tile)
+        if len(tried) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return (yield from steps_in_memory(job, stack))
+
+    monkeypatch.setattr(fusing, "steps_in_memory", full_at_first)
+    task = prepare(Choices(layer=Image(focal_stack()), options=(("tile", 64),)))
+    made = exhaust(fusing.fusing(task), None)
+    assert tried == [64, 32]
+    assert made.job.plan.tile == 32
+    np.testing.assert_allclose(made.levels["fused"][0][0, 0, 0], hf.fuse(focal_stack()).fused, atol=1)
+
+
+def test_pace_says_how_long_it_will_take():
+    seconds = iter((0.0, 1.0, 2.0, 12.0))
+    pace = Pace(lambda: next(seconds))
+    pace.describe(Progress("measuring", 5, 5))
+    assert pace.describe(Progress("fusing", 1_000_000, 100_000_000)) == "fusing 1 %, 1.00 Mpx·slices/s, 1 min 39 s left"
+    assert pace.describe(Progress("fusing", 50_000_000, 100_000_000)).endswith("4.55 Mpx·slices/s, 11 s left")
+
+
+def test_layers_that_do_not_belong_together_are_not_offered(viewer):
+    for name, pixels in (("one", focal_stack(4, 32)), ("larger", focal_stack(4, 48)), ("floats", np.ones((4, 32, 32)))):
+        viewer.add_image(pixels, name=name)
+    widget = opened(viewer)
+    widget.form.layer.value = viewer.layers["one"]
+    assert not widget.form.others.choices
+    viewer.add_image(focal_stack(4, 32, 7), name="two")
+    assert widget.form.layer.value is viewer.layers["one"]
+    assert list(widget.form.others.choices) == [viewer.layers["two"]]
+    viewer.layers.remove("one")
+    assert widget.form.layer.value is not None
+
+
+def test_without_a_step_along_z_heights_are_in_slices(qtbot, viewer):
+    viewer.add_image(focal_stack(4, 32), name="plain")
+    widget = opened(viewer)
+    fuse(qtbot, widget)
+    np.testing.assert_array_equal(
+        viewer.layers["plain height (slices)"].data[0], hf.fuse(focal_stack(4, 32)).height_slices
+    )
+    widget.form.z_step_um.value = 2.0
+    fuse(qtbot, widget)
+    np.testing.assert_array_equal(
+        viewer.layers["plain height (µm)"].data[0], hf.fuse(focal_stack(4, 32), z_step_um=2.0).height_um
+    )
