@@ -305,12 +305,12 @@ def _with_models(wanted: str, deciders: tuple[Decider, ...], stack: Stack, slice
 
 
 def _geometry(configs: Sequence[NetworkConfig]) -> Geometry:
-    """Lattice and halo for all networks: each one's windows fall on its own lattice too, and none sees less."""
+    """Lattice and halo for all networks and for `has_structure`: windows fall on each one's lattice, none sees less."""
     if not configs:
-        reach = max(1 + kernel_radius(SMOOTHING), structure_reach())
-        return Geometry(lattice=16, halo=-(-reach // 16) * 16)
+        classical = Geometry(lattice=16, halo=0)
+        return replace(classical, halo=classical.round_up(max(1 + kernel_radius(SMOOTHING), structure_reach())))
     common = Geometry(math.lcm(*(config.lattice for config in configs)), 0)
-    return replace(common, halo=common.round_up(max(config.halo for config in configs)))
+    return replace(common, halo=common.round_up(max(structure_reach(), *(config.halo for config in configs))))
 
 
 def _slices(text: str | None, stack: Stack) -> tuple[int, ...]:

@@ -53,8 +53,9 @@ class Probe:
         viewer.mouse_drag_callbacks.append(self._on_press)
 
     def watch(self, layers: Sequence[Layer], source: Source) -> None:
-        """Explain these layers from now on."""
-        self._results.append(_Result(tuple(layers), source))
+        """Explain these layers from now on; results that were taken out of the window are forgotten, pixels and all."""
+        shown = [each for each in self._results if any(layer in self._viewer.layers for layer in each.layers)]
+        self._results = [*shown, _Result(tuple(layers), source)]
 
     def values(self, position: Sequence[float]) -> dict[str, float]:
         """Return what the selected result says of a place.

@@ -163,6 +163,21 @@ def test_provenance_names_the_model_of_every_decider() -> None:
     assert settings["deciders"] == [{"guide": [0], "serves": [0]}, {"guide": [1], "serves": [1]}]
 
 
+def test_a_network_that_sees_little_leaves_room_for_the_detection_of_structure(tmp_path: Path) -> None:
+    """Where nothing is in focus must not depend on the tile either."""
+    short_sighted = NetworkConfig(
+        channels=2, dim=4, heads=1, depth=1, window=2, patch=1, dilations=(1,), focus_windows=()
+    )
+    save_model(tmp_path / "m.safetensors", opinionated_network(short_sighted), ModelCard("m", "", "", "", {}))
+    rng = np.random.default_rng(0)
+    stack = rng.normal(0, 1, (3, 96, 96)).astype(np.float32)
+    stack[:, 40:60, 40:60] += rng.normal(0, 5, (20, 20)).astype(np.float32)
+    options = {"model": str(tmp_path / "m.safetensors"), "device": "cpu"}
+    whole, tiled = (hf.fuse(stack, tile=tile, **options).decision for tile in (96, 16))
+    assert 0 < (whole == 0).mean() < 1
+    np.testing.assert_array_equal(whole == 0, tiled == 0)
+
+
 def test_one_model_for_all_is_named_once(tiny_model: str) -> None:
     spec = hf.fuse(lit(False, True), device="cpu", products=("fused",), model=tiny_model).spec
     assert spec.provenance["model"]["name"] == "tiny"

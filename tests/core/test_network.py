@@ -119,6 +119,17 @@ def test_wide_windows_use_timm_s_attention_at_their_size() -> None:
     torch.testing.assert_close(block.wide(block.attn, x), large(x), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_is_timm_s(masked: bool) -> None:
+    torch.manual_seed(0)
+    ours, theirs = SwinBlock(8, 2, 4, shifted=masked, mlp_ratio=2.0, wide=False), WindowAttention(8, (4, 4), 2)
+    torch.nn.init.normal_(ours.attn.q_bias)
+    theirs.load_state_dict(ours.attn.state_dict())
+    mask = ours.get_attn_mask(torch.zeros(1, 8, 8, 8)) if masked else None  # of four windows
+    x = torch.randn(12, 16, 8)  # three pictures
+    torch.testing.assert_close(ours.attn(x, mask), theirs(x, mask), rtol=0, atol=1e-5)
+
+
 CONFIGS = [
     NetworkConfig(channels=6, dim=4, heads=1),
     NetworkConfig(channels=6, dim=4, heads=2, depth=1, dilations=(1,)),

@@ -60,6 +60,15 @@ def fuse(qtbot, widget, button="fuse"):
     wait(qtbot, widget)
 
 
+def start_to_disk(qtbot, widget, folder):
+    """Leave a job running in its second stage, in many tiles."""
+    widget.form.output.value = "disk"
+    widget.form.path.value = folder / "out.ome.zarr"
+    widget.form.tile.value = 16
+    widget.fuse.native.click()
+    qtbot.waitUntil(lambda: "fusing" in widget.state.value, timeout=60_000)
+
+
 def is_drawn(layer) -> bool:
     return bool(np.nanmax(np.abs(np.asarray(layer._slice.image.view, dtype=float))) > 0)
 
@@ -235,11 +244,7 @@ def test_what_is_wrong_stands_beside_its_field(viewer, widget, tmp_path):
 
 
 def test_a_cancelled_job_leaves_nothing(qtbot, viewer, widget, tmp_path):
-    widget.form.output.value = "disk"
-    widget.form.path.value = tmp_path / "out.ome.zarr"
-    widget.form.tile.value = 16
-    widget.fuse.native.click()
-    qtbot.waitUntil(lambda: "fusing" in widget.state.value, timeout=60_000)
+    start_to_disk(qtbot, widget, tmp_path)
     assert widget.cancel.enabled
     widget.cancel.native.click()
     wait(qtbot, widget)
@@ -267,11 +272,7 @@ def test_a_failing_job_is_reported_and_leaves_nothing(qtbot, viewer, widget, mon
 
 
 def test_the_window_can_close_during_a_job(qtbot, viewer, widget, tmp_path):
-    widget.form.output.value = "disk"
-    widget.form.path.value = tmp_path / "out.ome.zarr"
-    widget.form.tile.value = 16
-    widget.fuse.native.click()
-    qtbot.waitUntil(lambda: "fusing" in widget.state.value, timeout=60_000)
+    start_to_disk(qtbot, widget, tmp_path)
     jobs = widget.jobs
     viewer.window.close()
     qtbot.waitUntil(lambda: not jobs.running, timeout=60_000)
@@ -279,11 +280,7 @@ def test_the_window_can_close_during_a_job(qtbot, viewer, widget, tmp_path):
 
 
 def test_the_dock_can_close_during_a_job(qtbot, viewer, widget, tmp_path):
-    widget.form.output.value = "disk"
-    widget.form.path.value = tmp_path / "out.ome.zarr"
-    widget.form.tile.value = 16
-    widget.fuse.native.click()
-    qtbot.waitUntil(lambda: "fusing" in widget.state.value, timeout=60_000)
+    start_to_disk(qtbot, widget, tmp_path)
     jobs = widget.jobs
     viewer.window.remove_dock_widget(widget.native)
     qtbot.waitUntil(lambda: not jobs.running, timeout=60_000)
@@ -320,6 +317,16 @@ def test_the_probe_reads_what_the_layers_hold(qtbot, viewer, widget):
         widget.probe.jump(position)
         assert number == 0 or viewer.dims.current_step[0] == number - 1
     assert widget.probe.values((10.0, -500.0, 0.0)) == {}
+
+
+def test_the_probe_forgets_results_that_were_taken_out(qtbot, viewer, widget):
+    fuse(qtbot, widget)
+    gone = viewer.layers["DAPI fused"]
+    for layer in [each for each in viewer.layers if each.name != "DAPI"]:
+        viewer.layers.remove(layer)
+    fuse(qtbot, widget)
+    assert widget.probe._result_of(viewer.layers["DAPI fused"]) is not None
+    assert widget.probe._result_of(gone) is None
 
 
 def test_compare_adds_what_one_would_have_without(qtbot, viewer, widget):
