@@ -22,7 +22,7 @@ from hybridfusion_core.focus_measures import has_structure, laplacian_energy, te
 from hybridfusion_core.intensity import CELL, FieldStatistics, NoiseModel, StatisticsCollector
 from hybridfusion_core.request import PROJECTIONS, Decider, Job
 from hybridfusion_core.stack import Stack
-from hybridfusion_core.tiles import Rect, blocks, reflected, tiles
+from hybridfusion_core.tiles import Rect, blocks, reflected, spans, tiles
 
 _CLASSICAL_SHARPNESS = 4.0  # classical weights are energies to this power
 _LUMINANCE = (0.2125, 0.7154, 0.0721)  # as skimage.color.rgb2gray
@@ -105,13 +105,7 @@ def run(
             assigned to them.
     """
     steps = _Steps("fusing", job, stack)
-    with ExitStack() as settings:
-        settings.enter_context(_threads(job.request.threads))
-        if job.device.type == "cuda":
-            # TF32 has the mantissa of bfloat16: float32 must mean float32 on every device.
-            settings.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
-        for model in job.models:
-            model.network.to(job.device)
+    with _settings(job):
         for t in range(stack.shape[0]):
             for number, decider in enumerate(job.deciders):
                 for core in blocks(stack.shape[3:], job.plan.block, job.geometry):
@@ -126,6 +120,34 @@ def run(
                         made.take(tile, _fuse_tile(job, stack, decider, cut, measured, tile))
                         yield steps.add(tile, decider)
                     made.write(arrays, t)
+
+
+def fuse_region(
+    job: Job, stack: Stack, statistics: list[FieldStatistics], t: int, y: slice, x: slice
+) -> dict[int, NDArray[Any]]:
+    """Fuse one rectangle of one time point, in one tile: the pixels that `run` gives there.
+
+    Args:
+        job: what to do.
+        stack: what to fuse; the rectangle is read with its halo.
+        statistics: of the time point's whole field, one for each decider; others give a guess.
+        t: time point.
+        y: rows; the first one is a multiple of the lattice.
+        x: columns, likewise.
+
+    Returns:
+        Fused pixels by channel, Y X each.
+    """
+    whole = [
+        spans(part.start, part.stop, job.geometry.round_up(part.stop - part.start), job.geometry)[0] for part in (y, x)
+    ]
+    rect, fused = Rect(*whole), {}
+    with _settings(job):
+        for number, decider in enumerate(job.deciders):
+            planes = _read(job, stack, t, decider, rect, job.slices, with_halo=True)
+            measured = statistics[number] if statistics else None
+            fused.update(_fuse_tile(job, stack, decider, planes, measured, rect).fused)
+    return fused
 
 
 @dataclass(frozen=True)
@@ -361,6 +383,19 @@ def _fill(guide: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.b
     count = (~invalid).sum(axis=0)
     mean = np.where(invalid, 0, guide).sum(axis=0) / np.maximum(count, 1)
     return np.where(invalid, mean, guide).astype(np.float32), invalid
+
+
+@contextmanager
+def _settings(job: Job) -> Iterator[None]:
+    """Run a job's networks where and how it says."""
+    with ExitStack() as settings:
+        settings.enter_context(_threads(job.request.threads))
+        if job.device.type == "cuda":
+            # TF32 has the mantissa of bfloat16: float32 must mean float32 on every device.
+            settings.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
+        for model in job.models:
+            model.network.to(job.device)
+        yield
 
 
 @contextmanager

@@ -167,7 +167,7 @@ class FuseForm(Container):  # type: ignore[misc]
         self.model = ComboBox(
             label="model", choices=["auto", *model_names()], tooltip="The weights of the network. See their cards."
         )
-        self.card = _text(_AUTO)
+        self.card = text_label(_AUTO)
         self.device = ComboBox(label="device", choices=_devices(), tooltip="Where the network runs.")
         self._add(select=self.select, model=self.model)
         self.append(self.card)
@@ -234,7 +234,7 @@ class FuseForm(Container):  # type: ignore[misc]
         for name, widget in fields.items():
             target = self if into is None else into
             target.append(widget)
-            self._messages[name] = _text("", _ERROR)
+            self._messages[name] = text_label("", _ERROR)
             target.append(self._messages[name])
             self._messages[name].visible = False
 
@@ -319,7 +319,8 @@ def _devices() -> list[tuple[str, str]]:
     return [(f"auto ({next(text for text, name in found if name.startswith(kind))})", "auto"), *found]
 
 
-def _text(text: str, style: str = "") -> Label:
+def text_label(text: str, style: str = "") -> Label:
+    """Return a label that shows a text as it is, in as many lines as it takes."""
     label = Label(value=text)
     label.native.setWordWrap(True)
     label.native.setTextFormat(Qt.TextFormat.PlainText)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from magicgui.widgets import Container, Label, ProgressBar, PushButton
+from magicgui.widgets import CheckBox, Container, Label, ProgressBar, PushButton
 from napari.layers import Layer
 from napari.utils import cancelable_progress
 from napari.utils.notifications import notification_manager, show_error, show_info
@@ -15,11 +15,12 @@ from napari.utils.notifications import notification_manager, show_error, show_in
 from hybridfusion_core.errors import HybridFusionError
 from hybridfusion_core.fusion import Progress
 from napari_hybridfusion.compare import comparing, show_comparison
-from napari_hybridfusion.fuse_form import FuseForm
+from napari_hybridfusion.fuse_form import FuseForm, text_label
 from napari_hybridfusion.fusing import Fused, fusing
 from napari_hybridfusion.jobs import Jobs, Listener, Steps
 from napari_hybridfusion.pace import Pace
 from napari_hybridfusion.prepare import FieldError, Task, prepare
+from napari_hybridfusion.preview import LivePreview
 from napari_hybridfusion.probe import Probe
 from napari_hybridfusion.results import result_layers
 
@@ -37,6 +38,12 @@ class FuseWidget(Container):  # type: ignore[misc]
         self.viewer = napari_viewer
         self.jobs = Jobs()
         self.form = FuseForm(napari_viewer)
+        self.live = CheckBox(
+            text="Preview",
+            tooltip="Show the middle of the view as it would be fused, again whenever view, time or options change.",
+        )
+        self.preview_state = text_label("")
+        self.preview = LivePreview(napari_viewer, self.form.choices, self._say_of_preview)
         self.fuse = PushButton(text="Fuse", tooltip="Fuse the stack; the result is added as layers.")
         self.cancel = PushButton(text="Cancel", enabled=False, tooltip="Stop; layers and files stay as they were.")
         self.compare = PushButton(
@@ -48,7 +55,9 @@ class FuseWidget(Container):  # type: ignore[misc]
         self.probe = Probe(napari_viewer)
         self._activity: cancelable_progress | None = None
         buttons = Container(widgets=[self.fuse, self.cancel, self.compare], layout="horizontal", labels=False)
-        self.extend([self.form, buttons, self.bar, self.state])
+        self.extend([self.form, self.live, self.preview_state, buttons, self.bar, self.state])
+        self.live.changed.connect(lambda: self.preview.switch(on=self.live.value))
+        self.form.changed.connect(self.preview.refresh)
         self.fuse.changed.connect(self.start)
         self.compare.changed.connect(self.start_comparing)
         self.cancel.changed.connect(self.jobs.cancel)
@@ -59,6 +68,7 @@ class FuseWidget(Container):  # type: ignore[misc]
         itself = ref(self)
         self.native.destroyed.connect(lambda: None if (widget := itself()) is None else widget._on_destroyed())
         self._show_running(False)
+        self._say_of_preview("")
 
     def start(self) -> None:
         """Check what was chosen, and fuse; what is wrong is said beside its field."""
@@ -93,6 +103,7 @@ class FuseWidget(Container):  # type: ignore[misc]
 
     def _show(self, task: Task, fused: Fused) -> None:
         layers = [Layer.create(*each) for each in result_layers(fused.spec, fused.levels, task.source)]
+        self.live.value = False  # it would cover what it was a preview of
         for layer in layers:
             self.viewer.add_layer(layer)
         for layer in layers:
@@ -104,6 +115,10 @@ class FuseWidget(Container):  # type: ignore[misc]
         self.probe.watch(layers, task.source)
         if fused.job.plan.tile < task.job.plan.tile:
             show_info(f"The GPU's memory was full: fused in tiles of {fused.job.plan.tile} px, with the same result.")
+
+    def _say_of_preview(self, state: str) -> None:
+        self.preview_state.value = state
+        self.preview_state.visible = bool(state)
 
     def _show_progress(self, pace: Pace, step: Progress) -> None:
         parts = _PARTS * step.done // max(step.total, 1)
@@ -140,6 +155,7 @@ class FuseWidget(Container):  # type: ignore[misc]
     def _show_running(self, running: bool) -> None:
         self.fuse.enabled = self.compare.enabled = self.form.enabled = not running
         self.cancel.enabled = running
+        self.preview.hold(on=running)
         self.bar.visible = running
 
     def _close_activity(self) -> None:
@@ -153,10 +169,12 @@ class FuseWidget(Container):  # type: ignore[misc]
 
     def _on_parent(self, parent: object) -> None:
         if parent is None:
+            self.live.value = False
             self.jobs.cancel()
 
     def _on_destroyed(self) -> None:
         self.jobs.close()
+        self.preview.close()
         self.probe.close()
         self._close_activity()
         for event in self._layer_events():

@@ -1,7 +1,7 @@
 """Work beside the window: the only file with threads.
 
-A job is a generator that yields `Progress`. It runs in a worker thread and can be stopped between two yields;
-whatever it reports arrives in the window's own thread, or nowhere if the window is gone.
+A job is a generator that yields what it has come to, mostly `Progress`. It runs in a worker thread and can be
+stopped between two yields; whatever it reports arrives in the window's own thread, or nowhere if the window is gone.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from typing import Any
 
 from napari.qt.threading import GeneratorWorker
 
-from hybridfusion_core.fusion import Progress
-
-Steps = Generator[Progress, None, Any]
+Steps = Generator[Any, None, Any]
 
 
 @dataclass(frozen=True)
@@ -22,13 +20,13 @@ class Listener:
     """Who wants to know; called in the thread that started the job, one of the last three once at the end.
 
     Attributes:
-        progress: after each step.
+        progress: after each step, with what it yielded.
         done: with what the job returned.
         stopped: it was cancelled; whatever it had made is gone.
         failed: with the reason.
     """
 
-    progress: Callable[[Progress], None]
+    progress: Callable[[Any], None]
     done: Callable[[Any], None]
     stopped: Callable[[], None]
     failed: Callable[[Exception], None]
@@ -93,7 +91,7 @@ class _Worker(GeneratorWorker):  # type: ignore[misc]
             self._gen.close()
 
 
-def _watched(steps: Steps, outcome: _Outcome) -> Generator[Progress, None, None]:
+def _watched(steps: Steps, outcome: _Outcome) -> Steps:
     try:
         outcome.value = yield from steps
         outcome.complete = True

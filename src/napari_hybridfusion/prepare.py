@@ -82,7 +82,7 @@ def prepare(choices: Choices) -> Task:
         FieldError: something cannot be done, and which field says so.
     """
     source = prepare_source(choices)
-    job = _job(choices, source)
+    job = prepare_job(choices, source)
     if choices.path is None:
         _refuse_too_large(job, source)
     else:
@@ -109,7 +109,12 @@ def prepare_source(choices: Choices) -> Source:
         return source_of([choices.layer, *choices.others], axes, choices.z_step_um)
 
 
-def _job(choices: Choices, source: Source) -> Job:
+def prepare_job(choices: Choices, source: Source) -> Job:
+    """Resolve what was chosen for a source.
+
+    Raises:
+        FieldError: an option is unfit for it.
+    """
     options = dict(choices.options)
     projecting = options.get("method") in PROJECTIONS
     # Where no height in µm can be, it is in slices, as `hybridfusion_core.fuse` gives it; `resolve` would refuse it.

@@ -1,0 +1,322 @@
+"""What a fusion would look like around the middle of the view: a classical guess at once, then the network's pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from itertools import pairwise, product
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+from napari.layers import Layer
+from napari.utils.notifications import notification_manager
+from numpy.typing import NDArray
+from qtpy.QtCore import QTimer
+
+from hybridfusion_core.errors import HybridFusionError
+from hybridfusion_core.fusion import exhaust, fuse_region, measure
+from hybridfusion_core.intensity import FieldStatistics
+from hybridfusion_core.predict import describe
+from hybridfusion_core.request import PROJECTIONS, Job, resolve
+from hybridfusion_core.stack import Stack
+from hybridfusion_core.store import ResultSpec
+from napari_hybridfusion.jobs import Jobs, Listener
+from napari_hybridfusion.prepare import Choices, FieldError, prepare_job, prepare_source
+from napari_hybridfusion.results import fused_layers
+from napari_hybridfusion.sources import Source
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+SIDE = 512  # px; of what is previewed
+_CENTRE = 256  # px; of what the network does first
+_PAUSE = 150  # ms without a further change before anything is computed
+# Pixels × slices that are measured as a whole, so that the preview has the very pixels of the result; of a larger field
+# only what is previewed is measured.
+_MEASURED = 64 * 2**20
+
+Corner = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be previewed.
+
+    Attributes:
+        choices: what the form says, without what changes no fused pixel.
+        t: time point.
+        y, x: first and last row and column (not included).
+    """
+
+    choices: Choices
+    t: int
+    y: tuple[int, int]
+    x: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A preview as far as it has come.
+
+    Attributes:
+        source: of which it shows a part.
+        spec: says what the pixels are.
+        pixels: 1 C 1 Y X.
+        method: what they were made by: "Tenengrad", or what was chosen.
+        exact: whether the noise of the whole field was measured: then finished pixels are the result's.
+        whole: whether all pixels were made by the chosen method.
+    """
+
+    source: Source
+    spec: ResultSpec
+    pixels: NDArray[Any]
+    method: str
+    exact: bool
+    whole: bool
+
+
+def region_of(centre: tuple[float, float], plane: tuple[int, int], lattice: int) -> tuple[Corner, Corner]:
+    """Return first and last row and column (not included) of what is previewed around a pixel.
+
+    They move in steps of the lattice, since windows fall on its multiples.
+    """
+    found = []
+    for middle, length in zip(centre, plane, strict=True):
+        last = max(0, -(-(length - SIDE) // lattice))  # steps to the last start
+        start = lattice * min(max(0, round((middle - SIDE / 2) / lattice)), last)
+        found.append((start, min(start + SIDE, length)))
+    return found[0], found[1]
+
+
+def previewing(
+    wanted: Wanted, source: Source, job: Job, remembered: dict[Any, list[FieldStatistics]]
+) -> Generator[Picture, None, None]:
+    """Preview a part of a stack, centre first.
+
+    Args:
+        wanted: which part.
+        source: of what.
+        job: how.
+        remembered: statistics of the last field that was measured; changed.
+    """
+    stack = _at(source.stack, wanted.t)
+    frame = _moved(source, wanted)
+    spec = describe(job, replace(stack, source=()), [])
+    (y0, y1), (x0, x1) = wanted.y, wanted.x
+    pixels = np.zeros((1, len(job.channels), 1, y1 - y0, x1 - x0), spec.dtype)
+
+    def paint(by: Job, measured: list[FieldStatistics], y: slice, x: slice) -> None:
+        for channel, fused in fuse_region(by, stack, measured, 0, y, x).items():
+            place = (slice(y.start - y0, y.stop - y0), slice(x.start - x0, x.stop - x0))
+            pixels[(0, job.channels.index(channel), 0, *place)] = fused
+
+    def picture(method: str, *, exact: bool, whole: bool) -> Picture:
+        return Picture(frame, spec, pixels.copy(), method, exact, whole)
+
+    chosen = job.request.method
+    if chosen in PROJECTIONS:
+        paint(job, [], slice(y0, y1), slice(x0, x1))
+        yield picture(chosen, exact=True, whole=True)
+        return
+    here = _measured(job, _at(source.stack, wanted.t, wanted))
+    classical = resolve(replace(job.request, method="tenengrad", model="auto"), source.stack)
+    paint(classical, here, slice(y0, y1), slice(x0, x1))
+    yield picture("Tenengrad", exact=False, whole=False)
+    exact = stack.shape[3] * stack.shape[4] * len(job.slices) * len(job.channels) <= _MEASURED
+    if exact:
+        decided_by = (job.slices, job.request.camera, *(decider.guide for decider in job.deciders))
+        key = (wanted.choices.layer, *wanted.choices.others, wanted.choices.axes, wanted.t, decided_by)
+        if key not in remembered:
+            found = _measured(job, stack)
+            remembered.clear()
+            remembered[key] = found
+        here = remembered[key]
+    pieces = _pieces(wanted, job.geometry.lattice)
+    for number, (y, x) in enumerate(pieces):
+        paint(job, here, y, x)
+        yield picture(chosen, exact=exact, whole=number + 1 == len(pieces))
+
+
+def _pieces(wanted: Wanted, lattice: int) -> list[tuple[slice, slice]]:
+    """Cut a region into its centre and what lies around, nearest first."""
+    cuts = []
+    for low, high in (wanted.y, wanted.x):
+        edge = (SIDE - _CENTRE) // 2 // lattice * lattice
+        inner = [low + edge, low + edge + _CENTRE]
+        cuts.append([slice(*pair) for pair in pairwise([low, *(cut for cut in inner if cut < high), high])])
+
+    def distance(piece: tuple[slice, slice]) -> int:
+        away = zip(piece, (wanted.y, wanted.x), strict=True)
+        return max(abs(int(part.start + part.stop) - low - high) for part, (low, high) in away)
+
+    return sorted(product(*cuts), key=distance)
+
+
+def _measured(job: Job, stack: Stack) -> list[FieldStatistics]:
+    return exhaust(measure(job, stack), None)[0]
+
+
+def _at(stack: Stack, t: int, part: Wanted | None = None) -> Stack:
+    """Return one time point of a stack, or a rectangle of it; nothing is read."""
+    y, x = (slice(None), slice(None)) if part is None else (slice(*part.y), slice(*part.x))
+    cut = {"T": slice(t, t + 1), "Y": y, "X": x}
+    array = stack.array
+    if not isinstance(array, (np.ndarray, da.Array)):
+        array = da.from_array(array, name=False)  # type: ignore[no-untyped-call]
+    return replace(stack, array=array[tuple(cut.get(letter, slice(None)) for letter in stack.axes)])
+
+
+def _moved(source: Source, wanted: Wanted) -> Source:
+    """Return the source with the frame of the previewed part."""
+    frame = source.frame
+    start = {"T": wanted.t, "Y": wanted.y[0], "X": wanted.x[0]}
+    lengths = {"T": 1, "Y": wanted.y[1] - wanted.y[0], "X": wanted.x[1] - wanted.x[0]}
+    translate = tuple(
+        place + start.get(letter, 0) * step
+        for letter, place, step in zip(frame.axes, frame.translate, frame.scale, strict=True)
+    )
+    moved = tuple(lengths.get(letter, length) for letter, length in zip(frame.axes, frame.lengths, strict=True))
+    return replace(source, frame=replace(frame, lengths=moved, translate=translate))
+
+
+class LivePreview:
+    """Follows view, time and options; works beside the window, and stops what nobody waits for any more.
+
+    Args:
+        viewer: whose view it follows, and where the preview is shown.
+        choices: says what the form says.
+        say: is told in words what is shown.
+    """
+
+    def __init__(self, viewer: ViewerModel, choices: Callable[[], Choices], say: Callable[[str], None]) -> None:
+        self._viewer, self._choices, self._say = viewer, choices, say
+        self.jobs = Jobs()
+        self._on = self._held = False
+        self._wanted: Wanted | None = None
+        self._layers: list[Layer] = []
+        self._remembered: dict[Any, list[FieldStatistics]] = {}
+        self._timer = QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_PAUSE)
+        self._timer.timeout.connect(self._look)
+        self._events = (viewer.scene.camera.events.center, viewer.scene.camera.events.zoom, viewer.dims.events.point)
+        for event in self._events:
+            event.connect(self.refresh)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """What shows the preview."""
+        return tuple(layer for layer in self._layers if layer in self._viewer.layers)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is more to come."""
+        return self._timer.isActive() or self.jobs.running
+
+    def switch(self, *, on: bool) -> None:
+        """Begin, or stop and take the preview out of the window."""
+        self._on, self._wanted = on, None
+        if on:
+            self.refresh()
+            return
+        self._timer.stop()
+        self.jobs.cancel()
+        for layer in self.layers:
+            self._viewer.layers.remove(layer)
+        self._layers = []
+        self._remembered.clear()
+        self._say("")
+
+    def hold(self, *, on: bool) -> None:
+        """Compute nothing while something else needs the machine, and look again after that."""
+        self._held = on
+        if on:
+            self._wanted = None
+            self.jobs.cancel()
+        else:
+            self.refresh()
+
+    def refresh(self, _event: object = None) -> None:
+        """Something may have changed: look again in a moment."""
+        if self._on:
+            self._timer.start()
+
+    def close(self) -> None:
+        """Follow no longer; what is shown stays."""
+        self._on = False
+        self._timer.stop()
+        self.jobs.close()
+        for event in self._events:
+            event.disconnect(self.refresh)
+
+    def _look(self) -> None:
+        """Preview what is wanted now, unless that is what is shown or being made."""
+        if not self._on or self._held:
+            return
+        try:
+            found = self._find()
+        except FieldError:
+            return  # the form says it
+        if found is None or found[0] == self._wanted:
+            return
+        if self.jobs.running:
+            self.jobs.cancel()  # its end comes back here
+            return
+        self._wanted, source, job = found
+        steps = previewing(self._wanted, source, job, self._remembered)
+        self.jobs.start(steps, Listener(self._show, lambda _: self._look(), self._look, self._fail))
+
+    def _find(self) -> tuple[Wanted, Source, Job] | None:
+        """Return what the view shows of the chosen stack; None if it shows no plane of it."""
+        choices = replace(self._choices(), products=(), path=None, overwrite=False)
+        dims = self._viewer.dims
+        if choices.layer is None or choices.layer not in self._viewer.layers:
+            return None
+        source = prepare_source(choices)
+        frame = source.frame
+        if (
+            dims.ndisplay != 2
+            or not frame.axes.endswith("YX")
+            or tuple(dims.displayed) != (dims.ndim - 2, dims.ndim - 1)
+        ):
+            return None
+        job = prepare_job(choices, source)
+        point = [*dims.point[dims.ndim - len(frame.axes) : -2], *self._viewer.scene.camera.center[-2:]]
+        inside = dict(zip(frame.axes, (np.array(point) - frame.translate) / frame.scale, strict=True))
+        t = int(np.clip(round(inside.get("T", 0)), 0, source.stack.shape[0] - 1))
+        y, x = region_of((inside["Y"], inside["X"]), source.stack.shape[3:], job.geometry.lattice)
+        return Wanted(choices, t, y, x), source, job
+
+    def _show(self, picture: Picture) -> None:
+        if not self._on:
+            return
+        made = [Layer.create(*each) for each in fused_layers(picture.spec, [picture.pixels], picture.source, "preview")]
+        shown = self.layers
+        if len(shown) == len(made) and all(old.ndim == new.ndim for old, new in zip(shown, made, strict=True)):
+            for old, new in zip(shown, made, strict=True):
+                old.data, old.scale, old.translate = new.data, new.scale, new.translate
+        else:
+            selected = self._viewer.layers.selection.active
+            for old in shown:
+                self._viewer.layers.remove(old)
+            for new in made:
+                self._viewer.add_layer(new)
+            self._layers = made
+            self._viewer.layers.selection.active = selected
+        self._say(describe_picture(picture))
+
+    def _fail(self, error: Exception) -> None:
+        self._say(f"No preview: {error}")
+        if not isinstance(error, HybridFusionError):
+            notification_manager.receive_error(type(error), error, error.__traceback__)
+
+
+def describe_picture(picture: Picture) -> str:
+    """Say in words what a preview is worth."""
+    size = f"Preview of {picture.pixels.shape[4]} × {picture.pixels.shape[3]} px in the middle of the view"
+    if not picture.whole:
+        return f"{size}: {picture.method}, not finished."
+    if not picture.exact:
+        return f"{size}: {picture.method}, approximate, since the noise was measured here alone."
+    return f"{size}: {picture.method}, the pixels of the result."
