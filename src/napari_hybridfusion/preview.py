@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -139,18 +138,16 @@ def previewing(
 
 
 def _pieces(wanted: Wanted, lattice: int) -> list[tuple[slice, slice]]:
-    """Cut a region into its centre and what lies around, nearest first."""
-    cuts = []
-    for low, high in (wanted.y, wanted.x):
-        edge = (SIDE - _CENTRE) // 2 // lattice * lattice
-        inner = [low + edge, low + edge + _CENTRE]
-        cuts.append([slice(*pair) for pair in pairwise([low, *(cut for cut in inner if cut < high), high])])
-
-    def distance(piece: tuple[slice, slice]) -> int:
-        away = zip(piece, (wanted.y, wanted.x), strict=True)
-        return max(abs(int(part.start + part.stop) - low - high) for part, (low, high) in away)
-
-    return sorted(product(*cuts), key=distance)
+    """Cut a region into its centre and four strips around it: rows above and below, the rest beside."""
+    edge = (SIDE - _CENTRE) // 2 // lattice * lattice
+    (above, y, below), (left, x, right) = (
+        (slice(low, inner), slice(inner, outer), slice(outer, high))
+        for low, high in (wanted.y, wanted.x)
+        for inner, outer in [(min(low + edge, high), min(low + edge + _CENTRE, high))]
+    )
+    across = slice(*wanted.x)
+    pieces = [(y, x), (y, left), (y, right), (above, across), (below, across)]
+    return [piece for piece in pieces if all(part.start < part.stop for part in piece)]
 
 
 def _measured(job: Job, stack: Stack) -> list[FieldStatistics]:

@@ -17,7 +17,7 @@ from hybridfusion_core.errors import HybridFusionError, StoredDataError
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.store import open_stack
 from hybridfusion_core.store.ngff_writing import slice_colors
-from napari_hybridfusion.layers import LayerData, decision_layers, map_layers, stack_layers
+from napari_hybridfusion.layers import LayerData, decision_layers, map_layers, spanning, stack_layers
 from napari_hybridfusion.levels import image_attributes, plane_levels, tiff_levels, zarr_levels
 
 _ZARR = (".ome.zarr", ".zarr")
@@ -63,14 +63,18 @@ def _read_with_companions(path: Path) -> list[LayerData]:
         return _read_maps(path)
     stack, levels = _opened(path)
     _show_warnings(stack)
-    layers = stack_layers(stack, levels)
+    layers, slices = stack_layers(stack, levels), 1
     for companion, read_companion in zip(_companions(path), (_read_maps, _read_decision), strict=True):
         if _exists(companion):
             try:
-                layers += read_companion(companion)
+                found = read_companion(companion)
             except HybridFusionError as error:
                 _show(f"{companion.name} is left out: {error}")
-    return layers
+                continue
+            layers += found
+            if read_companion is _read_decision:
+                slices = len(found[0][1]["colormap"].colors) - 1  # one colour for each, and one for none
+    return [spanning(layer, slices) for layer in layers] if slices > 1 else layers
 
 
 def _read_maps(path: Path) -> list[LayerData]:

@@ -104,12 +104,32 @@ def test_contrast_that_no_file_states_costs_one_plane_of_each_channel(tmp_path, 
 
 
 @pytest.mark.parametrize("name", ["fused.ome.zarr", "fused.ome.tif"])
-def test_time_series_keep_all_slider_axes(tmp_path, name):
+def test_time_series_keep_all_slider_axes_and_cover_their_slices(tmp_path, name):
     written = write_result(tmp_path / name, t=3, y=40, x=50)
-    layer = opened(written.path)["DAPI"]
+    layers = opened(written.path)
+    layer = layers["DAPI"]
     assert layer.data.shape == (3, 1, 40, 50)
     np.testing.assert_array_equal(np.asarray(layer.data), written.pixels["fused"][:, 0])
-    assert_geometry(layer, {"t": Axis(30.0, "second"), "z": Z_STEP, "y": PIXEL, "x": PIXEL})
+    thick = Axis(SLICES * Z_STEP.step, Z_STEP.unit)
+    for each in layers.values():
+        assert_geometry(each, {"t": Axis(30.0, "second"), "z": thick, "y": PIXEL, "x": PIXEL})
+        for z in range(SLICES):
+            inside = each.world_to_data((0, z * Z_STEP.step, 0, 0))[1]
+            assert -0.5 < inside < 0.5
+
+
+def test_a_fused_time_series_is_seen_at_every_slice_of_its_stack(tmp_path, make_napari_viewer):
+    viewer = make_napari_viewer(show=True)
+    stack = np.ones((3, SLICES, 40, 50), np.uint16)
+    axes = {"axis_labels": tuple("tzyx"), "units": ("second", *("micrometer",) * 3)}
+    viewer.add_image(stack, scale=(30, 2, 0.25, 0.25), visible=False, **axes)
+    written = write_result(tmp_path / "fused.ome.zarr", t=3, y=40, x=50)
+    viewer.open(written.path, plugin="napari-hybridfusion")
+    viewer.dims.set_current_step(0, 0)
+    for z in range(SLICES):
+        viewer.dims.set_current_step(1, z)
+        np.testing.assert_array_equal(viewer.layers["DAPI"]._slice.image.view, written.pixels["fused"][0, 0, 0])
+    assert viewer.dims.nsteps[:2] == (3, SLICES)
 
 
 def test_a_stack_opens_as_one_layer_per_channel(stack_file):
