@@ -17,18 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hybridfusion_core import blend
-from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.focus_measures import has_structure, laplacian_energy, tenengrad
-from hybridfusion_core.intensity import CELL, FieldStatistics, NoiseModel, StatisticsCollector
+from hybridfusion_core.intensity import FieldStatistics, NoiseModel, StatisticsCollector
+from hybridfusion_core.planes import Planes, fill, guide_planes, read_planes
 from hybridfusion_core.request import PROJECTIONS, Decider, Job
 from hybridfusion_core.stack import Stack
-from hybridfusion_core.tiles import Rect, blocks, reflected, spans, tiles
+from hybridfusion_core.tiles import Rect, Span, blocks, spans, tiles
 
 _CLASSICAL_SHARPNESS = 4.0  # classical weights are energies to this power
-_LUMINANCE = (0.2125, 0.7154, 0.0721)  # as skimage.color.rgb2gray
 
 T = TypeVar("T")
-Planes = dict[int, NDArray[Any]]  # channel -> Z Y X
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,8 @@ def measure(job: Job, stack: Stack) -> Generator[Progress, None, list[list[Field
             collector = StatisticsCollector(1 if stack.rgb else len(decider.guide), stack.shape[3:], len(job.slices))
             for first, slices in _batches(job, stack):
                 for core in cores:
-                    planes = _read(job, stack, t, decider, core, slices, with_halo=False)
-                    for index, counts in enumerate(_guide_planes(stack, decider, planes)):
+                    planes = read_planes(job, stack, t, decider, core, slices, with_halo=False)
+                    for index, counts in enumerate(guide_planes(stack, decider, planes)):
                         for number, plane in enumerate(counts):  # a slice's share of scratch memory, not a stack's
                             collector.add(index, plane[np.newaxis], core.y.start, core.x.start, first + number)
                     yield steps.add(core, decider, len(slices))
@@ -109,7 +107,7 @@ def run(
         for t in range(stack.shape[0]):
             for number, decider in enumerate(job.deciders):
                 for core in blocks(stack.shape[3:], job.plan.block, job.geometry):
-                    planes = _read(job, stack, t, decider, core, job.slices, with_halo=True)
+                    planes = read_planes(job, stack, t, decider, core, job.slices, with_halo=True)
                     made = _Block(job, stack, decider, core)
                     for tile in tiles(core, job.plan.tile, job.geometry):
                         cut = {
@@ -138,13 +136,15 @@ def fuse_region(
     Returns:
         Fused pixels by channel, Y X each.
     """
-    whole = [
-        spans(part.start, part.stop, job.geometry.round_up(part.stop - part.start), job.geometry)[0] for part in (y, x)
-    ]
-    rect, fused = Rect(*whole), {}
+
+    def span(part: slice) -> Span:
+        core = job.geometry.round_up(part.stop - part.start)
+        return spans(part.start, part.stop, core, job.geometry)[0]
+
+    rect, fused = Rect(span(y), span(x)), {}
     with _settings(job):
         for number, decider in enumerate(job.deciders):
-            planes = _read(job, stack, t, decider, rect, job.slices, with_halo=True)
+            planes = read_planes(job, stack, t, decider, rect, job.slices, with_halo=True)
             measured = statistics[number] if statistics else None
             fused.update(_fuse_tile(job, stack, decider, planes, measured, rect).fused)
     return fused
@@ -205,7 +205,7 @@ def _fuse_tile(
     served = {channel: planes[channel][core] for channel in decider.serves}
     if statistics is None:
         return _Tile({channel: project(job.request.method, counts) for channel, counts in served.items()}, None, {})
-    guide, invalid = _fill(statistics.guide(_guide_planes(stack, decider, planes)))
+    guide, invalid = fill(statistics.guide(guide_planes(stack, decider, planes)))
     with torch.inference_mode():
         stacked = torch.from_numpy(guide)[None].to(job.device)  # Z h w -> 1 Z h w
         noise = torch.tensor([statistics.noise], dtype=torch.float32, device=job.device)
@@ -310,79 +310,6 @@ def _explain(
         maps["noise_gain"] = blend.noise_gain(weights[None])
     arrays = {name: values[0].cpu().numpy() for name, values in maps.items()}
     return (decision if "decision" in job.products else None), arrays
-
-
-def _read(
-    job: Job, stack: Stack, t: int, decider: Decider, core: Rect, slices: tuple[int, ...], *, with_halo: bool
-) -> Planes:
-    """Read a block with its surroundings once, reflected at the plane's edges.
-
-    Args:
-        job: says what to do with pixels that are no numbers.
-        stack: where from.
-        t: time point.
-        decider: says which channels.
-        core: the block.
-        slices: their indices.
-        with_halo: read the block's whole window; otherwise its core, a tiny plane grown to one noise cell.
-
-    Returns:
-        Z Y X of every channel that decides or is fused.
-    """
-    indices = []
-    for span, size in zip((core.y, core.x), stack.shape[3:], strict=True):
-        low, high = (span.low, span.high) if with_halo else (span.start, max(span.stop, CELL))
-        indices.append(reflected(low, high, size))
-    y, x = (slice(int(index.min()), int(index.max()) + 1) for index in indices)
-    planes = {}
-    for channel in sorted({*decider.guide, *decider.serves}):
-        counts = stack.read(t, channel, slices, y, x)
-        _refuse_nan(job, stack, counts, (t, channel), slices, (y.start, x.start))
-        for axis, (index, start) in enumerate(zip(indices, (y.start, x.start), strict=True), 1):
-            if len(index) != counts.shape[axis] or index[0] != start:
-                counts = counts.take(index - start, axis=axis)
-        planes[channel] = counts
-    return planes
-
-
-def _refuse_nan(
-    job: Job,
-    stack: Stack,
-    counts: NDArray[Any],
-    plane: tuple[int, int],
-    slices: tuple[int, ...],
-    origin: tuple[int, int],
-) -> None:
-    if counts.dtype.kind != "f" or job.request.nan == "ignore":
-        return
-    wrong = ~np.isfinite(counts)
-    if wrong.any():
-        z, y, x = np.argwhere(wrong)[0]
-        place = f"t={plane[0]}, c={plane[1]}, z={slices[z]}, y={y + origin[0]}, x={x + origin[1]}"
-        raise UserInputError(
-            f"{stack.name}: the pixel at {place} is {counts[z, y, x]}; expected numbers everywhere. "
-            'Repair the file, or give such pixels no weight with --nan ignore (Python: nan="ignore").'
-        )
-
-
-def _guide_planes(stack: Stack, decider: Decider, planes: Planes) -> list[NDArray[Any]]:
-    """Channels that decide; a colour image decides by its luminance."""
-    if not stack.rgb:
-        return [planes[channel] for channel in decider.guide]
-    luminance = np.zeros(planes[decider.guide[0]].shape, dtype=np.float32)
-    for share, channel in zip(_LUMINANCE, decider.guide, strict=True):
-        luminance += np.float32(share) * planes[channel]
-    return [luminance]
-
-
-def _fill(guide: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-    """Replace what is no number by the mean of the other slices there; also says where that was. Z Y X."""
-    invalid = ~np.isfinite(guide)
-    if not invalid.any():
-        return guide, None
-    count = (~invalid).sum(axis=0)
-    mean = np.where(invalid, 0, guide).sum(axis=0) / np.maximum(count, 1)
-    return np.where(invalid, mean, guide).astype(np.float32), invalid
 
 
 @contextmanager

@@ -113,25 +113,6 @@ def decision_look(colors: NDArray[np.floating[Any]]) -> dict[str, Any]:
     return {"colormap": colormap, "contrast_limits": (-0.5, len(colors) - 0.5)}
 
 
-def spanning(layer: LayerData, slices: int) -> LayerData:
-    """Let a plane with a time axis cover the slices that it was made from.
-
-    Such a layer keeps a Z axis of length 1, so that its time is not taken for the stack's Z. As thick as the stack and
-    in its middle, napari shows it at every position of the Z slider, and not at the first one alone.
-
-    Args:
-        layer: as `stack_layers` makes them; one without time, or with several slices, stays as it is.
-        slices: how many the stack has.
-    """
-    data, about, kind = layer
-    array = data[0] if about.get("multiscale") else data
-    if tuple(about["axis_labels"]) != tuple("tzyx") or array.shape[1] != 1:
-        return layer
-    t, z, y, x = about["scale"]
-    place = {"scale": (t, z * slices, y, x), "translate": (0.0, (slices - 1) / 2 * z, 0.0, 0.0)}
-    return data, {**about, **place}, kind
-
-
 def layer_stack(data: Any, meta: Mapping[str, Any], axes: str | None = None) -> Stack:
     """Return what an image layer shows as a stack; nothing is read.
 

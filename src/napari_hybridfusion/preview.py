@@ -35,7 +35,7 @@ _PAUSE = 150  # ms without a further change before anything is computed
 # only what is previewed is measured.
 _MEASURED = 64 * 2**20
 
-Corner = tuple[int, int]
+Ends = tuple[int, int]  # first, and the one behind the last
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Wanted:
     Attributes:
         choices: what the form says, without what changes no fused pixel.
         t: time point.
-        y, x: first and last row and column (not included).
+        y, x: rows and columns.
     """
 
     choices: Choices
     t: int
-    y: tuple[int, int]
-    x: tuple[int, int]
+    y: Ends
+    x: Ends
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class Picture:
     whole: bool
 
 
-def region_of(centre: tuple[float, float], plane: tuple[int, int], lattice: int) -> tuple[Corner, Corner]:
-    """Return first and last row and column (not included) of what is previewed around a pixel.
+def region_of(centre: tuple[float, float], plane: tuple[int, int], lattice: int) -> tuple[Ends, Ends]:
+    """Return the rows and columns that are previewed around a pixel.
 
     They move in steps of the lattice, since windows fall on its multiples.
     """
@@ -100,7 +100,7 @@ def previewing(
         remembered: statistics of the last field that was measured; changed.
     """
     stack = _at(source.stack, wanted.t)
-    frame = _moved(source, wanted)
+    part = _moved(source, wanted)
     spec = describe(job, replace(stack, source=()), [])
     (y0, y1), (x0, x1) = wanted.y, wanted.x
     pixels = np.zeros((1, len(job.channels), 1, y1 - y0, x1 - x0), spec.dtype)
@@ -111,7 +111,7 @@ def previewing(
             pixels[(0, job.channels.index(channel), 0, *place)] = fused
 
     def picture(method: str, *, exact: bool, whole: bool) -> Picture:
-        return Picture(frame, spec, pixels.copy(), method, exact, whole)
+        return Picture(part, spec, pixels.copy(), method, exact, whole)
 
     chosen = job.request.method
     if chosen in PROJECTIONS:

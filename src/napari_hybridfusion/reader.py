@@ -17,8 +17,9 @@ from hybridfusion_core.errors import HybridFusionError, StoredDataError
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.store import open_stack
 from hybridfusion_core.store.ngff_writing import slice_colors
-from napari_hybridfusion.layers import LayerData, decision_layers, map_layers, spanning, stack_layers
+from napari_hybridfusion.layers import LayerData, decision_layers, map_layers, stack_layers
 from napari_hybridfusion.levels import image_attributes, plane_levels, tiff_levels, zarr_levels
+from napari_hybridfusion.sources import Frame
 
 _ZARR = (".ome.zarr", ".zarr")
 _TIFF = (".ome.tif", ".ome.tiff", ".tif", ".tiff")
@@ -74,7 +75,17 @@ def _read_with_companions(path: Path) -> list[LayerData]:
             layers += found
             if read_companion is _read_decision:
                 slices = len(found[0][1]["colormap"].colors) - 1  # one colour for each, and one for none
-    return [spanning(layer, slices) for layer in layers] if slices > 1 else layers
+    return [_covering(layer, slices) for layer in layers]
+
+
+def _covering(layer: LayerData, slices: int) -> LayerData:
+    """Let a fused time series, which keeps its Z axis, lie on all the slices that it was made from."""
+    data, about, kind = layer
+    if about["axis_labels"] != tuple("tzyx"):
+        return layer
+    shape = (data[0] if about.get("multiscale") else data).shape[:4]
+    frame = Frame("TZYX", (shape[0], max(slices, shape[1]), *shape[2:]), about["scale"], (0.0,) * 4, {})
+    return data, {**about, **frame.place(shape)}, kind
 
 
 def _read_maps(path: Path) -> list[LayerData]:

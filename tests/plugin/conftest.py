@@ -57,3 +57,8 @@ def stack_file(tmp_path: Path) -> Written:
     path = tmp_path / "organoid.ome.tif"
     write_stack(path, pixels, channels=CHANNELS, z=Z_STEP, y=PIXEL, x=PIXEL)
     return Written(path, {"stack": pixels})
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer(show=True)

@@ -35,11 +35,6 @@ def focal_stack(slices: int = 5, size: int = 64, seed: int = 0) -> np.ndarray:
     return stack.astype(np.uint16)
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 def opened(viewer):
     return viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)[1]
 

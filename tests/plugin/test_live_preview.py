@@ -8,7 +8,7 @@ import hybridfusion_core as hf
 from napari_hybridfusion import preview
 from napari_hybridfusion.preview import Wanted, region_of
 
-from .test_fuse_widget import PLACE, fuse, is_drawn, opened, viewer, wait  # noqa: F401
+from .test_fuse_widget import PLACE, fuse, is_drawn, opened, start_to_disk, wait
 
 WIDE = (3, 720, 900)
 
@@ -23,7 +23,7 @@ def wide_stack(seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture
-def widget(viewer):  # noqa: F811
+def widget(viewer):
     viewer.add_image(wide_stack(), name="DAPI", **PLACE)
     return opened(viewer)
 
@@ -55,7 +55,7 @@ def assert_part_of(layer, whole: np.ndarray) -> None:
     np.testing.assert_array_equal(layer.data[0], whole[y : y + height, x : x + width])
 
 
-def test_it_is_the_fusion_pixel_for_pixel_and_follows_the_view(qtbot, viewer, widget):  # noqa: F811
+def test_it_is_the_fusion_pixel_for_pixel_and_follows_the_view(qtbot, viewer, widget):
     switch_on(qtbot, widget)
     whole = hf.fuse(wide_stack(), z_step_um=2.0).fused
     assert shown(widget).data.shape == (1, 512, 512)
@@ -69,7 +69,7 @@ def test_it_is_the_fusion_pixel_for_pixel_and_follows_the_view(qtbot, viewer, wi
     assert [each.name for each in viewer.layers] == ["DAPI", "DAPI preview"]
 
 
-def test_it_lies_on_its_stack_at_every_slice(qtbot, viewer, widget):  # noqa: F811
+def test_it_lies_on_its_stack_at_every_slice(qtbot, viewer, widget):
     switch_on(qtbot, widget)
     for z in range(3):
         viewer.dims.set_current_step(0, z)
@@ -90,7 +90,7 @@ def test_an_option_changes_it(qtbot, widget):
     assert_part_of(shown(widget), wide_stack().max(axis=0))
 
 
-def test_it_follows_the_time(qtbot, viewer):  # noqa: F811
+def test_it_follows_the_time(qtbot, viewer):
     movie = np.stack([wide_stack(seed) for seed in range(2)])
     viewer.add_image(movie, name="movie", axis_labels=("t", "z", "y", "x"))
     widget = opened(viewer)
@@ -104,7 +104,7 @@ def test_it_follows_the_time(qtbot, viewer):  # noqa: F811
         np.testing.assert_array_equal(layer.data[0, 0], expected)
 
 
-def test_switched_off_it_leaves_nothing_behind(qtbot, viewer, widget):  # noqa: F811
+def test_switched_off_it_leaves_nothing_behind(qtbot, viewer, widget):
     switch_on(qtbot, widget)
     widget.live.value = False
     qtbot.waitUntil(lambda: not widget.preview.busy)
@@ -114,7 +114,7 @@ def test_switched_off_it_leaves_nothing_behind(qtbot, viewer, widget):  # noqa: 
     assert widget.preview_state.value == ""
 
 
-def test_a_fusion_takes_its_place(qtbot, viewer, widget):  # noqa: F811
+def test_a_fusion_takes_its_place(qtbot, viewer, widget):
     switch_on(qtbot, widget)
     fuse(qtbot, widget)
     assert "DAPI preview" not in [each.name for each in viewer.layers]
@@ -122,12 +122,25 @@ def test_a_fusion_takes_its_place(qtbot, viewer, widget):  # noqa: F811
     assert not widget.live.value
 
 
+def test_while_a_fusion_runs_it_waits(qtbot, viewer, widget, tmp_path):
+    switch_on(qtbot, widget)
+    start_to_disk(qtbot, widget, tmp_path)
+    viewer.scene.camera.center = (0, 3.0, 4.0)
+    settle(qtbot, widget)
+    assert widget.jobs.running
+    assert corner(shown(widget)) != (0, 0)
+    widget.cancel.native.click()
+    wait(qtbot, widget)
+    settle(qtbot, widget)
+    assert corner(shown(widget)) == (0, 0)
+
+
 def test_a_preview_is_not_offered_as_a_stack(qtbot, widget):
     switch_on(qtbot, widget)
     assert [each.name for each in widget.form.layer.choices] == ["DAPI"]
 
 
-def test_what_nobody_waits_for_is_stopped(qtbot, viewer, widget, monkeypatch):  # noqa: F811
+def test_what_nobody_waits_for_is_stopped(qtbot, viewer, widget, monkeypatch):
     made = []
     original = preview.previewing
 
@@ -146,7 +159,7 @@ def test_what_nobody_waits_for_is_stopped(qtbot, viewer, widget, monkeypatch):  
     assert corner(shown(widget)) == (0, 0)
 
 
-def test_of_a_huge_stack_only_the_view_is_read(qtbot, viewer):  # noqa: F811
+def test_of_a_huge_stack_only_the_view_is_read(qtbot, viewer):
     read = set()
 
     def block(block_info=None):
@@ -164,7 +177,7 @@ def test_of_a_huge_stack_only_the_view_is_read(qtbot, viewer):  # noqa: F811
     assert "approximate" in widget.preview_state.value
 
 
-def test_closing_the_dock_ends_it(qtbot, viewer, widget):  # noqa: F811
+def test_closing_the_dock_ends_it(qtbot, viewer, widget):
     widget.live.value = True
     qtbot.waitUntil(lambda: widget.preview.jobs.running, timeout=60_000)
     viewer.window.remove_dock_widget(widget.native.parent())

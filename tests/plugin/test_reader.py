@@ -118,8 +118,7 @@ def test_time_series_keep_all_slider_axes_and_cover_their_slices(tmp_path, name)
             assert -0.5 < inside < 0.5
 
 
-def test_a_fused_time_series_is_seen_at_every_slice_of_its_stack(tmp_path, make_napari_viewer):
-    viewer = make_napari_viewer(show=True)
+def test_a_fused_time_series_is_seen_at_every_slice_of_its_stack(tmp_path, viewer):
     stack = np.ones((3, SLICES, 40, 50), np.uint16)
     axes = {"axis_labels": tuple("tzyx"), "units": ("second", *("micrometer",) * 3)}
     viewer.add_image(stack, scale=(30, 2, 0.25, 0.25), visible=False, **axes)

@@ -11,11 +11,6 @@ from .conftest import CHANNELS, SLICES, write_result
 PLUGIN = "napari-hybridfusion"
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
-
-
 def picture(viewer) -> np.ndarray:
     return viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(float)
 
