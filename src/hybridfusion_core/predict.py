@@ -266,6 +266,12 @@ def describe(job: Job, stack: Stack, statistics: list[list[FieldStatistics]], *,
     )
 
 
+def statistics_of(spec: ResultSpec, job: Job, t: int) -> list[FieldStatistics]:
+    """Return what a finished result was normalised with at one time point: one for each of the job's deciders."""
+    stored, count = spec.provenance["statistics"], len(job.deciders)
+    return [_STATISTICS.validate_python(one) for one in stored[t * count : (t + 1) * count]]
+
+
 def _map_channels(job: Job, stack: Stack, decided: list[str]) -> tuple[MapChannel, ...]:
     positions = np.arange(stack.shape[2]) if stack.z_um is None else stack.z_um
     chosen = positions[list(job.slices)]
