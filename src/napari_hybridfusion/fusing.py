@@ -57,10 +57,10 @@ def _once(task: Task) -> Generator[Progress, None, Fused]:
         result = yield from steps_in_memory(task.job, task.source.stack)
         return Fused(result.spec, {name: [array] for name, array in result.arrays.items()}, task.job)
     spec = yield from steps_to_disk(task.job, task.source.stack, task.path, overwrite=task.overwrite)
-    return Fused(spec, _stored(task.path, spec), task.job)
+    return Fused(spec, stored(task.path, spec), task.job)
 
 
-def _stored(path: Path, spec: ResultSpec) -> dict[str, list[Any]]:
+def stored(path: Path, spec: ResultSpec) -> dict[str, list[Any]]:
     """Open what was written, lazily."""
     places = {**result_paths(path), "decision": path / "labels" / "decision"}
     return {name: list(zarr_levels(places[name], open_stack(places[name]))) for name in spec.array_shapes()}

@@ -100,7 +100,7 @@ def previewing(
         remembered: statistics of the last field that was measured; changed.
     """
     stack = _at(source.stack, wanted.t)
-    part = _moved(source, wanted)
+    part = replace(source, frame=source.frame.part(T=(wanted.t, wanted.t + 1), Y=wanted.y, X=wanted.x))
     spec = describe(job, replace(stack, source=()), [])
     (y0, y1), (x0, x1) = wanted.y, wanted.x
     pixels = np.zeros((1, len(job.channels), 1, y1 - y0, x1 - x0), spec.dtype)
@@ -162,19 +162,6 @@ def _at(stack: Stack, t: int, part: Wanted | None = None) -> Stack:
     if not isinstance(array, (np.ndarray, da.Array)):
         array = da.from_array(array, name=False)  # type: ignore[no-untyped-call]
     return replace(stack, array=array[tuple(cut.get(letter, slice(None)) for letter in stack.axes)])
-
-
-def _moved(source: Source, wanted: Wanted) -> Source:
-    """Return the source with the frame of the previewed part."""
-    frame = source.frame
-    start = {"T": wanted.t, "Y": wanted.y[0], "X": wanted.x[0]}
-    lengths = {"T": 1, "Y": wanted.y[1] - wanted.y[0], "X": wanted.x[1] - wanted.x[0]}
-    translate = tuple(
-        place + start.get(letter, 0) * step
-        for letter, place, step in zip(frame.axes, frame.translate, frame.scale, strict=True)
-    )
-    moved = tuple(lengths.get(letter, length) for letter, length in zip(frame.axes, frame.lengths, strict=True))
-    return replace(source, frame=replace(frame, lengths=moved, translate=translate))
 
 
 class LivePreview:

@@ -59,6 +59,18 @@ class Frame:
                 translate[axis] += (whole - 1) / 2 * self.scale[axis]
         return {**self.others, "scale": tuple(scale), "translate": tuple(translate)}
 
+    def part(self, **ends: tuple[int, int]) -> Frame:
+        """Return the frame of a part of what this one frames.
+
+        Args:
+            **ends: by axis, the first element of the part and the one behind its last; other axes stay whole.
+        """
+        cut = [ends.get(letter, (0, length)) for letter, length in zip(self.axes, self.lengths, strict=True)]
+        starts = tuple(
+            place + start * step for place, (start, _), step in zip(self.translate, cut, self.scale, strict=True)
+        )
+        return replace(self, lengths=tuple(stop - start for start, stop in cut), translate=starts)
+
 
 @dataclass(frozen=True)
 class Source:
