@@ -70,10 +70,10 @@ def main(folder: Path) -> None:
 
 
 def point_at(viewer: Any, widget: Any) -> None:
-    """Put the pointer where something is in focus."""
+    """Put the pointer where the decision is surest."""
     result, layer = widget.panel.results.active()
-    decision = np.asarray(result.fused.levels["decision"][0])[0, 0, 0]
-    y, x = np.argwhere(decision)[np.count_nonzero(decision) // 2]
+    confidence = result.explaining(layer)["confidence"].data
+    y, x = np.unravel_index(np.nanargmax(confidence), confidence.shape)[-2:]
     viewer.cursor.position = layer.data_to_world((0,) * (layer.ndim - 2) + (y, x))
 
 

@@ -94,7 +94,6 @@ def edit_layer(viewer: ViewerModel, result: ShownResult, layer: Layer) -> Edit:
         metadata={"hybridfusion": {"product": "painted"}},
     )
     labels.brush_size = _BRUSH
-    labels.mode = "paint"
     return Edit(base, labels, decision, place)
 
 

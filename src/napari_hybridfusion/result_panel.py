@@ -89,6 +89,7 @@ class ResultPanel(Container):  # type: ignore[misc]
             self._edits.append(edit)
             self._viewer.add_layer(edit.layer)
         self._viewer.layers.selection.active = edit.layer
+        edit.layer.mode = "paint"
         self._say(f"Choose a label from 1 to {active[0].fused.spec.slices}, the slice, paint, then press Re-fuse.")
 
     def start_correcting(self) -> None:
@@ -132,7 +133,7 @@ class ResultPanel(Container):  # type: ignore[misc]
     def _add(self, source: Any, fused: Fused, path: Any, base: ShownResult | None = None) -> None:
         layers = [Layer.create(*each) for each in result_layers(fused.spec, fused.levels, source)]
         for layer in layers:
-            layer.name = layer.name if base is None else f"{layer.name} corrected"
+            layer.name = layer.name if base is None else f"corrected {layer.name}"
             self._viewer.add_layer(layer)
         for layer in layers:
             # The decision's legend is the strip under the plot: a colorbar would not say where a slice ends.
@@ -149,6 +150,7 @@ class ResultPanel(Container):  # type: ignore[misc]
                 self._viewer.layers.remove(layer)
         for edit in self._painted():
             edit.layer.visible = False  # it would cover what has become of it
+            edit.layer.mode = "pan_zoom"
         path = None if base.path is None else corrected_path(base.path)
         self._add(base.source, fused, path, base)
 

@@ -18,6 +18,7 @@ def paint(viewer, widget, number, rows, columns):
     widget.panel.paint.native.click()
     layer = viewer.layers.selection.active
     assert isinstance(layer, Labels), widget.panel.said.value
+    assert layer.mode == "paint"
     layer.data[..., rows, columns] = number
     layer.refresh()
     return layer
@@ -101,11 +102,11 @@ def test_painted_places_come_from_the_painted_slice(qtbot, viewer, widget):
     np.testing.assert_allclose(layer.extent.world, viewer.layers["DAPI fused"].extent.world)
     refuse(qtbot, widget)
     assert not layer.visible
-    corrected = {name: viewer.layers[f"DAPI {name} corrected"] for name in ("fused", "decision", "confidence")}
+    corrected = {name: viewer.layers[f"corrected DAPI {name}"] for name in ("fused", "decision", "confidence")}
     np.testing.assert_array_equal(corrected["fused"].data[0][rows, columns], focal_stack()[4, rows, columns])
     assert np.all(corrected["decision"].data[0][rows, columns] == 5)
     assert np.all(np.isnan(corrected["confidence"].data[0][rows, columns]))
-    assert np.all(viewer.layers["DAPI corrected corrected"].data[0][rows, columns] == 1)
+    assert np.all(viewer.layers["corrected DAPI corrected"].data[0][rows, columns] == 1)
     for name, pixels in before.items():
         np.testing.assert_array_equal(viewer.layers[name].data, pixels)  # the first result stays
     assert corrected["fused"].metadata["hybridfusion"]["provenance"]["corrections"]["painted"][0]["slices"] == [5]
@@ -123,7 +124,7 @@ def test_corrections_can_be_painted_on_and_replace_the_last_ones(qtbot, viewer, 
     assert len(viewer.layers) == count  # the same layer again
     refuse(qtbot, widget)
     assert len(viewer.layers) == count
-    decision = viewer.layers["DAPI decision corrected"].data[0]
+    decision = viewer.layers["corrected DAPI decision"].data[0]
     assert np.all(decision[:10, :10] == 5)
     assert np.all(decision[40:50, :10] == 4)
 
@@ -139,7 +140,7 @@ def test_a_correction_belongs_to_its_time(qtbot, viewer):
         viewer.dims.set_current_step(0, t)
         assert is_drawn(layer) == (t == 1)
     refuse(qtbot, widget)
-    fused, before = (viewer.layers[name].data for name in ("movie fused corrected", "movie fused"))
+    fused, before = (viewer.layers[name].data for name in ("corrected movie fused", "movie fused"))
     changed = viewer.layers["movie decision"].data[1, 0] != 3
     np.testing.assert_array_equal(fused[1, 0][changed], times[1, 2][changed])
     np.testing.assert_array_equal(fused[[0, 2]], before[[0, 2]])
@@ -158,9 +159,9 @@ def test_each_channel_has_its_own_decision_to_correct(qtbot, viewer):
     paint(viewer, widget, 1, slice(0, 32), slice(0, 32))
     refuse(qtbot, widget)
     changed = viewer.layers["membrane decision"].data[0] != 1
-    corrected = viewer.layers["membrane fused corrected"].data[0]
+    corrected = viewer.layers["corrected membrane fused"].data[0]
     np.testing.assert_array_equal(corrected[changed], stacks[1][0][changed])
-    np.testing.assert_array_equal(viewer.layers["DAPI fused corrected"].data, viewer.layers["DAPI fused"].data)
+    np.testing.assert_array_equal(viewer.layers["corrected DAPI fused"].data, viewer.layers["DAPI fused"].data)
 
 
 def test_a_corrected_result_on_disk_stands_beside_the_first(qtbot, viewer, widget, tmp_path):
@@ -211,3 +212,9 @@ def test_the_height_is_a_surface_with_the_image_on_it(qtbot, viewer, widget):
     known = np.isfinite(heights)
     corners = known[:-1, :-1] & known[1:, 1:] & known[:-1, 1:] & known[1:, :-1]
     assert len(faces) >= 2 * corners.sum()  # a hole only where a corner is missing
+
+
+def test_the_window_can_close_while_somebody_paints(qtbot, viewer, widget):
+    fuse(qtbot, widget)
+    paint(viewer, widget, 5, slice(0, 20), slice(0, 64))
+    viewer.close()
