@@ -15,6 +15,8 @@ import napari
 import numpy as np
 from qtpy.QtWidgets import QApplication
 
+from napari_hybridfusion.shown import explaining
+
 _SIZE = (1400, 900)
 
 
@@ -41,7 +43,7 @@ def main(folder: Path) -> None:
     take("preview")
     widget.fuse.native.click()
     wait(lambda: widget.jobs.running)
-    point_at(viewer, widget)
+    point_at(viewer)
     wait(lambda: widget.panel.posterior.busy)
     take("fused")
     decision = next(layer for layer in viewer.layers if layer.name.endswith("decision"))
@@ -69,10 +71,10 @@ def main(folder: Path) -> None:
     viewer.close()
 
 
-def point_at(viewer: Any, widget: Any) -> None:
+def point_at(viewer: Any) -> None:
     """Put the pointer where the decision is surest."""
-    result, layer = widget.panel.results.active()
-    confidence = result.explaining(layer)["confidence"].data
+    layer = viewer.layers.selection.active
+    confidence = explaining(viewer, layer)["confidence"].data
     y, x = np.unravel_index(np.nanargmax(confidence), confidence.shape)[-2:]
     viewer.cursor.position = layer.data_to_world((0,) * (layer.ndim - 2) + (y, x))
 

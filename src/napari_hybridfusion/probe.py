@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Layer
 
-from napari_hybridfusion.shown import ShownResults
+from napari_hybridfusion.shown import ShownResults, explaining
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -35,7 +35,7 @@ class Probe:
         viewer.mouse_drag_callbacks.append(self._on_press)
 
     def values(self, position: Sequence[float]) -> dict[str, float]:
-        """Return what the selected result says of a place.
+        """Return what the selected result says of a place, be it just fused or opened from a file.
 
         Args:
             position: in the world, one number per axis of the viewer.
@@ -44,11 +44,9 @@ class Probe:
             Values by product, "decision", "height_um" and so on; NaN where nothing is in focus. Empty where there is
             no result.
         """
-        active = self._results.active()
-        if active is None:
-            return {}
-        result, layer = active
-        found = {name: _value(each, position) for name, each in result.explaining(layer).items()}
+        layer = self._viewer.layers.selection.active
+        layers = {} if layer is None else explaining(self._viewer, layer)
+        found = {name: _value(each, position) for name, each in layers.items()}
         return {name: value for name, value in found.items() if value is not None}
 
     def jump(self, position: Sequence[float]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from magicgui.widgets import Container, PushButton
 from napari.layers import Layer
@@ -132,7 +133,9 @@ class ResultPanel(Container):  # type: ignore[misc]
 
     def _add(self, source: Any, fused: Fused, path: Any, base: ShownResult | None = None) -> None:
         layers = [Layer.create(*each) for each in result_layers(fused.spec, fused.levels, source)]
+        token = uuid4().hex
         for layer in layers:
+            layer.metadata["hybridfusion"]["result"] = token
             layer.name = layer.name if base is None else f"corrected {layer.name}"
             self._viewer.add_layer(layer)
         for layer in layers:

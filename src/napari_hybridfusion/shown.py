@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Layer
@@ -36,16 +36,6 @@ class ShownResult:
     fused: Fused
     path: Path | None
     base: ShownResult | None = None
-
-    def explaining(self, layer: Layer) -> dict[str, Layer]:
-        """Return the layers that explain one of them, by product."""
-        decided = decision_of(layer)
-        found = [(each.metadata["hybridfusion"], each) for each in self.layers]
-        return {
-            about["product"]: each
-            for about, each in found
-            if about["product"] != "fused" and about["decision"] == decided
-        }
 
     def pixel(self, layer: Layer, position: Sequence[float]) -> Place:
         """Return which pixel of the plane lies nearest to a place in the world, be it outside.
@@ -85,6 +75,27 @@ class ShownResults:
     def correction_of(self, base: ShownResult) -> ShownResult | None:
         """Return the latest correction of a result."""
         return next((each for each in reversed(self._results) if each.base is base), None)
+
+
+def explaining(viewer: ViewerModel, layer: Layer) -> dict[str, Layer]:
+    """Return the layers that explain a layer of a result, by product; none if it shows no result.
+
+    A result that was opened from a file has them too: what belongs together has one name in the layers' metadata.
+    """
+    about = _about(layer)
+    if about is None:
+        return {}
+    found = [(other, each) for each in viewer.layers if (other := _about(each)) is not None]
+    return {
+        other["product"]: each
+        for other, each in found
+        if other["product"] != "fused" and all(other[key] == about[key] for key in ("result", "decision"))
+    }
+
+
+def _about(layer: Layer) -> dict[str, Any] | None:
+    about = layer.metadata.get("hybridfusion", {})
+    return about if {"result", "decision", "product"} <= set(about) else None
 
 
 def decision_of(layer: Layer) -> int:

@@ -8,6 +8,7 @@ from qtpy.QtCore import QPoint, Qt
 import hybridfusion_core as hf
 from hybridfusion_core.store import verify
 
+from .conftest import write_result
 from .test_fuse_widget import PLACE, focal_stack, fuse, is_drawn, opened, wait, widget
 
 __all__ = ["widget"]
@@ -179,6 +180,25 @@ def test_a_corrected_result_on_disk_stands_beside_the_first(qtbot, viewer, widge
     assert "corrected" in names, names
     (fused,) = [layer for layer in viewer.layers if layer.name in ("DAPI", "out.corrected")]
     np.testing.assert_array_equal(np.squeeze(np.asarray(fused.data))[:20], focal_stack()[4, :20])
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("name", ["fused.ome.zarr", "fused.ome.tif"])
+def test_a_result_that_is_opened_again_can_be_asked_too(viewer, tmp_path, name, times):
+    written = write_result(tmp_path / name, t=times, y=60, x=200)
+    widget = opened(viewer)
+    viewer.open(str(written.path), plugin="napari-hybridfusion")
+    fused = viewer.layers["membrane"]
+    viewer.layers.selection.active = fused
+    assert widget.form.layer.value is None  # it is no stack
+    for t in range(times):
+        for y, x in ((5, 7), (30, 150)):
+            index = (t, 0, y, x) if times > 1 else (y, x)
+            values = widget.panel.probe.values(fused.data_to_world(index))
+            assert values["decision"] == written.pixels["decision"][t, 0, 0, y, x]
+            for channel, product in enumerate(("height_um", "confidence")):
+                expected = written.pixels["maps"][t, channel, 0, y, x]
+                assert values[product] == pytest.approx(expected, nan_ok=True)
 
 
 def test_what_cannot_be_corrected_is_said(qtbot, viewer, widget):
