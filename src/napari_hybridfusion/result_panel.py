@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from magicgui.widgets import Container, PushButton
 from napari.layers import Layer
+from qtpy.QtWidgets import QFileDialog
 
 from hybridfusion_core.errors import UserInputError
 from napari_hybridfusion.correct import Edit, corrected_path, correcting, edit_layer
 from napari_hybridfusion.fuse_form import text_label
-from napari_hybridfusion.fusing import Fused
+from napari_hybridfusion.fusing import Fused, saving
 from napari_hybridfusion.jobs import Steps
 from napari_hybridfusion.prepare import Task
 from napari_hybridfusion.probe import Probe
@@ -54,13 +56,17 @@ class ResultPanel(Container):  # type: ignore[misc]
             text="Re-fuse", tooltip="Fuse again with what was painted; what is corrected is recorded with the result."
         )
         self.surface = PushButton(text="3-D", tooltip="Show the height as a surface with the fused image on it.")
+        self.keep = PushButton(text="Save", tooltip="Write the result with its decision, its maps and how it was made.")
         self.said = text_label("")
-        buttons = Container(widgets=[self.paint, self.refuse, self.surface], layout="horizontal", labels=False)
-        buttons.margins = (0, 0, 0, 0)
-        self.extend([buttons, self.said])
+        rows = [[self.paint, self.refuse], [self.surface, self.keep]]
+        for row in (Container(widgets=each, layout="horizontal", labels=False) for each in rows):
+            row.margins = (0, 0, 0, 0)
+            self.append(row)
+        self.append(self.said)
         self.paint.changed.connect(self.start_painting)
         self.refuse.changed.connect(self.start_correcting)
         self.surface.changed.connect(self.show_surface)
+        self.keep.changed.connect(self.start_saving)
         viewer.layers.selection.events.active.connect(self._on_selection)
 
     def show_result(self, task: Task, fused: Fused) -> None:
@@ -123,6 +129,19 @@ class ResultPanel(Container):  # type: ignore[misc]
         self._viewer.add_layer(surface)
         dims.ndisplay = 3
         self._viewer.reset_view()
+
+    def start_saving(self) -> None:
+        """Ask where to, and write the selected result there."""
+        if (active := self._active()) is None:
+            return
+        if active[0].path is not None:
+            self._say(f"It is on disk already: {active[0].path}")
+            return
+        kinds = "OME-Zarr (*.ome.zarr);;OME-TIFF (*.ome.tif)"
+        name, _ = QFileDialog.getSaveFileName(self.native, "Save the result", filter=kinds)
+        if name:
+            path = Path(name)
+            self._run(saving(active[0].fused, path), lambda _: self._say(f"Saved: {path}"))
 
     def close(self) -> None:
         """Follow no longer."""

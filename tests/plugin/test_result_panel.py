@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from napari.layers import Labels, Surface
 from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QFileDialog
 
 import hybridfusion_core as hf
 from hybridfusion_core.store import verify
@@ -199,6 +200,27 @@ def test_a_result_that_is_opened_again_can_be_asked_too(viewer, tmp_path, name, 
             for channel, product in enumerate(("height_um", "confidence")):
                 expected = written.pixels["maps"][t, channel, 0, y, x]
                 assert values[product] == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", ["kept.ome.zarr", "kept.ome.tif"])
+def test_a_corrected_result_in_memory_is_saved_whole(qtbot, viewer, widget, tmp_path, monkeypatch, name):
+    fuse(qtbot, widget)
+    paint(viewer, widget, 5, slice(0, 20), slice(0, 64))
+    refuse(qtbot, widget)
+    path = tmp_path / name
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_args, **_kwargs: (str(path), ""))
+    widget.panel.keep.native.click()
+    wait(qtbot, widget)
+    assert widget.panel.said.value == f"Saved: {path}"
+    verify(path)
+    shown = widget.panel.results.active()[0].fused.levels
+    with hf.open_stack(path.with_name(path.name.replace("kept", "kept.maps"))) as maps:
+        assert [channel.name for channel in maps.channels] == ["height_um", "confidence", "corrected"]
+        stored = np.stack([maps.read(0, channel, [0], slice(None), slice(None))[0] for channel in range(3)])
+    np.testing.assert_array_equal(stored, shown["maps"][0][0, :, 0])
+    widget.panel.keep.native.click()
+    wait(qtbot, widget)
+    assert "exists" in widget.state.value  # nothing is replaced
 
 
 def test_what_cannot_be_corrected_is_said(qtbot, viewer, widget):
