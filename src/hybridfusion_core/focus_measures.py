@@ -105,9 +105,10 @@ def has_structure(guide: Tensor, noise: Tensor) -> Tensor:
 
     The gradient energy of white noise of variance s², averaged over a Gaussian window, has a gamma distribution of mean
     m·s² whose shape is the number of independent gradients in the window. Structure is what noise exceeds in
-    `FALSE_ALARMS` of the pixels, in any of the slices: the more slices, the higher. Light that is out of focus has a gradient
-    too, around everything bright, and no detail: a Gaussian mean of `DETECTION_SCALE` px is taken off before. Real noise has heavier tails; what they leave is narrower than anything that the window has
-    spread, so detections that do not hold a square of `DETECTION_CORE` px are dropped (a morphological opening).
+    `FALSE_ALARMS` of the pixels, in any of the slices: the more slices, the higher. Light that is out of focus has a
+    gradient too, around everything bright, and no detail: a Gaussian mean of `DETECTION_SCALE` px is taken off before.
+    Real noise has heavier tails; what they leave is narrower than anything that the window has spread, so detections
+    that do not hold a square of `DETECTION_CORE` px are dropped (a morphological opening).
 
     Args:
         guide: B Z H W.
