@@ -266,8 +266,8 @@ class LivePreview:
         ):
             return None
         job = prepare_job(choices, source)
-        point = [*dims.point[dims.ndim - len(frame.axes) : -2], *self._viewer.scene.camera.center[-2:]]
-        inside = dict(zip(frame.axes, (np.array(point) - frame.translate) / frame.scale, strict=True))
+        point = [*dims.point[:-2], *self._viewer.scene.camera.center[-2:]][-len(frame.axes) :]
+        inside = dict(zip(frame.axes, choices.layer.world_to_data(point), strict=True))
         t = int(np.clip(round(inside.get("T", 0)), 0, source.stack.shape[0] - 1))
         y, x = region_of((inside["Y"], inside["X"]), source.stack.shape[3:], job.geometry.lattice)
         return Wanted(choices, t, y, x), source, job
