@@ -293,7 +293,8 @@ def _fewer_fields(wells: Sequence[Well]) -> Iterator[str]:
 
 def _aside(listing: Listing) -> Iterator[str]:
     if listing.aside:
-        yield f"{len(listing.aside)} thumbnails and montages are left out: {_some(listing.aside)}."
+        names = [path.rpartition("/")[2] for path in listing.aside[:2]]
+        yield f"{len(listing.aside)} thumbnails and montages are left out, such as {' and '.join(names)}."
 
 
 def _some(names: Sequence[str]) -> str:

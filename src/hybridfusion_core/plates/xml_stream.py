@@ -8,7 +8,7 @@ from typing import Any
 
 from defusedxml import DefusedXmlException, ElementTree
 
-from hybridfusion_core.errors import StoredDataError
+from hybridfusion_core.errors import HybridFusionError, StoredDataError
 from hybridfusion_core.store.access import permitted
 
 _LARGEST = 4 << 30  # bytes; an index of a million planes has one
@@ -39,6 +39,8 @@ def elements(path: Path, names: frozenset[str], root: dict[str, str] | None = No
     try:
         with permitted(path):
             yield from _elements(path, names, {} if root is None else root)
+    except HybridFusionError:
+        raise
     except (ElementTree.ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise StoredDataError(
             f"{path.name} is no plain, well-formed XML ({type(error).__name__}: {error}); expected the index of a "
