@@ -9,6 +9,7 @@ import numpy as np
 import tifffile
 import zarr
 
+from hybridfusion_core.plates import Unit, open_unit
 from hybridfusion_core.store.tiff_writer import write_stack
 
 SHAPE = (24, 32)
@@ -289,3 +290,13 @@ def edit_json(path: Path, change: object) -> None:
     stored = json.loads(path.read_text())
     change(stored)  # type: ignore[operator]
     path.write_text(json.dumps(stored))
+
+
+def numbers(unit: Unit, **options: object) -> list[list[int]]:
+    """The number of every plane, C Z, of planes that are constant as the test plates write them."""
+    with open_unit(unit, **options) as stack:
+        t, c, z, y, x = stack.shape
+        assert t == 1
+        pixels = [stack.read(0, channel, range(z), slice(0, y), slice(0, x)) for channel in range(c)]
+    assert all(np.ptp(plane) == 0 for planes in pixels for plane in planes)
+    return [[int(plane[0, 0]) for plane in planes] for planes in pixels]

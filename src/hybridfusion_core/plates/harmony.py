@@ -67,7 +67,9 @@ def read_harmony(listing: Listing, index: Path | None) -> Findings:
         metadata=(str(index),),
         warnings=_warnings(skipped, index.name),
     )
-    return replace(findings, unlisted=unlisted(listing, files, records))
+    # Names count the times from 1, the index from 0.
+    strays = {(*key[:3], key[3] - 1, *key[4:]): file for key, file in unlisted(listing, files, records).items()}
+    return replace(findings, unlisted=strays)
 
 
 def _record(found: dict[str, str], listing: Listing, beside: str) -> Record | None:

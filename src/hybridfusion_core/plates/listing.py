@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.store.access import permitted
@@ -57,17 +57,19 @@ class Listing:
         Returns:
             A path of `images` or `refused`, or None if there is none of that name, or several.
         """
-        path = PurePosixPath(named.replace("\\", "/"))
-        for candidate in (str(PurePosixPath(beside) / path), str(path)):
+        path = named.replace("\\", "/")
+        for candidate in (f"{beside}/{path}" if beside else path, path):
             if candidate in self.images or candidate in self.refused:
                 return candidate
-        found = self._names().get(path.name.lower()) or self._names().get(_stem(path.name).lower()) or []
+        name = path.rpartition("/")[2].lower()
+        found = self._names().get(name) or self._names().get(_stem(name)) or []
         return found[0] if len(found) == 1 else None
 
     def folder_of(self, file: Path) -> str:
         """Return the folder of a file as a path inside this one, "" if it lies here or elsewhere."""
         parent = file.parent
-        return parent.relative_to(self.root).as_posix() if parent.is_relative_to(self.root) else ""
+        # Not ".": what is found there is called by its name alone.
+        return parent.relative_to(self.root).as_posix() if self.root in parent.parents else ""
 
     def _names(self) -> dict[str, list[str]]:
         if not self._by_name:

@@ -37,13 +37,11 @@ class _Found:
     problem: str = ""
 
 
-def is_ome_zarr_plate(path: Path) -> bool:
-    """Say whether a folder is the group of a plate."""
-    return path.is_dir() and isinstance(_attributes(path).get("plate"), Mapping)
-
-
-def read_ome_zarr_plate(path: Path) -> Plate:
+def read_ome_zarr_plate(path: Path) -> Plate | None:
     """Describe an OME-Zarr plate.
+
+    Returns:
+        The plate, or None if the zarr is something else.
 
     Raises:
         UserInputError: it may not be read.
@@ -53,11 +51,11 @@ def read_ome_zarr_plate(path: Path) -> Plate:
         f"{path.name}: the metadata of the plate cannot be understood",
         "those of an OME-Zarr plate. They are damaged: copy or write the plate again.",
     ):
-        return _read(path)
+        plate = _attributes(path).get("plate")
+        return _read(path, plate) if isinstance(plate, Mapping) else None
 
 
-def _read(path: Path) -> Plate:
-    plate = _attributes(path)["plate"]
+def _read(path: Path, plate: Mapping[str, Any]) -> Plate:
     root = Path(os.path.realpath(path))
     names = {kind: [str(each["name"]) for each in plate.get(kind, ())] for kind in ("rows", "columns")}
     wells, all_found = [], []

@@ -15,7 +15,7 @@ from hybridfusion_core.plates.imagexpress import read_imagexpress
 from hybridfusion_core.plates.layouts import LAYOUTS, Layout, layout
 from hybridfusion_core.plates.listing import Listing, list_folder
 from hybridfusion_core.plates.named_planes import matches, record
-from hybridfusion_core.plates.ome_zarr_plate import is_ome_zarr_plate, read_ome_zarr_plate
+from hybridfusion_core.plates.ome_zarr_plate import read_ome_zarr_plate
 from hybridfusion_core.plates.records import Findings
 from hybridfusion_core.plates.user_pattern import check_groups, parse_pattern
 from hybridfusion_core.plates.whole_images import read_images, read_ome_tiffs
@@ -60,8 +60,9 @@ def open_plate(path: str | Path, *, pattern: str | None = None) -> Plate:
 
 
 def _ome_zarr(folder: Path) -> Plate:
-    if is_ome_zarr_plate(folder):
-        return read_ome_zarr_plate(folder)
+    plate = read_ome_zarr_plate(folder)
+    if plate is not None:
+        return plate
     raise UserInputError(
         f"{folder.name} is zarr without the metadata of a plate; expected {_EXPECTED}. Use `hybridfusion fuse` for one "
         "image, or name the folder of the plate."

@@ -210,7 +210,7 @@ def read_failures(path: Path) -> frozenset[UnitKey]:
         return frozenset((_plain(row["well"]), _plain(row["field"]), int(row["time"])) for row in rows) or _none(path)
     except HybridFusionError:
         raise
-    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise UserInputError(
             f"{path} is no list of failures ({type(error).__name__}); expected a CSV file with the columns "
             f"{', '.join(FAILURE_COLUMNS)}, as a batch writes it. Name the failures.csv of this plate."

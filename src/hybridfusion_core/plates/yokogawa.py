@@ -68,7 +68,9 @@ def _read_index(
     failures: list[Failure] = []
     actions: dict[str, set[str]] = defaultdict(set)
     skipped = 0
-    for _, element in elements(index, frozenset({"MeasurementRecord"})):
+    for name, element in elements(index, frozenset({"MeasurementRecord"})):
+        if not name:
+            continue
         found, named = attributes(element), (element.text or "").strip()
         row, column = whole(found.get("Row"), 1, 100), whole(found.get("Column"), 1, 100)
         if row is None or column is None:
@@ -125,15 +127,13 @@ def _describe(listing: Listing, index: Path) -> tuple[dict[str, str], dict[str, 
     if path is None:
         return {}, {}, ()
     wanted = frozenset({"MeasurementChannel", "MeasurementSamplePlate"})
-    top: dict[str, str] = {}
-    for _, element in elements(path, wanted, top):
+    for _, element in elements(path, wanted):  # the outermost one has attributes too
         for key, value in attributes(element).items():
             detail.setdefault(key, value)
-    detail |= {key: value for key, value in top.items() if key not in detail}
     setting = _beside(listing, beside, PurePosixPath(detail.get("MeasurementSettingFileName", "")).name)
     if setting is None or setting.suffix.lower() != ".mes":
         return detail, {}, (str(path),)
-    found = (attributes(element) for _, element in elements(setting, frozenset({"Channel"})))
+    found = [attributes(element) for name, element in elements(setting, frozenset({"Channel"})) if name]
     return detail, {each["Ch"]: each for each in found if "Ch" in each}, (str(path), str(setting))
 
 
