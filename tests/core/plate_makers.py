@@ -18,7 +18,7 @@ GUID = "4996E914-A4B6-49AF-8081-5B58A8653201"
 
 def value(row: int, column: int, field: int, time: int, channel: int, z: int) -> int:
     """The number in every pixel of a plane; all arguments as written in its name."""
-    return ((((row * 5 + column) * 5 + field) * 4 + time) * 4 + channel) * 16 + z
+    return (((((row * 5 + column) * 5 + field) * 4 + time) * 4 + channel) * 16 + z) % 65521
 
 
 def write_plane(

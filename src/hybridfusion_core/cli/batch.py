@@ -35,6 +35,7 @@ def dry_run(
     """
     found = forecast(units, request, z_step_um=options.z_step, pixel_size_um=options.pixel_size)
     summary = _summary(plate, units, found, Path(options.output))
+    summary |= {f"{name}_um": value for name in ("z_step", "pixel_size") if (value := getattr(options, name))}
     return summary, "\n".join([*_table(plate, summary), "", *plate_map(plate, units, found), *_failures(found)])
 
 

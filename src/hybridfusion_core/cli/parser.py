@@ -160,15 +160,15 @@ def _add_batch(commands: Any) -> None:
         metavar="INPUT",
         help="OME-Zarr HCS 0.4 and 0.5; folder of OME-TIFFs, one field or more in each; names that --pattern "
         "describes; and, experimental because no files of the vendors have been read with them yet: Opera Phenix and "
-        "Operetta (Harmony), ImageXpress (MetaXpress), Yokogawa CV7000 and CV8000. The index file of a plate stands for "
-        "its folder",
+        "Operetta (Harmony), ImageXpress (MetaXpress), Yokogawa CV7000 and CV8000. The index file of a plate stands "
+        "for its folder",
     )
     parser.add_argument("output", metavar="OUTPUT", help="an .ome.zarr, outside INPUT")
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="only show what is there, what would be fused and fail, and the time and disk to expect; for now, the rest "
-        "is not there yet",
+        help="only show what is there, what would be fused and fail, and the time and disk to expect; for now, the "
+        "rest is not there yet",
     )
     which = parser.add_argument_group("which")
     which.add_argument(
