@@ -50,7 +50,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return captured.err
 
 
-@pytest.mark.parametrize("command", ["", "fuse", "info", "verify", "sample", "models", "train", "evaluate"])
+@pytest.mark.parametrize("command", ["", "fuse", "batch", "info", "verify", "sample", "models", "train", "evaluate"])
 def test_help_teaches_without_importing_torch(command: str) -> None:
     words = [*command.split(), "--help"]
     code = (

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from hybridfusion_core import samples
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.plates import open_plate, open_unit
 from hybridfusion_core.samples import organoid_stack, organoid_with_surface, pair_stack, write_sample
 from hybridfusion_core.store import open_stack
 
@@ -114,8 +115,58 @@ def test_pair_comes_back_as_it_was_drawn(tmp_path: Path):
         np.testing.assert_array_equal(pixels, np.asarray(pair_stack().array))
 
 
+@pytest.fixture
+def small_plate(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    stacks = [organoid_stack(size=64, slices=2, seed=seed) for seed in range(8)]
+    monkeypatch.setattr(samples.plate, "plate_stacks", lambda: stacks)
+    return [np.asarray(stack.array) for stack in stacks]
+
+
+def test_plate_comes_back_as_it_was_drawn_and_both_validators_take_it(tmp_path: Path, small_plate: list[np.ndarray]):
+    import ome_zarr_models
+    import yaozarrs
+
+    path = tmp_path / "plate.ome.zarr"
+    assert write_sample("plate", path) == [path]
+    yaozarrs.validate_zarr_store(str(path))
+    assert ome_zarr_models.open_ome_zarr(str(path)).ome_zarr_version == "0.5"
+    plate = open_plate(path)
+    units = list(plate.units())
+    assert [(unit.well, unit.field) for unit in units] == [
+        (well, field) for well in ("B2", "B3", "C2", "C3") for field in ("0", "1")
+    ]
+    for unit, drawn in zip(units, small_plate, strict=True):
+        with open_unit(unit) as stack:
+            read = [stack.read(0, channel, range(2), slice(0, 64), slice(0, 64)) for channel in range(2)]
+            np.testing.assert_array_equal(read, drawn)
+            assert (stack.z.step_um, stack.y.step_um, stack.x.step_um) == (4.0, 0.325, 0.325)
+    assert [(channel.name, channel.color) for channel in plate.imaging.channels] == [
+        ("DAPI", "0099FF"),
+        ("membrane", "FF33CC"),
+    ]
+    assert (plate.rows, plate.columns) == (3, 4)
+    assert [each.name for each in tmp_path.iterdir()] == ["plate.ome.zarr"]
+
+
+@pytest.mark.usefixtures("small_plate")
+def test_equal_plates_are_equal_bytes(tmp_path: Path):
+    for name in ("a", "b"):
+        write_sample("plate", tmp_path / f"{name}.ome.zarr")
+    one, other = (
+        {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+        for folder in (tmp_path / "a.ome.zarr", tmp_path / "b.ome.zarr")
+    )
+    assert one == other
+
+
+def test_plate_fields_are_drawn_from_seeds_of_their_own():
+    first, *others = (np.asarray(stack.array) for stack in samples.plate_stacks())
+    assert first.nbytes * (1 + len(others)) < 4 << 20
+    assert all((first != other).mean() > 0.5 for other in others)
+
+
 def test_unknown_sample_is_refused(tmp_path: Path):
-    with pytest.raises(UserInputError, match="no sample 'plates'; expected one of organoid, pair"):
+    with pytest.raises(UserInputError, match="no sample 'plates'; expected one of organoid, pair, plate"):
         write_sample("plates", tmp_path / "x")
 
 
@@ -141,10 +192,11 @@ def test_pair_that_exists_is_replaced_only_on_request_and_nothing_else_is_touche
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["organoid", "pair"])
+@pytest.mark.parametrize("name", ["organoid", "pair", "plate"])
 def test_missing_folder_is_refused(tmp_path: Path, name: str):
+    files = {"organoid": "sample.ome.tif", "pair": "sample", "plate": "sample.ome.zarr"}
     with pytest.raises(UserInputError, match="does not exist"):
-        write_sample(name, tmp_path / "missing" / "sample.ome.tif"[: None if name == "organoid" else 6])
+        write_sample(name, tmp_path / "missing" / files[name])
     assert not list(tmp_path.iterdir())
 
 
@@ -153,6 +205,8 @@ def test_names_that_do_not_fit_are_refused(tmp_path: Path):
         write_sample("organoid", tmp_path / "organoid.jpg")
     with pytest.raises(UserInputError, match="is a folder"):
         write_sample("organoid", tmp_path)
+    with pytest.raises(UserInputError, match=r"ends in \.ome\.zarr"):
+        write_sample("plate", tmp_path / "plate")
     with pytest.raises(UserInputError, match="expected a folder"):
         write_sample("pair", tmp_path / "pair.png")
     (tmp_path / "taken").write_text("mine")

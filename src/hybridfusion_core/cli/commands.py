@@ -73,6 +73,17 @@ def fuse(options: argparse.Namespace) -> None:
     _print(options, summary, f"{options.output}: {t} × {c} × {y} × {x} {spec.dtype.name} in {seconds:.1f} s")
 
 
+def batch(options: argparse.Namespace) -> None:
+    """Fuse every field of a plate; for now, say what that would take."""
+    from hybridfusion_core.cli.batch import dry_run, not_yet, open_selection
+
+    request = make_request(**{name: getattr(options, name) for name in _REQUEST})
+    plate, units = open_selection(options)
+    if not options.dry_run:
+        raise not_yet()
+    _print(options, *dry_run(plate, units, request, options))
+
+
 def info(options: argparse.Namespace) -> None:
     """Say how a file is understood and what fusing it would take."""
     request = make_request(device=options.device, memory=options.memory, threads=options.threads)

@@ -20,6 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('napari-hybridfusion')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     _add_fuse(commands)
+    _add_batch(commands)
     _add_info(commands)
     _add_verify(commands)
     _add_sample(commands)
@@ -63,6 +64,30 @@ def _add_fuse(commands: Any) -> None:
         metavar="OUTPUT",
         help="its suffix chooses the format: .ome.zarr, .ome.tif, .tif (fused only as ImageJ reads it), .png",
     )
+    how = _add_choices(parser)
+    how.add_argument(
+        "--stats",
+        default="field",
+        metavar="field|FILE",
+        help="normalise with this field's own statistics, or with those that `fuse --json` printed to FILE",
+    )
+    _add_file_facts(parser)
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--preview", metavar="PATH.png", help="also write a montage: sharpest slice, fused, decision mask, height"
+    )
+    output.add_argument(
+        "--ngff",
+        choices=("0.5", "0.4"),
+        default="0.5",
+        help="version of OME-Zarr to write; 0.4 (zarr 2, not sharded) is for older readers (default: 0.5)",
+    )
+    output.add_argument("--checksum", action="store_true", help="record the sha256 of the input")
+    output.add_argument("--overwrite", action="store_true", help="replace OUTPUT once the new one is complete")
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> Any:
+    """Add what a fusion can be asked for, the same for a stack and a plate; returns the group of how to do it."""
     what = parser.add_argument_group("what")
     what.add_argument(
         "--products",
@@ -95,12 +120,6 @@ def _add_fuse(commands: Any) -> None:
     )
     _add_model(how)
     how.add_argument(
-        "--stats",
-        default="field",
-        metavar="field|FILE",
-        help="normalise with this field's own statistics, or with those that `fuse --json` printed to FILE",
-    )
-    how.add_argument(
         "--camera",
         type=_camera,
         metavar="GAIN,OFFSET,READNOISE",
@@ -123,19 +142,51 @@ def _add_fuse(commands: Any) -> None:
     machine.add_argument("--exact", action="store_true", help="no shortcut of any kind")
     machine.add_argument("--tile", type=_positive, metavar="PIXELS", help="core of a tile (default: planned)")
     _add_memory(machine)
-    _add_file_facts(parser)
-    output = parser.add_argument_group("output")
-    output.add_argument(
-        "--preview", metavar="PATH.png", help="also write a montage: sharpest slice, fused, decision mask, height"
+    return how
+
+
+def _add_batch(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "batch",
+        "fuse every field of a plate or folder",
+        "  hybridfusion batch screen7 screen7_fused.ome.zarr --dry-run\n"
+        "  hybridfusion batch screen7 screen7_fused.ome.zarr --wells B02:C05,D07 --fields 1,3-5 --dry-run\n"
+        "  hybridfusion batch scans out.ome.zarr --pattern '{row}{column}_f{field}_z{z}_c{channel}.tif' --dry-run",
     )
-    output.add_argument(
-        "--ngff",
-        choices=("0.5", "0.4"),
-        default="0.5",
-        help="version of OME-Zarr to write; 0.4 (zarr 2, not sharded) is for older readers (default: 0.5)",
+    # The titles of the table in `plates`, which is not imported here; a test compares them.
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        help="OME-Zarr HCS 0.4 and 0.5; folder of OME-TIFFs, one field or more in each; names that --pattern "
+        "describes; and, experimental because no files of the vendors have been read with them yet: Opera Phenix and "
+        "Operetta (Harmony), ImageXpress (MetaXpress), Yokogawa CV7000 and CV8000. The index file of a plate stands "
+        "for its folder",
     )
-    output.add_argument("--checksum", action="store_true", help="record the sha256 of the input")
-    output.add_argument("--overwrite", action="store_true", help="replace OUTPUT once the new one is complete")
+    parser.add_argument("output", metavar="OUTPUT", help="an .ome.zarr, outside INPUT")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="only show what is there, what would be fused and fail, and the time and disk to expect; for now, the "
+        "rest is not there yet",
+    )
+    which = parser.add_argument_group("which")
+    which.add_argument(
+        "--pattern",
+        metavar="P",
+        help="what the files are called: '{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif', with {well} in place of "
+        "row and column, {plate}, and * for anything; or a regular expression with groups of these names. Without {z}, "
+        "each file is a whole stack. With '/' in it, paths inside INPUT are compared",
+    )
+    which.add_argument("--wells", metavar="LIST", help="such as B02:C05,D07; a range is a rectangle (default: all)")
+    which.add_argument("--fields", metavar="LIST", help="as the plate names them, such as 1,3-5 (default: all)")
+    which.add_argument(
+        "--times", metavar="LIST", help="indices from 0, such as 0:10 without the 10 itself (default: all)"
+    )
+    which.add_argument("--pilot", type=_positive, metavar="N", help="only N wells, spread over the plate")
+    which.add_argument("--only", metavar="failures.csv", help="only what this list of an earlier batch names")
+    _add_choices(parser)
+    _add_scale(parser.add_argument_group("what the files do not say"))
 
 
 def _add_info(commands: Any) -> None:
@@ -167,10 +218,17 @@ def _add_sample(commands: Any) -> None:
         commands,
         "sample",
         "write a sample to try things on",
-        "  hybridfusion sample organoid organoid.ome.tif\n  hybridfusion sample pair pair",
+        "  hybridfusion sample organoid organoid.ome.tif\n  hybridfusion sample pair pair\n"
+        "  hybridfusion sample plate plate.ome.zarr",
     )
-    parser.add_argument("name", choices=("organoid", "pair"), help="organoid: a two-channel stack; pair: two images")
-    parser.add_argument("path", metavar="PATH", help="an .ome.tif for the organoid, a folder for the pair")
+    parser.add_argument(
+        "name",
+        choices=("organoid", "pair", "plate"),
+        help="organoid: a two-channel stack; pair: two images; plate: four wells of two fields",
+    )
+    parser.add_argument(
+        "path", metavar="PATH", help="an .ome.tif for the organoid, a folder for the pair, an .ome.zarr for the plate"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
@@ -265,8 +323,12 @@ def _add_file_facts(parser: argparse.ArgumentParser) -> None:
     facts = parser.add_argument_group("what the file does not say")
     facts.add_argument("--axes", metavar="LETTERS", help="what each axis is, some of TCZYX, such as ZCYX")
     facts.add_argument("--series", metavar="N|NAME", help="which image of a file that holds several")
-    facts.add_argument("--z-step", type=float, metavar="UM", help="distance between slices in µm")
-    facts.add_argument("--pixel-size", type=float, metavar="UM", help="side of a pixel in µm")
+    _add_scale(facts)
+
+
+def _add_scale(group: Any) -> None:
+    group.add_argument("--z-step", type=float, metavar="UM", help="distance between slices in µm")
+    group.add_argument("--pixel-size", type=float, metavar="UM", help="side of a pixel in µm")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Sample images that need no download: a synthetic organoid and a pair of photographs, written by name."""
+"""Sample images that need no download: a synthetic organoid, a pair of photographs and a plate, by name."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ import numpy as np
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.samples.organoid import organoid_stack, organoid_with_surface
 from hybridfusion_core.samples.pair import pair_stack
+from hybridfusion_core.samples.plate import plate_stacks, write_plate
 from hybridfusion_core.store.atomic import Delivery
-from hybridfusion_core.store.suffixes import PICTURE_SUFFIXES, TIFF_SUFFIXES, has_suffix
+from hybridfusion_core.store.suffixes import PICTURE_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIXES, has_suffix
 from hybridfusion_core.store.tiff_writer import write_stack
 
-__all__ = ["SAMPLES", "organoid_stack", "organoid_with_surface", "pair_stack", "write_sample"]
+__all__ = ["SAMPLES", "organoid_stack", "organoid_with_surface", "pair_stack", "plate_stacks", "write_sample"]
 
-SAMPLES = ("organoid", "pair")
+SAMPLES = ("organoid", "pair", "plate")
 
 
 def write_sample(name: str, path: str | os.PathLike[str], *, overwrite: bool = False) -> list[Path]:
     """Write a sample.
 
     Args:
-        name: "organoid", an OME-TIFF, or "pair", two PNGs.
+        name: "organoid", an OME-TIFF, "pair", two PNGs, or "plate", an OME-Zarr plate of four wells.
         path: for "organoid" the file, ending in .ome.tif; for "pair" the folder that gets `1_near.png` and
-            `2_far.png`, created if it is missing.
+            `2_far.png`, created if it is missing; for "plate" the store, ending in .ome.zarr.
         overwrite: replace existing files of these names.
 
     Returns:
-        The files, in slice order.
+        The files, in slice order; the store, for a plate.
 
     Raises:
         UserInputError: unknown sample, wrong suffix, missing folder, or a file that may not be replaced.
         StoredDataError: what was read back is not what was written.
     """
-    writers = {"organoid": _write_organoid, "pair": _write_pair}
+    writers = {"organoid": _write_organoid, "pair": _write_pair, "plate": _write_plate}
     if name not in writers:
         raise UserInputError(f"There is no sample {name!r}; expected one of {', '.join(SAMPLES)}. Name one of them.")
     return writers[name](Path(path), overwrite)
@@ -84,3 +85,18 @@ def _write_pair(folder: Path, overwrite: bool) -> list[Path]:
             folder.rmdir()
         raise
     return paths
+
+
+def _write_plate(path: Path, overwrite: bool) -> list[Path]:
+    if not has_suffix(path, ZARR_SUFFIXES):
+        raise UserInputError(
+            f"The plate is one OME-Zarr, {path.name!r} is no such name; expected a name that ends in .ome.zarr. "
+            "Rename it."
+        )
+    delivery = Delivery((path,), overwrite=overwrite)
+    try:
+        write_plate(delivery.part(path))
+        delivery.publish()
+    finally:
+        delivery.discard()
+    return [path]

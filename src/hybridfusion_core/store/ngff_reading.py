@@ -112,7 +112,7 @@ def image_paths(attributes: Mapping[str, Any], path: Path) -> list[str]:
     if isinstance(well, Mapping):
         return _entry_paths(well.get("images"))
     if isinstance(listed, Sequence) and not isinstance(listed, str):
-        return [str(each) for each in listed if _is_plain(str(each))]
+        return [str(each) for each in listed if is_plain(str(each))]
     if "bioformats2raw.layout" in attributes:
         numbered = (each.name for each in path.iterdir() if each.is_dir() and each.name.isdecimal())
         return sorted(numbered, key=int)
@@ -123,8 +123,9 @@ def _entry_paths(entries: Any) -> list[str]:
     if not isinstance(entries, Sequence):
         return []
     found = (str(each.get("path")) for each in entries if isinstance(each, Mapping))
-    return [each for each in found if _is_plain(each)]
+    return [each for each in found if is_plain(each)]
 
 
-def _is_plain(inside: str) -> bool:
+def is_plain(inside: str) -> bool:
+    """Say whether a path in metadata leads nowhere but into the folder that they describe, links aside."""
     return bool(inside) and ".." not in inside.split("/") and not inside.startswith("/") and "\\" not in inside

@@ -28,7 +28,7 @@ def image_attributes(
         dtype: of the pixels, for the possible range.
         ngff: version to write.
     """
-    return _attributes(
+    return attributes_of(
         (v04 if ngff == "0.4" else v05).Image,
         {
             "multiscales": [_multiscale(spec, name, "mean")],
@@ -44,7 +44,7 @@ def image_attributes(
 def label_attributes(spec: ResultSpec, name: str, ngff: Ngff) -> dict[str, Any]:
     """Return the attributes of the group of the decision labels: colours in slice order, 0 transparent."""
     colors = [{"label-value": value, "rgba": list(rgba)} for value, rgba in enumerate(slice_colors(spec.slices))]
-    return _attributes(
+    return attributes_of(
         (v04 if ngff == "0.4" else v05).LabelImage,
         {
             "multiscales": [_multiscale(spec, name, "nearest")],
@@ -56,7 +56,7 @@ def label_attributes(spec: ResultSpec, name: str, ngff: Ngff) -> dict[str, Any]:
 
 def labels_group_attributes(ngff: Ngff) -> dict[str, Any]:
     """Return the attributes of the group that lists the labels."""
-    return _attributes((v04 if ngff == "0.4" else v05).LabelsGroup, {"labels": ["decision"]}, ngff)
+    return attributes_of((v04 if ngff == "0.4" else v05).LabelsGroup, {"labels": ["decision"]}, ngff)
 
 
 def slice_colors(slices: int) -> list[tuple[int, int, int, int]]:
@@ -111,7 +111,7 @@ def value_range(dtype: np.dtype[Any]) -> tuple[float, float]:
     return float(limits.min), float(limits.max)
 
 
-def _attributes(model: Any, values: dict[str, Any], ngff: Ngff) -> dict[str, Any]:
+def attributes_of(model: Any, values: dict[str, Any], ngff: Ngff) -> dict[str, Any]:
     """Return values that a model of the specification accepts, at the place where its version has them."""
     dumped: dict[str, Any] = model.model_validate(values).model_dump(mode="json", exclude_none=True, by_alias=True)
     return dumped if ngff == "0.4" else {"ome": dumped}

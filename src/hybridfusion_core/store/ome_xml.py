@@ -86,7 +86,7 @@ def _image(image: Any) -> Description:
     pixels = next(_all(image, "Pixels"))
     sizes = {letter: int(number(pixels.get(f"Size{letter}")) or 0) for letter in "TCZYX"}
     z = _length(pixels, "PhysicalSizeZ")
-    positions, z, warnings = _z_positions(_stated_positions(pixels, sizes["Z"]), z)
+    positions, z, warnings = z_positions(_stated_positions(pixels, sizes["Z"]), z)
     return Description(
         name=image.get("Name") or "",
         t=axis(pixels.get("TimeIncrement"), ngff_unit(pixels.get("TimeIncrementUnit", "s"))),
@@ -149,8 +149,12 @@ def _stated_positions(pixels: Any, slices: int) -> list[float] | None:
     return [stated[z] for z in range(slices)] if whole else None
 
 
-def _z_positions(stated: Sequence[float] | None, z: Axis) -> tuple[tuple[float, ...] | None, Axis, tuple[str, ...]]:
-    """Decide between the stated positions and the step: (positions or None, step, warnings)."""
+def z_positions(stated: Sequence[float] | None, z: Axis) -> tuple[tuple[float, ...] | None, Axis, tuple[str, ...]]:
+    """Decide between the stated positions in µm and the step.
+
+    Returns:
+        Positions, or None where the step says it all; the step; warnings.
+    """
     if stated is None or len(set(stated)) == 1:  # a stage that does not move states one position for all
         return None, z, ()
     steps = np.array([after - before for before, after in pairwise(stated)])

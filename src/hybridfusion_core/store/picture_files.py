@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.store.access import guarded
+from hybridfusion_core.store.tiff_checks import check_page
 
 _MOST_COMPRESSED = 5000  # deflate reaches 1 : 1032, a JPEG of one colour about 1 : 1000
 _PNG_SAMPLES = {0: 1, 2: 3, 4: 2, 6: 4}
@@ -134,6 +135,8 @@ def _tiff(path: Path) -> Picture:
                 f"{path.name} has a palette, {samples} samples, or less than 8 bit; expected a grey or RGB image. "
                 "Save it as grey or RGB."
             )
+        # tifffile reads what is cut off as zeros, and says so in its log alone.
+        check_page(page, path.name)
         dtype = np.dtype(page.dtype).newbyteorder("=")
         shape = (int(page.imagelength), int(page.imagewidth))
         alpha = samples in (2, 4)

@@ -169,15 +169,24 @@ def check_extent(series: Any, name: str) -> None:
                 f"{name}: plane {number} of {len(series.pages)} is missing; expected as many planes as the metadata "
                 "state. The file is cut short or damaged: copy or export it again."
             )
-        offsets, counts = np.asarray(page.dataoffsets), np.asarray(page.databytecounts)
-        end, size = int((offsets + counts).max(initial=0)), page.parent.filehandle.size
-        if end > size:
-            raise _cut(name, end, size)
-        if not offsets.size or not np.all((offsets > 0) & (counts > 0)):
-            raise StoredDataError(
-                f"{name}: plane {number} has parts without data; expected a value for every pixel. "
-                "Writing the file was interrupted, or it is sparse: export it again."
-            )
+        check_page(page, name, number)
+
+
+def check_page(page: Any, name: str, number: int = 0) -> None:
+    """Check that all pixels of one page lie within its file.
+
+    Raises:
+        StoredDataError: some are cut off, or were never written.
+    """
+    offsets, counts = np.asarray(page.dataoffsets), np.asarray(page.databytecounts)
+    end, size = int((offsets + counts).max(initial=0)), page.parent.filehandle.size
+    if end > size:
+        raise _cut(name, end, size)
+    if not offsets.size or not np.all((offsets > 0) & (counts > 0)):
+        raise StoredDataError(
+            f"{name}: plane {number} has parts without data; expected a value for every pixel. "
+            "Writing the file was interrupted, or it is sparse: export it again."
+        )
 
 
 def _cut(name: str, end: int, size: int) -> StoredDataError:

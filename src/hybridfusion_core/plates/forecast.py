@@ -1,0 +1,102 @@
+"""What fusing a selection of a plate would take: pixels, time and disk, before anything is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hybridfusion_core.errors import HybridFusionError
+from hybridfusion_core.plates.description import Unit
+from hybridfusion_core.plates.unit_stack import defects_of, find_channels, open_unit
+from hybridfusion_core.predict import describe, measured_rate
+from hybridfusion_core.request import FuseRequest, resolve
+
+_PYRAMID = 4 / 3  # a level has a quarter of the pixels of the one below
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a selection holds and would take.
+
+    Attributes:
+        slices: fewest and most slices of a field that can be fused, (0, 0) if there is none.
+        failing: why fields cannot be fused, as far as it is known before their files are opened, by unit.
+        single: how many fields have one slice, so that there is nothing to fuse.
+        input_bytes: of the pixels that will be read, decoded; None if no header tells their size.
+        output_bytes: of all results with their pyramids before compression; None if no field can be opened.
+        seconds: on this machine, one field after the other; None if no field can be opened.
+        settings: as they would be resolved, from the first field that can be opened.
+    """
+
+    slices: tuple[int, int]
+    failing: tuple[tuple[Unit, str], ...]
+    single: int
+    input_bytes: int | None
+    output_bytes: int | None
+    seconds: float | None
+    settings: dict[str, object]
+
+
+def forecast(
+    units: Sequence[Unit],
+    request: FuseRequest,
+    *,
+    z_step_um: float | None = None,
+    pixel_size_um: float | None = None,
+) -> Forecast:
+    """Measure the speed of this machine on a small tile, and say what a selection would take.
+
+    Args:
+        units: of one plate.
+        request: how they would be fused.
+        z_step_um: replaces the distance between slices.
+        pixel_size_um: replaces the distance between pixels.
+
+    Raises:
+        UserInputError: the request cannot be met by the plate, or by this machine.
+    """
+    channels = find_channels(units[0], request.channels) if units[0].imaging.channels else ()
+    failing, sound, depths = [], [], []
+    for unit in units:
+        problems = defects_of(unit, channels)
+        if problems:
+            failing.append((unit, problems[0].message))
+            continue
+        sound.append(unit)
+        depths.append(max((unit.frame.slices[each] for each in channels if each < len(unit.frame.slices)), default=0))
+    pixels = _plane_bytes(units[0])
+    read = None if pixels is None else sum(_slices(unit, channels) for unit in sound) * pixels
+    slices = (min(depths), max(depths)) if depths else (0, 0)
+    single = sum(depth < 2 for depth in depths)
+    scale = {"z_step_um": z_step_um, "pixel_size_um": pixel_size_um}
+    for unit in sound:
+        try:
+            stack = open_unit(unit, channels=request.channels, **scale)
+        except HybridFusionError:
+            continue  # what is wrong with a file shows when it is opened; the next one may tell
+        with stack:
+            # The stack has no other channels than those that were chosen.
+            job = resolve(replace(request, channels=None), stack)
+            spec = describe(job, stack, [])
+            result = sum(math.prod(shape) * dtype.itemsize for shape, dtype in spec.array_shapes().values())
+            work = len(job.deciders) * math.prod(stack.shape[3:])
+            chosen = [min(depth, len(job.slices)) if request.z else depth for depth in depths]
+            seconds = work * sum(chosen) / measured_rate(job)
+            return Forecast(
+                slices, tuple(failing), single, read, int(result * _PYRAMID) * len(sound), seconds, job.settings()
+            )
+    return Forecast(slices, tuple(failing), single, read, None, None, {})
+
+
+def _plane_bytes(unit: Unit) -> int | None:
+    imaging = unit.imaging
+    if imaging.plane is None or imaging.dtype is None:
+        return None
+    return math.prod(imaging.plane) * np.dtype(imaging.dtype).itemsize
+
+
+def _slices(unit: Unit, channels: Sequence[int]) -> int:
+    return sum(unit.frame.slices[each] for each in channels if each < len(unit.frame.slices))
