@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SIDE = 512  # px; of what is previewed
 _CENTRE = 256  # px; of what the network does first
-_PAUSE = 150  # ms without a further change before anything is computed
+_PAUSE = 60  # ms without a further change before anything is computed
 # Pixels × slices that are measured as a whole, so that the preview has the very pixels of the result; of a larger field
 # only what is previewed is measured.
 _MEASURED = 64 * 2**20
