@@ -336,7 +336,7 @@ def test_pace_says_how_long_it_will_take():
     assert pace.describe(Progress("fusing", 50_000_000, 100_000_000)).endswith("4.55 Mpx·slices/s, 11 s left")
 
 
-def test_layers_that_do_not_belong_together_are_not_offered(viewer):
+def test_layers_that_do_not_belong_together_are_not_offered(qtbot, viewer):
     for name, pixels in (("one", focal_stack(4, 32)), ("larger", focal_stack(4, 48)), ("floats", np.ones((4, 32, 32)))):
         viewer.add_image(pixels, name=name)
     widget = opened(viewer)
@@ -344,7 +344,7 @@ def test_layers_that_do_not_belong_together_are_not_offered(viewer):
     assert not widget.form.others.choices
     viewer.add_image(focal_stack(4, 32, 7), name="two")
     assert widget.form.layer.value is viewer.layers["one"]
-    assert list(widget.form.others.choices) == [viewer.layers["two"]]
+    qtbot.waitUntil(lambda: list(widget.form.others.choices) == [viewer.layers["two"]])
     viewer.layers.remove("one")
     assert widget.form.layer.value is not None
 
