@@ -41,11 +41,11 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Plate:
     return open_plate(path)
 
 
-def a_run(tmp_path: Path, token: str = "token", **changes: object) -> tuple[Places, Settings]:
+def a_run(tmp_path: Path, session: str = "session", **changes: object) -> tuple[Places, Settings]:
     places = Places(tmp_path / "out.ome.zarr")
-    begin_session(places, token)
+    begin_session(places, session)
     places.staging.mkdir(exist_ok=True)
-    return places, replace(Settings(str(places.output), token, TENENGRAD, block=128, z_chunk=4), **changes)
+    return places, replace(Settings(str(places.output), session, TENENGRAD, block=128, z_chunk=4), **changes)
 
 
 def pixels(path: Path) -> dict[str, bytes]:
@@ -96,10 +96,10 @@ def test_time_points_share_an_image_in_whichever_order_they_come(tmp_path: Path)
     plate = open_plate(folder)
     units = list(plate.units())
     together, apart = a_run(tmp_path)[0], Places(tmp_path / "other.ome.zarr")
-    begin_session(apart, "token")
+    begin_session(apart, "session")
     for places, order in ((together, units), (apart, units[::-1])):
         places.staging.mkdir(exist_ok=True)
-        settings = Settings(str(places.output), "token", TENENGRAD, block=128, z_chunk=4)
+        settings = Settings(str(places.output), "session", TENENGRAD, block=128, z_chunk=4)
         for unit in order:
             assert fuse_unit(Task(unit, index=unit.t, times=3), settings).status == "done"
         publish(plate, places, units)
@@ -174,7 +174,7 @@ def test_tiles_are_halved_when_memory_ran_out_and_for_nothing_else(
     record = read_json(places.record(key_of(unit), 0))
     assert record is not None
     assert record["settings"]["tile"] == tiles[-1]
-    assert starts_in_run(places, key_of(unit), 0, "token") == 0
+    assert starts_in_run(places, key_of(unit), 0, "session") == 0
 
 
 def test_workers_that_die_halve_the_tiles_and_then_end_it(
@@ -199,7 +199,7 @@ def test_workers_that_die_halve_the_tiles_and_then_end_it(
     # A new run begins anew, with the tiles that it would have had.
     begin_session(places, "next")
     with pytest.raises(SystemExit):
-        fuse_unit(Task(unit), replace(settings, token="next"))
+        fuse_unit(Task(unit), replace(settings, session="next"))
     assert seen == [64, 32, 64]
 
 
@@ -214,8 +214,8 @@ def test_runs_that_are_killed_as_a_whole_change_nothing_until_the_third(
         raise SystemExit
 
     monkeypatch.setattr(fusing_units, "run", die)
-    for token in "abcde":
-        _, settings = a_run(tmp_path, token)
+    for session in "abcde":
+        _, settings = a_run(tmp_path, session)
         with pytest.raises(SystemExit):
             fuse_unit(Task(unit), settings)
     assert seen == [64, 64, 64, 32, 16]
@@ -233,7 +233,7 @@ def test_a_full_disk_is_nobodys_failure(sample: Plate, tmp_path: Path, monkeypat
     assert outcome.status == "full"
     assert "no room left" in outcome.reason
     assert read_json(places.record(key_of(unit), 0)) is None
-    assert starts_in_run(places, key_of(unit), 0, "token") == 0
+    assert starts_in_run(places, key_of(unit), 0, "session") == 0
     assert list(places.staging.iterdir()) == []
 
 

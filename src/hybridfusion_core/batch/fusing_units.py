@@ -51,6 +51,7 @@ from hybridfusion_core.thumbnails import Thumbnails
 TRIES = 2  # of a unit that fails
 KILLS = 2  # workers that one unit may take with it
 _PATIENCE = 60.0  # s to wait for a task of an earlier run, which stops at its next tile
+_BOUNDLESS = 1 << 62  # bytes
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 T = TypeVar("T")
@@ -63,20 +64,22 @@ class Settings:
 
     Attributes:
         output: path of the plate, as workers see it.
-        token: of the run.
+        session: name of the run that may write.
         request: every choice; device, precision, threads and tile are resolved.
         block: side of blocks, pixels.
         z_chunk: slices that pass the network at a time, at most.
+        budget: bytes that the plan was made for; what it leaves holds planes that are decoded as a whole.
         models: sha256 of the models by their name.
         z_step_um: replaces the distance between slices.
         pixel_size_um: replaces the distance between pixels.
     """
 
     output: str
-    token: str
+    session: str
     request: FuseRequest
     block: int
     z_chunk: int
+    budget: int = 1 << 30
     models: tuple[tuple[str, str], ...] = ()
     z_step_um: float | None = None
     pixel_size_um: float | None = None
@@ -137,7 +140,7 @@ def fuse_unit(task: Task, settings: Settings) -> Outcome:
                 return Outcome("done")  # by a task of an earlier run that was still at it
             for _ in range(TRIES):
                 _go_on(places, settings)
-                start = count_start(places, key, t, settings.token)
+                start = count_start(places, key, t, settings.session)
                 if start.kills >= KILLS:
                     reason, trace = killed(start.kills), ""
                     break
@@ -213,8 +216,9 @@ def job_for(stack: Stack, settings: Settings, halvings: int = 0) -> Job:
         UserInputError: the stack cannot be fused so.
         StoredDataError: a model is another one than when the run began.
     """
-    tile = settings.request.tile or settings.block
-    job = resolve(replace(settings.request, channels=None, tile=max(tile >> halvings, 1)), stack)
+    tile = max((settings.request.tile or settings.block) >> halvings, 1)
+    # Planned once, for the run: what is free at this moment changes nothing.
+    job = resolve(replace(settings.request, channels=None, tile=tile, memory=_BOUNDLESS), stack)
     if len(job.slices) < 2:
         raise UserInputError(
             f"{stack.name} has {stack.shape[2]} slice(s), {len(job.slices)} of them chosen; expected two or more to "
@@ -227,7 +231,8 @@ def job_for(stack: Stack, settings: Settings, halvings: int = 0) -> Job:
                 f"The model {model.card.name!r} is another one than when this plate was begun (sha256 "
                 f"{model.sha256[:12]}…); expected the same. Put it back, or choose another output."
             )
-    return replace(job, plan=replace(job.plan, block=settings.block, z_chunk=min(settings.z_chunk, len(job.slices))))
+    z_chunk = min(settings.z_chunk, len(job.slices))
+    return replace(job, plan=replace(job.plan, block=settings.block, z_chunk=z_chunk, budget=settings.budget))
 
 
 def _opened(unit: Unit, settings: Settings) -> Stack:
@@ -311,7 +316,7 @@ def _is_memory(error: BaseException | None) -> bool:
 
 
 def _go_on(places: Places, settings: Settings) -> None:
-    if not in_session(places, settings.token):
+    if not in_session(places, settings.session):
         raise _StopAsked
 
 

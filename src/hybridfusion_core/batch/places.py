@@ -60,7 +60,7 @@ class Places:
 
     @property
     def session(self) -> Path:
-        """The token of the run that may write; tasks of any other run stop when they see it."""
+        """The session of the run that may write; tasks of any other run stop when they see it."""
         return self.folder / "session"
 
     @property

@@ -9,13 +9,14 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hybridfusion_core.batch.places import FieldKey, Places
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.plates import Unit
+from hybridfusion_core.stack import Axis
 from hybridfusion_core.store.access import guarded
 
 FORMAT = 1
@@ -154,7 +155,11 @@ def finished(unit: Unit, record: Mapping[str, Any] | None, places: Places) -> bo
 
 def frame_digest(unit: Unit) -> str:
     """Return a checksum of what the metadata of the plate say of a unit: an index may change and no image with it."""
-    return hashlib.sha256(repr((unit.frame, unit.imaging)).encode("utf-8", "surrogatepass")).hexdigest()
+    imaging = unit.imaging
+    if all(plane.z_um is not None for planes in unit.frame.planes for plane in planes):
+        # Its own planes say where they are; what the plate says may come from another field.
+        imaging = replace(imaging, z=Axis())
+    return hashlib.sha256(repr((unit.frame, imaging)).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,7 @@ class Start:
     halvings: int
 
 
-def count_start(places: Places, key: FieldKey, t: int, token: str) -> Start:
+def count_start(places: Places, key: FieldKey, t: int, session: str) -> Start:
     """Write down that a unit is about to start, before it does: out of memory is a kill and leaves no other trace.
 
     Workers that died with the unit in this run halve its tiles each. Earlier runs that were killed as a whole are
@@ -181,19 +186,19 @@ def count_start(places: Places, key: FieldKey, t: int, token: str) -> Start:
         places: of the batch.
         key: of the field.
         t: of the unit.
-        token: of the run.
+        session: of the run.
     """
     path = places.starts(key, t)
     before = _starts(path)
-    kills = before.count(token)
-    suspected = max(len(set(before) - {token}) - (_SUSPECT - 1), 0)
-    _write_starts(path, [*before, token])
+    kills = before.count(session)
+    suspected = max(len(set(before) - {session}) - (_SUSPECT - 1), 0)
+    _write_starts(path, [*before, session])
     return Start(kills, kills + suspected)
 
 
-def starts_in_run(places: Places, key: FieldKey, t: int, token: str) -> int:
+def starts_in_run(places: Places, key: FieldKey, t: int, session: str) -> int:
     """Return how many starts of a unit in this run have not ended."""
-    return _starts(places.starts(key, t)).count(token)
+    return _starts(places.starts(key, t)).count(session)
 
 
 def uncount_start(places: Places, key: FieldKey, t: int) -> None:
@@ -215,16 +220,16 @@ def _starts(path: Path) -> Sequence[str]:
         return []
 
 
-def _write_starts(path: Path, tokens: Sequence[str]) -> None:
-    if tokens:
-        write_whole(path, "\n".join(tokens).encode())
+def _write_starts(path: Path, sessions: Sequence[str]) -> None:
+    if sessions:
+        write_whole(path, "\n".join(sessions).encode())
     else:
         path.unlink(missing_ok=True)
 
 
-def begin_session(places: Places, token: str) -> None:
+def begin_session(places: Places, session: str) -> None:
     """Let tasks of this run write, and no others."""
-    write_whole(places.session, token.encode())
+    write_whole(places.session, session.encode())
 
 
 def end_session(places: Places) -> None:
@@ -232,10 +237,10 @@ def end_session(places: Places) -> None:
     places.session.unlink(missing_ok=True)
 
 
-def in_session(places: Places, token: str) -> bool:
+def in_session(places: Places, session: str) -> bool:
     """Say whether tasks of a run may go on; asked between tiles."""
     try:
         with places.session.open("rb") as stream:
-            return stream.read(len(token) + 1) == token.encode()
+            return stream.read(len(session) + 1) == session.encode()
     except FileNotFoundError:
         return False
