@@ -1,6 +1,7 @@
 """`hybridfusion batch --dry-run`: everything that would be fused and fail is shown, and nothing is written."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -131,6 +132,19 @@ def test_no_field_is_exit_status_2(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "no channel 'GFP'" in refusal(capsys, *words, make.PLAIN, "--channels", "GFP")
     message = refusal(capsys, folder, folder / "o.ome.zarr", "--dry-run", "--pattern", make.PLAIN)
     assert "is the input, or inside it" in message
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_names_that_are_no_text_are_shown_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / os.fsdecode(b"screen\xff\x1b[31m")
+    make.write_plain(folder, make.places(slices=(1, 2, 4)))
+    assert (
+        summary(capsys, folder, tmp_path / "o.ome.zarr", "--pattern", make.PLAIN)["plate"] == "screen\\udcff\\x1b[31m"
+    )
+    assert run(folder, tmp_path / "o.ome.zarr", "--dry-run", "--pattern", make.PLAIN, *QUICK) == 0
+    captured = capsys.readouterr()
+    (captured.out + captured.err).encode()
+    assert "\x1b" not in captured.out + captured.err
 
 
 def test_without_a_dry_run_it_says_that_running_comes_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

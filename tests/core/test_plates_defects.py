@@ -236,6 +236,18 @@ def test_garbage_of_32_bit_fails_its_field(tmp_path: Path) -> None:
     assert "grey float32; expected 24 × 32 grey uint16" in message
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_garbage_where_the_plate_begins_or_ends_decides_nothing(tmp_path: Path, first: bool) -> None:
+    which = make.places(wells=((2, 3),), fields=(1, 2, 3))
+    folder = make.write_plain(tmp_path, which)
+    make.write_plane(folder / make.plain_name(*which[0 if first else -1]), 3, "uint32", (8, 8))
+    plate = open_plate(tmp_path, pattern=make.PLAIN)
+    assert (plate.imaging.dtype, plate.imaging.plane) == ("uint16", make.SHAPE)
+    units = list(plate.units())
+    assert "unlike the others" in failure(units.pop(0 if first else -1))
+    assert all(len(numbers(unit)) == 2 for unit in units)
+
+
 def test_a_field_of_garbage_alone_is_garbage_still(tmp_path: Path) -> None:
     folder = make.write_plain(tmp_path, make.places(fields=range(1, 6)))
     for path in folder.glob("B03_f2_*"):

@@ -110,6 +110,15 @@ def test_names_alone_give_the_same_planes_as_the_index(tmp_path: Path, name: str
     assert [numbers(unit) for unit in plate.units()] == list(with_index.values())
 
 
+def test_a_description_in_every_time_point_is_one_plate(tmp_path: Path) -> None:
+    folder = make.write_imagexpress(tmp_path, PLACES)
+    content = (folder / "screen.HTD").read_bytes()
+    (folder / "screen.HTD").unlink()
+    for time in (1, 2):
+        (folder / f"TimePoint_{time}" / "screen.HTD").write_bytes(content)
+    assert len(list(open_plate(folder).units())) == 8
+
+
 def test_fields_are_counted_past_nine_without_zeros(tmp_path: Path) -> None:
     which = make.places(wells=((1, 1),), fields=range(1, 12), channels=(1,), slices=(1, 2))
     plate = open_plate(make.write_imagexpress(tmp_path / "ix", which))

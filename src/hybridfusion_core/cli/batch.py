@@ -69,7 +69,7 @@ def _summary(plate: Plate, units: Sequence[Unit], found: Forecast, output: Path)
     per_well = Counter(well for well, _ in {(unit.well, unit.field) for unit in units})
     times = Counter((unit.well, unit.field) for unit in units)
     return {
-        "plate": plate.name,
+        "plate": printable(plate.name),  # a name that is no text cannot be printed, in JSON either
         "layout": plate.layout,
         "experimental": layout(plate.layout).experimental,
         "rows": plate.rows,
@@ -78,7 +78,7 @@ def _summary(plate: Plate, units: Sequence[Unit], found: Forecast, output: Path)
         "fields_per_well": _range(per_well.values()),
         "times_per_field": _range(times.values()),
         "units": len(units),
-        "channels": [channel.name for channel in imaging.channels],
+        "channels": [printable(channel.name) for channel in imaging.channels],
         "slices": list(found.slices),
         "plane": None if imaging.plane is None else list(imaging.plane),
         "dtype": imaging.dtype,
@@ -91,7 +91,8 @@ def _summary(plate: Plate, units: Sequence[Unit], found: Forecast, output: Path)
         "settings": found.settings,
         "single_slice": found.single,
         "failing": [
-            {"well": unit.well, "field": unit.field, "time": unit.t, "reason": reason} for unit, reason in found.failing
+            {"well": unit.well, "field": printable(unit.field), "time": unit.t, "reason": printable(reason)}
+            for unit, reason in found.failing
         ],
         "warnings": list(plate.warnings),
     }

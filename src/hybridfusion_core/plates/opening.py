@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -120,7 +121,8 @@ def _index(listing: Listing, kind: Layout, given: Path | None) -> Path | None:
     found = sorted((path for path in listing.others if _describes(path, kind)), key=lambda path: _rank(path, kind))
     if found:
         alike = [path for path in found if _rank(path, kind)[:2] == _rank(found[0], kind)[:2]]
-        if len(alike) > 1:
+        # Some versions of MetaXpress repeat the description in the folder of every time point.
+        if len({re.sub(r"TimePoint_\d+/", "", path) for path in alike}) > 1:
             raise UserInputError(
                 f"{listing.root.name} holds {len(alike)} plates, described by {', '.join(alike[:3])}"
                 f"{', …' if len(alike) > 3 else ''}; expected one. Name the folder or the index of one of them."
