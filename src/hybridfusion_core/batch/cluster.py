@@ -40,7 +40,7 @@ class Where:
     scheduler_file: Path | None = None
 
 
-class Preparation(WorkerPlugin):  # type: ignore[misc]
+class Preparation(WorkerPlugin):
     """Makes a worker ready: its threads are counted on purpose, and Ctrl-C is left to the process that asked.
 
     Args:
@@ -82,6 +82,12 @@ def connected(where: Where, device: str, units: int) -> Iterator[Client]:
             yield client
         return
     named = str(where.scheduler or where.scheduler_file)
+    if where.scheduler_file is not None and not where.scheduler_file.is_file():
+        # Dask would wait for it without end.
+        raise UserInputError(
+            f"The scheduler file {named} does not exist; expected the one that `dask scheduler --scheduler-file` "
+            "writes. Start the scheduler first, or leave --scheduler-file out to use this computer."
+        )
     try:
         client = Client(
             where.scheduler, scheduler_file=where.scheduler_file and str(where.scheduler_file), timeout=WAIT
@@ -165,7 +171,8 @@ def fit_workers(client: Client, function: Any, *arguments: Any) -> list[str] | N
     if not fit:
         raise UserInputError(
             f"None of {len(reasons)} workers can take part; expected one at least that has this version of the "
-            "program, the device and model that were asked for, and sees the plate and the output under the same paths. Found:",
+            "program, the device and model that were asked for, and sees the plate and the output under the same "
+            "paths. Found:",
             [f"{address}: {reason}" for address, reason in sorted(reasons.items())[:5]],
         )
     return None if len(fit) == len(reasons) else fit

@@ -77,7 +77,8 @@ class Loop:
         return interrupted
 
     def _room(self) -> int:
-        return max(_AHEAD * sum(self._client.nthreads().values()), 1)
+        threads = int(sum(self._client.nthreads().values()))
+        return max(_AHEAD * threads, 1)
 
     def _submit(self, task: Task) -> None:
         # Every task has its own key: the same unit may be submitted again.

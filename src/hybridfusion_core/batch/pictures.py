@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from imagecodecs import png_encode
+from imagecodecs import jpeg_encode
 from numpy.typing import NDArray
 
 from hybridfusion_core.store.ngff_writing import slice_colors
 from hybridfusion_core.thumbnails import shrink
 
-_SIDE = 96  # px at most
+_SIDE = 64  # px at most: a report has up to 1536 of them inside
 
 
 def picture(copies: Mapping[str, NDArray[Any]], slices: int) -> bytes:
@@ -23,7 +23,7 @@ def picture(copies: Mapping[str, NDArray[Any]], slices: int) -> bytes:
         slices: Z of the stack.
 
     Returns:
-        PNG of at most 96 px along Y.
+        JPEG of at most 64 px along Y.
     """
     factor = max(-(-max(copies["fused"].shape[1:]) // _SIDE), 1)
     grey = _stretched(shrink(copies["fused"][0].astype(np.float32), factor))
@@ -31,7 +31,7 @@ def picture(copies: Mapping[str, NDArray[Any]], slices: int) -> bytes:
     if "decision" in copies:
         colors = np.array(slice_colors(slices), np.uint8)[:, :3]
         parts.append(colors[np.minimum(shrink(copies["decision"][0], factor, labels=True), slices)])
-    return bytes(png_encode(np.ascontiguousarray(np.concatenate(parts, axis=1)), level=9))
+    return bytes(jpeg_encode(np.ascontiguousarray(np.concatenate(parts, axis=1)), level=85))
 
 
 def _stretched(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -88,7 +88,7 @@ class Places:
 
     def thumbnail(self, key: FieldKey, t: int) -> Path:
         """Return where a small picture of a unit is kept for the report."""
-        return self.folder.joinpath("units", *key, f"{t}.png")
+        return self.folder.joinpath("units", *key, f"{t}.jpg")
 
     def unit_lock(self, key: FieldKey, t: int) -> Path:
         """Return what is locked while a unit is worked on."""

@@ -41,8 +41,8 @@ class Event:
         stage: "measuring" or "fusing".
         unit: which one.
         outcome: how it ended.
-        done: units that ended so far in this stage, those of earlier runs included.
-        total: units of this stage.
+        done: units that ended so far in this stage of this run.
+        total: units of this stage of this run.
         failed: how many of them failed.
     """
 
@@ -67,6 +67,7 @@ class Result:
         seconds: that the run took.
         interrupted: the user stopped it.
         full: what the system said when the disk was full.
+        missing: time points of fields that are not in the plate, chosen or not.
     """
 
     places: Places
@@ -77,6 +78,7 @@ class Result:
     seconds: float = 0.0
     interrupted: bool = False
     full: str = ""
+    missing: Mapping[FieldKey, set[int]] = field(default_factory=dict)
 
 
 def run_batch(
@@ -85,6 +87,7 @@ def run_batch(
     choices: Choices,
     connect: Connect,
     report: Callable[[Event], None] = lambda _: None,
+    finish: Callable[[Result], None] = lambda _: None,
 ) -> Result:
     """Fuse the units of a plate that are missing or whose input has changed.
 
@@ -94,6 +97,7 @@ def run_batch(
         choices: how.
         connect: gives a client, for so many units.
         report: called when a unit has ended.
+        finish: called with the result, while no other run can write.
 
     Returns:
         How it ended; every unit that was fused is in the plate, whatever happened to the others.
@@ -118,6 +122,7 @@ def run_batch(
         run = _Run(plate, units, choices, places, report)
         run.go(connect, stored)
         run.result.seconds = time.monotonic() - started
+        finish(run.result)
         return run.result
     finally:
         end_session(places)
@@ -144,7 +149,7 @@ class _Run:
         self._missing: dict[FieldKey, set[int]] = {}
         self._times: dict[FieldKey, tuple[int, ...]] = {}
         self._published = time.monotonic()
-        self.result = Result(places, total=len(units))
+        self.result = Result(places, total=len(units), missing=self._missing)
 
     def go(self, connect: Connect, stored: Mapping[str, Any] | None) -> None:
         begin_session(self._places, self._session)
@@ -270,8 +275,8 @@ class _Run:
         elif outcome.status == "full":
             result.full = outcome.reason
         if outcome.status in ("done", "failed"):
-            done = result.kept + result.fused + len(result.failures)
-            self._report(Event("fusing", unit, outcome, done, result.total, len(result.failures)))
+            done = result.fused + len(result.failures)
+            self._report(Event("fusing", unit, outcome, done, result.total - result.kept, len(result.failures)))
 
 
 def _settle(units: Sequence[Unit], choices: Choices) -> dict[str, Any]:
