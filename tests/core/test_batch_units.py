@@ -30,6 +30,7 @@ from hybridfusion_core.plates import Plate, Unit, open_plate, open_unit
 from hybridfusion_core.predict import fuse
 from hybridfusion_core.request import make_request
 from hybridfusion_core.samples import write_sample
+from hybridfusion_core.store import verify
 
 TENENGRAD = make_request(method="tenengrad", device="cpu", threads=1, tile=64)
 
@@ -288,3 +289,23 @@ def test_hostile_names_become_letters_and_digits(name: str) -> None:
     assert len(safe) <= 32
     assert safe != safe_name(name + "x")
     assert safe_name("B02") == "B02"
+
+
+def test_verify_finds_what_is_missing_in_a_plate(sample: Plate, tmp_path: Path) -> None:
+    places, settings = a_run(tmp_path)
+    units = list(sample.units())[:2]
+    assert [fuse_unit(Task(unit), settings).status for unit in units] == ["done"] * 2
+    publish(sample, places, units)
+    assert verify(places.output) == []
+    pixels_of = places.output / "B" / "2" / "1" / "0" / "c" / "0"
+    chunk = next(each for each in pixels_of.rglob("*") if each.is_file())
+    content = chunk.read_bytes()
+    chunk.unlink()
+    assert "out.ome.zarr/B/2/1: 0/c/0" in verify(places.output)[0]
+    chunk.write_bytes(content[:-7])
+    assert any("out.ome.zarr/B/2/1" in each for each in verify(places.output))
+    chunk.write_bytes(content)
+    (places.maps / "B" / "2" / "0").rename(tmp_path / "away")
+    assert "out.maps.ome.zarr/B/2/0 is missing; it was asked for when this was fused" in verify(places.output)
+    (places.output / "B" / "2" / "zarr.json").write_text("{}", encoding="utf-8")
+    assert any("wells cannot be understood" in each for each in verify(places.output))
