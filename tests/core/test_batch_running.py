@@ -24,6 +24,7 @@ from hybridfusion_core.plates import Plate, Selection, open_plate, select
 from hybridfusion_core.request import make_request
 from hybridfusion_core.store.lock import Lock
 
+QUIET = {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
 TENENGRAD = make_request(method="tenengrad", device="cpu", tile=16)
 
 
@@ -31,7 +32,7 @@ TENENGRAD = make_request(method="tenengrad", device="cpu", tile=16)
 def connect() -> Iterator[Connect]:
     """A cluster in this process: its workers are threads."""
     with (
-        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, **QUIET) as cluster,
         Client(cluster) as client,
     ):
         yield lambda _: nullcontext(client)

@@ -114,6 +114,8 @@ def _local(count: int) -> Iterator[Client]:
         "distributed.scheduler.allowed-failures": 1,
         # A worker that dies takes the blame for what it had been given; so it is given one task at a time.
         "distributed.scheduler.worker-saturation": 1.0,
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.http.routes": [],
     }
     with (
         dask.config.set(settings),
@@ -123,6 +125,8 @@ def _local(count: int) -> Iterator[Client]:
             processes=True,
             host="127.0.0.1",
             dashboard_address=None,
+            # Even without a dashboard there is a web server; on its usual port two batches would meet.
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
