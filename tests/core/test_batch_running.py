@@ -112,6 +112,18 @@ def test_a_broken_field_is_told_and_the_others_are_fused(tmp_path: Path, connect
     assert (again.fused, again.kept, again.failures) == (2, 2, [])
 
 
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 1, "status": "done"}', b"\xff", b'{"format": 9}'])
+def test_a_damaged_record_of_a_unit_has_it_fused_again(content: bytes, tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path, wells=((2, 3),))
+    places = Places(tmp_path / "out.ome.zarr")
+    run(plate, places.output, connect)
+    before = contents(places.output)
+    places.record(key_of(next(plate.units())), 0).write_bytes(content)
+    again = run(plate, places.output, connect)
+    assert (again.fused, again.kept) == (1, 1)
+    assert contents(places.output) == before
+
+
 def test_a_field_with_a_failed_time_point_is_not_listed(tmp_path: Path, connect: Connect) -> None:
     plate = a_plate(tmp_path, times=(0, 1), wells=((2, 3),))
     late = next(unit for unit in plate.units() if unit.t == 1)

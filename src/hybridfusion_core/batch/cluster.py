@@ -23,7 +23,7 @@ from distributed import Client, LocalCluster, WorkerPlugin
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.request import resolve_device
 
-WAIT = 120.0  # s for a first worker of a cluster to appear, and for one to answer
+WAIT = 120.0  # s for a scheduler to answer, and for a first worker to appear
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
 _SMALLEST = 1 << 30  # bytes of memory that a worker needs at the least: libraries, a block and a tile
 

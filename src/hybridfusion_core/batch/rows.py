@@ -11,8 +11,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from hybridfusion_core.batch.places import FieldKey, Places, key_of
-from hybridfusion_core.batch.records import read_json
-from hybridfusion_core.errors import StoredDataError
+from hybridfusion_core.batch.records import unit_record
 from hybridfusion_core.plates import Plate, Unit
 from hybridfusion_core.plates.selection import guarded_cell
 
@@ -72,10 +71,7 @@ def rows_of(plate: Plate, places: Places, missing: Mapping[FieldKey, set[int]]) 
         key = key_of(unit)
         if key not in missing:
             continue
-        try:
-            record = read_json(places.record(key, unit.t)) or {}
-        except StoredDataError:
-            record = {}
+        record = unit_record(places, key, unit.t) or {}
         if unit.t in missing[key]:
             failed = record.get("status") == "failed"
             yield Row(unit, "failed" if failed else "missing", str(record.get("reason", "")) if failed else "")
