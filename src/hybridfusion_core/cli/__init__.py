@@ -1,6 +1,7 @@
 """The command line: `hybridfusion`.
 
-Exit status: 0 done · 1 our bug (with traceback) · 2 the request or its input is wrong · 130 interrupted.
+Exit status: 0 done · 1 our bug (with traceback) · 2 the request or its input is wrong · 3 a batch is finished and some
+fields failed · 130 interrupted.
 """
 
 from __future__ import annotations
@@ -20,14 +21,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     command = getattr(commands, options.command)
     try:
-        command(options)
+        return command(options) or 0
     except HybridFusionError as error:
         print(f"hybridfusion: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("hybridfusion: interrupted; nothing was left half-written", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

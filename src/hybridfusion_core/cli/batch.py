@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hybridfusion_core.errors import UserInputError, printable
+from hybridfusion_core.errors import printable
 from hybridfusion_core.plates import Plate, Selection, Unit, open_plate, read_failures, select
 from hybridfusion_core.plates.forecast import Forecast, forecast
 from hybridfusion_core.plates.layouts import layout
@@ -54,14 +54,6 @@ def open_selection(options: argparse.Namespace) -> tuple[Plate, tuple[Unit, ...]
         print(f"hybridfusion: warning: {warning}", file=sys.stderr)
     chosen = Selection(options.wells, options.fields, options.times, options.pilot, only)
     return plate, select(plate, chosen)
-
-
-def not_yet() -> UserInputError:
-    """Say that plates cannot be fused yet."""
-    return UserInputError(
-        "Fusing a plate is not there yet; expected --dry-run, which shows what would be fused. Add it, or fuse single "
-        "fields with `hybridfusion fuse`."
-    )
 
 
 def _summary(plate: Plate, units: Sequence[Unit], found: Forecast, output: Path) -> dict[str, Any]:

@@ -73,15 +73,18 @@ def fuse(options: argparse.Namespace) -> None:
     _print(options, summary, f"{options.output}: {t} × {c} × {y} × {x} {spec.dtype.name} in {seconds:.1f} s")
 
 
-def batch(options: argparse.Namespace) -> None:
-    """Fuse every field of a plate; for now, say what that would take."""
-    from hybridfusion_core.cli.batch import dry_run, not_yet, open_selection
+def batch(options: argparse.Namespace) -> int:
+    """Fuse every field of a plate, or say what that would take."""
+    from hybridfusion_core.cli.batch import dry_run, open_selection
 
     request = make_request(**{name: getattr(options, name) for name in _REQUEST})
     plate, units = open_selection(options)
-    if not options.dry_run:
-        raise not_yet()
-    _print(options, *dry_run(plate, units, request, options))
+    if options.dry_run:
+        _print(options, *dry_run(plate, units, request, options))
+        return 0
+    from hybridfusion_core.cli.batch_run import run
+
+    return run(plate, units, request, options)
 
 
 def info(options: argparse.Namespace) -> None:

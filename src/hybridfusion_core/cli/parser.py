@@ -151,8 +151,11 @@ def _add_batch(commands: Any) -> None:
         "batch",
         "fuse every field of a plate or folder",
         "  hybridfusion batch screen7 screen7_fused.ome.zarr --dry-run\n"
-        "  hybridfusion batch screen7 screen7_fused.ome.zarr --wells B02:C05,D07 --fields 1,3-5 --dry-run\n"
-        "  hybridfusion batch scans out.ome.zarr --pattern '{row}{column}_f{field}_z{z}_c{channel}.tif' --dry-run",
+        "  hybridfusion batch screen7 screen7_fused.ome.zarr --wells B02:C05,D07 --fields 1,3-5\n"
+        "  hybridfusion batch screen7 screen7_fused.ome.zarr --only screen7_fused.hybridfusion/failures.csv\n"
+        "  hybridfusion batch scans out.ome.zarr --pattern '{row}{column}_f{field}_z{z}_c{channel}.tif' --workers 4\n"
+        "The same command again goes on where it was stopped, by whatever. Records, failures.csv, report.csv and\n"
+        "report.html are in the folder NAME.hybridfusion beside OUTPUT. Exit status 3: some fields failed.",
     )
     # The titles of the table in `plates`, which is not imported here; a test compares them.
     parser.add_argument(
@@ -167,8 +170,7 @@ def _add_batch(commands: Any) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="only show what is there, what would be fused and fail, and the time and disk to expect; for now, the "
-        "rest is not there yet",
+        help="only show what is there, what would be fused and fail, and the time and disk to expect",
     )
     which = parser.add_argument_group("which")
     which.add_argument(
@@ -185,7 +187,20 @@ def _add_batch(commands: Any) -> None:
     )
     which.add_argument("--pilot", type=_positive, metavar="N", help="only N wells, spread over the plate")
     which.add_argument("--only", metavar="failures.csv", help="only what this list of an earlier batch names")
-    _add_choices(parser)
+    how = _add_choices(parser)
+    how.add_argument(
+        "--stats",
+        choices=("plate", "well", "field"),
+        default="plate",
+        help="normalise all fields with statistics of the plate, so that empty and crowded ones are treated alike, "
+        "with those of their well, or each with its own (default: plate)",
+    )
+    where = parser.add_argument_group("where").add_mutually_exclusive_group()
+    where.add_argument(
+        "--workers", type=_positive, metavar="N", help="processes on this computer (default: as it has room for)"
+    )
+    where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, such as tcp://host:8786")
+    where.add_argument("--scheduler-file", metavar="F", help="that `dask scheduler --scheduler-file F` wrote")
     _add_scale(parser.add_argument_group("what the files do not say"))
 
 

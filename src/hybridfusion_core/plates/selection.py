@@ -231,7 +231,7 @@ def failures_csv(failures: Iterable[tuple[Unit, str]]) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(FAILURE_COLUMNS)
     for unit, reason in failures:
-        writer.writerow((_guarded(unit.well), _guarded(unit.field), unit.t, _guarded(reason)))
+        writer.writerow((guarded_cell(unit.well), guarded_cell(unit.field), unit.t, guarded_cell(reason)))
     return stream.getvalue()
 
 
@@ -265,7 +265,8 @@ def _distance(one: Sequence[float], other: Sequence[float]) -> float:
     return (one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2
 
 
-def _guarded(text: str) -> str:
+def guarded_cell(text: str) -> str:
+    """Return a cell of a CSV file that no spreadsheet takes for a formula."""
     return f"'{text}" if text.startswith((*_FORMULA, "'")) else text
 
 

@@ -36,7 +36,7 @@ def verify(path: str | os.PathLike[str]) -> list[str]:
     """Read a result as a whole, with its decision and its maps.
 
     Args:
-        path: what `fuse` wrote.
+        path: what `fuse` or `batch` wrote.
 
     Returns:
         What is wrong, one sentence each; nothing if all is well: every chunk or tile is there and can be
@@ -66,6 +66,14 @@ def _findings(target: Path) -> list[str]:
     if strange:
         return _shortened([f"{each.relative_to(target.parent)} is no file and no folder" for each in strange])
     findings = list(check(target))
+    try:
+        fields = _fields(target) if suffix == ".ome.zarr" else None
+    except Exception:  # damaged metadata of a plate, which are among the findings
+        fields = []
+    if fields is not None:
+        if paths["maps"].exists():
+            findings += check(paths["maps"])
+        return _shortened([*findings, *_missing_of_plate(target, paths["maps"], fields)])
     products = _products(target)
     companions = {"maps": bool(_MAPS & products)}
     if suffix != ".ome.zarr":  # there the decision lies inside
@@ -92,12 +100,52 @@ def _check_zarr(path: Path) -> Iterator[str]:
             yaozarrs.validate_zarr_store(str(path))
     except Exception as error:  # whatever damaged JSON makes of a validator
         yield f"{path.name} has metadata that are no valid OME-Zarr ({_first_line(error)})"
-    yield from _check_zarr_image(path, path.name)
-    if (path / "labels").is_dir():
-        for folder in sorted(each for each in (path / "labels").iterdir() if each.is_dir()):
-            name = f"{path.name}/labels/{folder.name}"
-            yield from _check_zarr_image(folder, name)
-            yield from _check_size(path, folder)
+    try:
+        fields = _fields(path)
+    except Exception as error:  # whatever strangers wrote
+        yield f"{path.name} is a plate whose wells cannot be understood ({type(error).__name__}: {_first_line(error)})"
+        return
+    for image in [path] if fields is None else [path / field for field in fields]:
+        name = image.relative_to(path.parent).as_posix()
+        yield from _check_zarr_image(image, name)
+        if (image / "labels").is_dir():
+            for folder in sorted(each for each in (image / "labels").iterdir() if each.is_dir()):
+                yield from _check_zarr_image(folder, f"{name}/labels/{folder.name}")
+                yield from _check_size(image, folder)
+
+
+def _fields(path: Path) -> list[str] | None:
+    """Return the paths of all fields of a plate; None if this is no plate.
+
+    Raises:
+        Exception: of any kind, when its metadata are damaged.
+    """
+    try:
+        plate = _attributes(path).get("plate")
+    except Exception:  # no zarr at all, which is found elsewhere
+        return None
+    if plate is None:
+        return None
+    wells = [str(well["path"]) for well in plate["wells"]]
+    return [
+        _inside(path, f"{well}/{image['path']}").relative_to(path.resolve()).as_posix()
+        for well in wells
+        for image in _attributes(_inside(path, well))["well"]["images"]
+    ]
+
+
+def _missing_of_plate(target: Path, maps: Path, fields: list[str]) -> Iterator[str]:
+    """Yield what was asked for and is not there, field by field."""
+    for field in fields:
+        image, companion = target / field, maps / field
+        products = _products(image)
+        name = f"{target.name}/{field}"
+        if "decision" in products and not (image / "labels" / "decision").is_dir():
+            yield f"{name}/labels/decision is missing; it was asked for when this was fused"
+        if companion.exists():
+            yield from _check_size(image, companion)
+        elif _MAPS & products:
+            yield f"{maps.name}/{field} is missing; it was asked for when this was fused"
 
 
 def _check_zarr_image(folder: Path, name: str) -> Iterator[str]:

@@ -1,0 +1,140 @@
+"""The loop that keeps workers busy: a few tasks ahead, each one's end taken note of, and two ways to stop."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+
+from distributed import Client, Future, KilledWorker, wait
+
+from hybridfusion_core.batch.fusing_units import KILLS, Outcome, Settings, Task, fuse_unit, killed, write_failure
+from hybridfusion_core.batch.places import Places, key_of
+from hybridfusion_core.batch.records import end_session, starts_in_run
+from hybridfusion_core.errors import HybridFusionError, UserInputError
+from hybridfusion_core.plates import Unit
+
+_AHEAD = 2  # tasks for each thread that computes
+_TICK = 1.0  # s between two looks at the workers
+_RESUBMITS = 5  # of one unit that others took with them
+_PATIENCE = 120.0  # s without any worker after which a run ends
+
+
+class Loop:
+    """Runs tasks on workers.
+
+    Args:
+        client: connected.
+        workers: addresses of those that may be used; None means all, also those that come later.
+        places: of the batch.
+        settings: of the run.
+        ended: called with a unit and how it ended.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        workers: list[str] | None,
+        places: Places,
+        settings: Settings,
+        ended: Callable[[Unit, Outcome], None],
+    ) -> None:
+        self._client, self._workers, self._places = client, workers, places
+        self._settings, self._ended = settings, ended
+        self._running: dict[Future[Outcome], Task] = {}
+        self._resubmitted: Counter[Unit] = Counter()
+        self._seen = time.monotonic()
+
+    def run(self, tasks: Iterable[Task]) -> bool:
+        """Run all tasks, each to its end; the first Ctrl-C lets those that have begun end after their tile.
+
+        Returns:
+            Whether the user stopped it.
+
+        Raises:
+            UserInputError: the scheduler or all workers are gone.
+            KeyboardInterrupt: for the second time.
+        """
+        pending = deque(tasks)
+        stopping = interrupted = False
+        while self._running or (pending and not stopping):
+            try:
+                while pending and not stopping and len(self._running) < self._room():
+                    self._submit(pending.popleft())
+                for outcome in self._some():
+                    stopping = stopping or outcome.status == "full"
+            except KeyboardInterrupt:
+                if interrupted:
+                    raise
+                stopping = interrupted = True
+                end_session(self._places)
+                print(
+                    "hybridfusion: stopping after the current tiles; Ctrl-C again to stop at once. Run the same "
+                    "command again to go on.",
+                    file=sys.stderr,
+                )
+        return interrupted
+
+    def _room(self) -> int:
+        threads = int(sum(self._client.nthreads().values()))
+        return max(_AHEAD * threads, 1)
+
+    def _submit(self, task: Task) -> None:
+        # Every task has its own key: the same unit may be submitted again.
+        future = self._client.submit(fuse_unit, task, self._settings, workers=self._workers, pure=False)
+        self._running[future] = task
+
+    def _some(self) -> list[Outcome]:
+        """Wait a moment for tasks to end, and take note of those that have."""
+        try:
+            wait(list(self._running), timeout=_TICK, return_when="FIRST_COMPLETED")
+        except TimeoutError:
+            self._look_for_workers()
+        outcomes = []
+        for future in [each for each in self._running if each.done()]:
+            task = self._running.pop(future)
+            outcome = self._outcome(future, task)
+            if outcome is None:
+                self._resubmitted[task.unit] += 1
+                self._submit(task)
+            else:
+                outcomes.append(outcome)
+                self._ended(task.unit, outcome)
+        return outcomes
+
+    def _outcome(self, future: Future[Outcome], task: Task) -> Outcome | None:
+        """Return how a task ended, or None if it ought to be tried again."""
+        if future.status == "finished":
+            result: Outcome = future.result()
+            return result
+        if self._client.status != "running":
+            raise self._gone("The Dask scheduler is gone")
+        error = None if future.cancelled() else future.exception()
+        starts = starts_in_run(self._places, key_of(task.unit), task.unit.t, self._settings.session)
+        if starts < KILLS and (error is None or isinstance(error, KilledWorker)) and self._may_again(task):
+            return None  # Dask blames all that a dying worker had been given; only what had begun is at fault
+        if isinstance(error, KilledWorker) or error is None:
+            reason = killed(max(starts, 1))
+        else:
+            reason = str(error) if isinstance(error, HybridFusionError) else f"{type(error).__name__}: {error}"
+        write_failure(self._places, task.unit, reason)
+        return Outcome("failed", reason)
+
+    def _may_again(self, task: Task) -> bool:
+        return self._resubmitted[task.unit] < _RESUBMITS
+
+    def _look_for_workers(self) -> None:
+        """Say so when there is nobody left to wait for."""
+        if self._client.status != "running":
+            raise self._gone("The Dask scheduler is gone")
+        if self._client.nthreads():
+            self._seen = time.monotonic()
+        elif time.monotonic() - self._seen > _PATIENCE:
+            raise self._gone(f"There has been no worker for {_PATIENCE:g} s")
+
+    def _gone(self, what: str) -> UserInputError:
+        return UserInputError(
+            f"{what}; expected it until the last field is fused. What is finished is safe: start the cluster again, "
+            "and run the same command again to go on."
+        )

@@ -1,0 +1,124 @@
+"""Where everything of a batch stands: the plate, its maps, and the records beside them.
+
+Names of wells and fields come from strangers; no path is made of them before they have passed `safe_name`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.plates import Unit
+from hybridfusion_core.store.suffixes import has_suffix, image_name, result_paths
+
+_PLAIN = re.compile("[A-Za-z0-9]{1,32}")
+
+
+class FieldKey(NamedTuple):
+    """A field by the names of its groups, each of them letters and digits only."""
+
+    row: str
+    column: str
+    field: str
+
+
+@dataclass(frozen=True)
+class Places:
+    """Paths of one batch.
+
+    Attributes:
+        output: the plate, ending in ".ome.zarr".
+    """
+
+    output: Path
+
+    def __post_init__(self) -> None:
+        if not has_suffix(self.output, (".ome.zarr",)) or len(self.output.name) == len(".ome.zarr"):
+            raise UserInputError(
+                f"The output {self.output.name!r} has another suffix; expected a name that ends in .ome.zarr, since a "
+                "plate is written as OME-Zarr. Rename it."
+            )
+
+    @property
+    def maps(self) -> Path:
+        """The plate of maps."""
+        return result_paths(self.output)["maps"]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of records, beside the plate."""
+        return self.output.with_name(f"{image_name(self.output)}.hybridfusion")
+
+    @property
+    def run_record(self) -> Path:
+        """What was asked for and how it was resolved."""
+        return self.folder / "run.json"
+
+    @property
+    def session(self) -> Path:
+        """The session of the run that may write; tasks of any other run stop when they see it."""
+        return self.folder / "session"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the run that may write."""
+        return self.folder / "run.lock"
+
+    @property
+    def staging(self) -> Path:
+        """Where results are built, on the disk that they stay on."""
+        return self.folder / "staging"
+
+    @property
+    def failures(self) -> Path:
+        """What `--only` takes."""
+        return self.folder / "failures.csv"
+
+    def record(self, key: FieldKey, t: int) -> Path:
+        """Return where it is written down how a unit ended."""
+        return self.folder.joinpath("units", *key, f"{t}.json")
+
+    def starts(self, key: FieldKey, t: int) -> Path:
+        """Return where the starts of a unit are counted that have not ended."""
+        return self.folder.joinpath("units", *key, f"{t}.starts")
+
+    def thumbnail(self, key: FieldKey, t: int) -> Path:
+        """Return where a small picture of a unit is kept for the report."""
+        return self.folder.joinpath("units", *key, f"{t}.jpg")
+
+    def unit_lock(self, key: FieldKey, t: int) -> Path:
+        """Return what is locked while a unit is worked on."""
+        return self.folder.joinpath("units", *key, f"{t}.lock")
+
+    def staged(self, key: FieldKey, t: int) -> Path:
+        """Return where a unit's result is built."""
+        return self.staging / f"{'-'.join(key)}-{t}.ome.zarr"
+
+
+def field_key(row: str, column: str, field: str) -> FieldKey:
+    """Return the names of a field's groups."""
+    return FieldKey(safe_name(row), safe_name(column), safe_name(field))
+
+
+def key_of(unit: Unit) -> FieldKey:
+    """Return the names of the groups of a unit's field."""
+    return field_key(unit.row, unit.column, unit.field)
+
+
+def safe_name(name: str) -> str:
+    """Return letters and digits for any name: OME-Zarr allows no others, and no path can be made of them.
+
+    Args:
+        name: as written.
+
+    Returns:
+        The name itself if it is one already; else what is left of it and a checksum, so that no two meet.
+    """
+    if _PLAIN.fullmatch(name):
+        return name
+    kept = re.sub("[^A-Za-z0-9]", "", name)[:20]
+    return kept + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]

@@ -1,0 +1,142 @@
+"""`hybridfusion batch`: run it, show how far it has come, and say how it ended."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+from hybridfusion_core.batch.cluster import Where, connected
+from hybridfusion_core.batch.reporting import write_reports
+from hybridfusion_core.batch.resolving import Choices
+from hybridfusion_core.batch.running import Event, Result, run_batch
+from hybridfusion_core.cli.progress import ProgressLine
+from hybridfusion_core.errors import UserInputError, printable
+from hybridfusion_core.plates import Plate, Unit
+from hybridfusion_core.plates.selection import select_times
+from hybridfusion_core.request import FuseRequest
+
+FAILED = 3  # exit status
+
+
+def run(plate: Plate, units: Sequence[Unit], request: FuseRequest, options: argparse.Namespace) -> int:
+    """Fuse what is missing of a selection.
+
+    Args:
+        plate: as it was opened.
+        units: that were chosen.
+        request: how to fuse them.
+        options: for the rest.
+
+    Returns:
+        The exit status.
+    """
+    choices = Choices(
+        # Workers stand in other folders.
+        output=Path(options.output).absolute(),
+        request=request,
+        stats=options.stats,
+        times=_times(plate, options.times),
+        z_step_um=options.z_step,
+        pixel_size_um=options.pixel_size,
+    )
+    file = options.scheduler_file
+    where = Where(options.workers, options.scheduler, None if file is None else Path(file))
+    with _terminable(), ProgressLine("fields") as line:
+        result = run_batch(
+            plate,
+            units,
+            choices,
+            lambda count: connected(where, request.device, count),
+            lambda event: _show(event, line, as_json=options.json),
+            lambda found: write_reports(plate, found),
+        )
+    _say(result, as_json=options.json)
+    if result.interrupted:
+        raise KeyboardInterrupt
+    if result.full:
+        raise UserInputError(result.full)
+    return FAILED if result.failures else 0
+
+
+def _times(plate: Plate, text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    most = max(len(field.frames) for well in plate.wells for field in well.fields)
+    return tuple(sorted(select_times(most, text)))
+
+
+def _show(event: Event, line: ProgressLine, *, as_json: bool) -> None:
+    unit, outcome = event.unit, event.outcome
+    if event.stage == "fusing" and as_json:
+        ended: dict[str, Any] = {
+            "event": "unit",
+            "well": unit.well,
+            "field": unit.field,
+            "time": unit.t,
+            "status": outcome.status,
+            "reason": outcome.reason,
+            "seconds": round(outcome.seconds, 3),
+            "flags": list(outcome.flags),
+            "done": event.done,
+            "total": event.total,
+            "failed": event.failed,
+        }
+        print(json.dumps(ended), flush=True)
+    if outcome.status == "failed":
+        tqdm.write(f"hybridfusion: {unit_name(unit)} failed: {printable(outcome.reason)}", file=sys.stderr)
+    line.update(event.stage, event.done, event.total)
+
+
+def unit_name(unit: Unit) -> str:
+    """Return the name of a unit for a terminal."""
+    return printable(unit.name)
+
+
+def _say(result: Result, *, as_json: bool) -> None:
+    places, failed = result.places, len(result.failures)
+    if as_json:
+        summary = {
+            "event": "summary",
+            "output": str(places.output),
+            "records": str(places.folder),
+            "total": result.total,
+            "fused": result.fused,
+            "kept": result.kept,
+            "failed": failed,
+            "interrupted": result.interrupted,
+            "seconds": round(result.seconds, 3),
+        }
+        print(json.dumps(summary), flush=True)
+        return
+    kept = f", {result.kept} were fused before" if result.kept else ""
+    left = result.total - result.fused - result.kept - failed
+    rest = f", {failed} failed" if failed else ""
+    rest += f", {left} are left" if left else ""
+    print(
+        f"{places.output}: {result.fused} of {result.total} fields × times fused in {result.seconds:.0f} s{kept}{rest}"
+    )
+    print(f"{places.folder / 'report.html'}")
+    if failed:
+        print(f"{places.failures}: what failed; give it to --only to try these again")
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Take the end that a cluster's queue or a system announces for Ctrl-C."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,232 @@
+"""A whole batch: what is missing is fused, what failed is told, and nothing depends on who did it or how often."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from distributed import Client, LocalCluster
+from plate_makers import places as plane_places
+from plate_makers import write_harmony
+
+from hybridfusion_core.batch import fusing_units, running
+from hybridfusion_core.batch.places import Places, key_of
+from hybridfusion_core.batch.records import read_json
+from hybridfusion_core.batch.resolving import Choices
+from hybridfusion_core.batch.running import Connect, Event, Result, run_batch
+from hybridfusion_core.errors import StoredDataError, UserInputError
+from hybridfusion_core.plates import Plate, Selection, open_plate, select
+from hybridfusion_core.request import make_request
+from hybridfusion_core.store.lock import Lock
+
+QUIET = {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
+TENENGRAD = make_request(method="tenengrad", device="cpu", tile=16)
+
+
+@pytest.fixture(scope="module")
+def connect() -> Iterator[Connect]:
+    """A cluster in this process: its workers are threads."""
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, **QUIET) as cluster,
+        Client(cluster) as client,
+    ):
+        yield lambda _: nullcontext(client)
+
+
+@contextmanager
+def nobody(_: int) -> Iterator[Client]:
+    pytest.fail("there is nothing to compute")
+    yield
+
+
+def a_plate(tmp_path: Path, **which: object) -> Plate:
+    return open_plate(write_harmony(tmp_path / "in", plane_places(**which)))
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    return {str(each.relative_to(path)): each.read_bytes() for each in sorted(path.rglob("*")) if each.is_file()}
+
+
+EVERYTHING = Selection()
+
+
+def run(plate: Plate, output: Path, connect: Connect, chosen: Selection = EVERYTHING, **choices: object) -> Result:
+    return run_batch(plate, select(plate, chosen), Choices(output, TENENGRAD, **choices), connect)
+
+
+def test_running_again_does_nothing(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path)
+    first = run(plate, tmp_path / "out.ome.zarr", connect)
+    assert (first.fused, first.kept, first.failures) == (4, 0, [])
+    before = contents(tmp_path)
+    again = run(plate, tmp_path / "out.ome.zarr", nobody)
+    assert (again.fused, again.kept) == (0, 4)
+    assert contents(tmp_path) == before
+
+
+def test_in_parts_or_in_one_go_the_plate_is_the_same(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path, times=(0, 1))
+    run(plate, tmp_path / "whole.ome.zarr", connect)
+    for chosen in (Selection(pilot=1), Selection(fields="2"), Selection(times="1"), Selection()):
+        run(plate, tmp_path / "parts.ome.zarr", connect, chosen)
+    for suffix in (".ome.zarr", ".maps.ome.zarr"):
+        assert contents(tmp_path / f"whole{suffix}") == contents(tmp_path / f"parts{suffix}")
+
+
+def test_only_what_has_changed_is_done_again(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path)
+    run(plate, tmp_path / "out.ome.zarr", connect)
+    changed = next(plate.units())
+    file = Path(plate.folder) / changed.frame.planes[0][0].file
+    os.utime(file, ns=(1, 1))
+    again = run(plate, tmp_path / "out.ome.zarr", connect)
+    assert (again.fused, again.kept) == (1, 3)
+
+
+def test_a_broken_field_is_told_and_the_others_are_fused(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path)
+    gone, cut = list(plate.units())[:2]
+    intact = tmp_path / "intact"
+    shutil.copytree(plate.folder, intact)
+    (Path(plate.folder) / gone.frame.planes[0][1].file).unlink()
+    (Path(plate.folder) / cut.frame.planes[1][1].file).write_bytes(b"II*\0")
+    plate = open_plate(plate.folder)
+    events: list[Event] = []
+    result = run_batch(
+        plate, select(plate, Selection()), Choices(tmp_path / "out.ome.zarr", TENENGRAD), connect, events.append
+    )
+    assert result.fused == 2
+    assert sorted(unit.name for unit, _ in result.failures) == sorted([gone.name, cut.name])
+    assert all(reason for _, reason in result.failures)
+    assert [event.done for event in events if event.stage == "fusing"] == [1, 2, 3, 4]
+    assert len(list(open_plate(tmp_path / "out.ome.zarr").units())) == 2
+    # Once it is repaired, it is fused as if nothing had been wrong.
+    shutil.copytree(intact, plate.folder, dirs_exist_ok=True)
+    plate = open_plate(plate.folder)
+    again = run(plate, tmp_path / "out.ome.zarr", connect)
+    assert (again.fused, again.kept, again.failures) == (2, 2, [])
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 1, "status": "done"}', b"\xff", b'{"format": 9}'])
+def test_a_damaged_record_of_a_unit_has_it_fused_again(content: bytes, tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path, wells=((2, 3),))
+    places = Places(tmp_path / "out.ome.zarr")
+    run(plate, places.output, connect)
+    before = contents(places.output)
+    places.record(key_of(next(plate.units())), 0).write_bytes(content)
+    again = run(plate, places.output, connect)
+    assert (again.fused, again.kept) == (1, 1)
+    assert contents(places.output) == before
+
+
+def test_a_field_with_a_failed_time_point_is_not_listed(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path, times=(0, 1), wells=((2, 3),))
+    late = next(unit for unit in plate.units() if unit.t == 1)
+    (Path(plate.folder) / late.frame.planes[0][1].file).write_bytes(b"")
+    plate = open_plate(plate.folder)
+    result = run(plate, tmp_path / "out.ome.zarr", connect)
+    assert (result.fused, len(result.failures)) == (3, 1)
+    assert {unit.field for unit in open_plate(tmp_path / "out.ome.zarr").units()} == {"2"}
+
+
+def test_a_plate_is_fused_in_one_way(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path, wells=((2, 3),))
+    run(plate, tmp_path / "out.ome.zarr", connect)
+    before = contents(tmp_path)
+    with pytest.raises(UserInputError, match='stats: "plate" then, "field" now'):
+        run(plate, tmp_path / "out.ome.zarr", nobody, stats="field")
+    assert contents(tmp_path) == before
+
+
+def test_settings_are_resolved_once(tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    plate = a_plate(tmp_path, wells=((2, 3),))
+    run(plate, tmp_path / "out.ome.zarr", connect, Selection(fields="1"))
+    stored = read_json(Places(tmp_path / "out.ome.zarr").run_record)
+    monkeypatch.setattr(running, "settle", lambda *_: pytest.fail("it is resolved already"))
+    run(plate, tmp_path / "out.ome.zarr", connect)
+    assert read_json(Places(tmp_path / "out.ome.zarr").run_record) == stored
+    assert stored is not None
+    assert stored["settings"]["tile"] == 16
+    assert set(stored["statistics"]) == {""}
+
+
+def test_statistics_are_those_of_the_plate_the_well_or_the_field(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path)
+    used: dict[str, dict[str, str]] = {}
+    for stats in ("plate", "well", "field"):
+        places = Places(tmp_path / f"{stats}.ome.zarr")
+        run(plate, places.output, connect, stats=stats)
+        records = {unit.name: read_json(places.record(key_of(unit), 0)) or {} for unit in plate.units()}
+        used[stats] = {name: str(record["statistics"]) for name, record in records.items()}
+    assert [len(set(each.values())) for each in used.values()] == [1, 2, 4]
+
+
+def test_two_runs_on_one_output_exclude_each_other(tmp_path: Path) -> None:
+    plate = a_plate(tmp_path)
+    places = Places(tmp_path / "out.ome.zarr")
+    places.folder.mkdir()
+    lock = Lock(places.lock, places.output)
+    with pytest.raises(UserInputError, match="being written by another process"):
+        run(plate, places.output, nobody)
+    lock.release()
+
+
+def test_a_full_disk_stops_the_run_and_nothing_is_blamed(
+    tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plate = a_plate(tmp_path)
+
+    def full(*_: object) -> object:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(fusing_units, "run", full)
+        result = run(plate, tmp_path / "out.ome.zarr", connect)
+    assert "no room left" in result.full
+    assert (result.fused, result.failures) == (0, [])
+    assert run(plate, tmp_path / "out.ome.zarr", connect).fused == 4
+
+
+def test_workers_of_another_kind_are_refused(tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    plate = a_plate(tmp_path)
+    monkeypatch.setattr(running, "ALGORITHM_VERSION", 999)
+    with pytest.raises(UserInputError, match=r"(?s)None of 1 workers.*of the algorithm, not 999"):
+        run(plate, tmp_path / "out.ome.zarr", connect)
+
+
+def test_a_model_that_was_replaced_is_refused(tmp_path: Path, connect: Connect, tiny_model: str) -> None:
+    plate = a_plate(tmp_path, wells=((2, 3),))
+    model = tmp_path / "model.safetensors"
+    shutil.copy(tiny_model, model)
+    request = make_request(model=str(model), device="cpu", tile=16)
+    choices = Choices(tmp_path / "out.ome.zarr", request)
+    assert run_batch(plate, select(plate, Selection(fields="1")), choices, connect).fused == 1
+    from hybridfusion_core.checkpoint import load_model, save_model
+
+    stored = load_model(str(model))
+    save_model(model, stored.network, replace(stored.card, limits="others"))
+    with pytest.raises(UserInputError, match="another one than when this plate was begun"):
+        run_batch(plate, select(plate, EVERYTHING), choices, connect)
+
+
+def test_a_damaged_run_record_is_refused(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path, wells=((2, 3),))
+    run(plate, tmp_path / "out.ome.zarr", connect, Selection(fields="1"))
+    places = Places(tmp_path / "out.ome.zarr")
+    text = places.run_record.read_text(encoding="utf-8")
+    places.run_record.write_text(text.replace('"block"', '"blok"'), encoding="utf-8")
+    with pytest.raises(StoredDataError, match="does not say how fields are fused"):
+        run(plate, tmp_path / "out.ome.zarr", connect)
+
+
+def test_nobody_reads_pixels_that_were_never_written(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path, times=(0, 1))
+    run(plate, tmp_path / "out.ome.zarr", connect)
+    for unit in open_plate(tmp_path / "out.ome.zarr").units():
+        image = zarr.open_group(tmp_path / "out.ome.zarr" / unit.row / unit.column / unit.field, mode="r")
+        assert np.asarray(image["0"][unit.t]).min() > 0
