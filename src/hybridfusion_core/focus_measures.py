@@ -16,6 +16,7 @@ _TRUNCATE = 3.0  # standard deviations at which a Gaussian kernel is cut
 SMOOTHING = 4.0  # px; the window of the shipped Tenengrad and Laplacian methods
 DETECTION_SMOOTHING = 3.0  # px; the window in which structure is told from noise
 WHITE_NOISE_ENERGY = 2 * 0.5 * 0.375  # gradient energy of white noise of variance 1: Σ slope² × Σ smooth², twice
+DETECTION_SCALE = 6.0  # px; what varies more slowly is out-of-focus light, however bright
 DETECTION_CORE = 5  # px; what is detected spans at least so much: one bright point fills the window
 FALSE_ALARMS = 1e-6  # share of structureless pixels in which some slice of the stack passes for structure
 
@@ -104,9 +105,10 @@ def has_structure(guide: Tensor, noise: Tensor) -> Tensor:
 
     The gradient energy of white noise of variance s², averaged over a Gaussian window, has a gamma distribution of mean
     m·s² whose shape is the number of independent gradients in the window. Structure is what noise exceeds in
-    `FALSE_ALARMS` of the pixels, in any of the slices: the more slices, the higher. Slow haze has hardly any gradient
-    and does not count. Real noise has heavier tails; what they leave is narrower than anything that the window has
-    spread, so detections that do not hold a square of `DETECTION_CORE` px are dropped (a morphological opening).
+    `FALSE_ALARMS` of the pixels, in any of the slices: the more slices, the higher. Light that is out of focus has a
+    gradient too, around everything bright, and no detail: a Gaussian mean of `DETECTION_SCALE` px is taken off before.
+    Real noise has heavier tails; what they leave is narrower than anything that the window has spread, so detections
+    that do not hold a square of `DETECTION_CORE` px are dropped (a morphological opening).
 
     Args:
         guide: B Z H W.
@@ -117,7 +119,8 @@ def has_structure(guide: Tensor, noise: Tensor) -> Tensor:
     """
     energy = torch.zeros_like(guide[:, 0])
     for plane in guide.unbind(dim=1):  # slice by slice: scratch memory of one
-        energy = torch.maximum(energy, tenengrad(plane, DETECTION_SMOOTHING))
+        detail = plane - gaussian_blur(plane, DETECTION_SCALE)
+        energy = torch.maximum(energy, tenengrad(detail, DETECTION_SMOOTHING))
     # The window averages 4πσ² pixels; overlapping Sobel kernels leave one in 4.7 independent, by the tail of white
     # noise beyond 1 in 10⁴ (measured; by its variance it is one in 3.7, but its tail is heavier than a gamma's).
     shape = 4 * math.pi * DETECTION_SMOOTHING**2 / 4.7
@@ -128,8 +131,8 @@ def has_structure(guide: Tensor, noise: Tensor) -> Tensor:
 
 
 def structure_reach() -> int:
-    """Pixels that `has_structure` looks at around each one: Sobel kernel, window and opening."""
-    return 1 + kernel_radius(DETECTION_SMOOTHING) + 2 * (DETECTION_CORE // 2)
+    """Pixels that `has_structure` looks at around each one: mean, Sobel kernel, window and opening."""
+    return kernel_radius(DETECTION_SCALE) + 1 + kernel_radius(DETECTION_SMOOTHING) + 2 * (DETECTION_CORE // 2)
 
 
 def _widest(mask: Tensor) -> Tensor:

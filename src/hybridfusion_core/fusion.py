@@ -136,18 +136,46 @@ def fuse_region(
     Returns:
         Fused pixels by channel, Y X each.
     """
-
-    def span(part: slice) -> Span:
-        core = job.geometry.round_up(part.stop - part.start)
-        return spans(part.start, part.stop, core, job.geometry)[0]
-
-    rect, fused = Rect(span(y), span(x)), {}
+    rect, fused = Rect(_span(job, y), _span(job, x)), {}
     with _settings(job):
         for number, decider in enumerate(job.deciders):
             planes = read_planes(job, stack, t, decider, rect, job.slices, with_halo=True)
             measured = statistics[number] if statistics else None
             fused.update(_fuse_tile(job, stack, decider, planes, measured, rect).fused)
     return fused
+
+
+def posterior_at(
+    job: Job, stack: Stack, statistics: list[FieldStatistics], decision: int, place: tuple[int, int, int]
+) -> NDArray[np.float32]:
+    """Return how probable each slice is to be the sharpest at one pixel.
+
+    Args:
+        job: as a result was made; its method decides.
+        stack: what it was made of; a lattice cell is read with its halo.
+        statistics: of the time point's whole field, one for each decider.
+        decision: index along C of the decision.
+        place: t, y, x.
+
+    Returns:
+        One number in [0, 1] for each of the job's slices, in sum one.
+    """
+    t, y, x = place
+    served = job.channels[decision]
+    number = next(index for index, decider in enumerate(job.deciders) if served in decider.serves)
+    lattice = job.geometry.lattice
+    y0, x0 = y // lattice * lattice, x // lattice * lattice
+    rect = Rect(_span(job, slice(y0, y0 + lattice)), _span(job, slice(x0, x0 + lattice)))
+    decider = job.deciders[number]
+    with _settings(job), torch.inference_mode():
+        planes = read_planes(job, stack, t, decider, rect, job.slices, with_halo=True)
+        posterior, _, _ = _score_window(job, stack, decider, planes, statistics[number])
+    return np.asarray(posterior[:, y - rect.y.low, x - rect.x.low].cpu().numpy())
+
+
+def _span(job: Job, part: slice) -> Span:
+    core = job.geometry.round_up(part.stop - part.start)
+    return spans(part.start, part.stop, core, job.geometry)[0]
 
 
 @dataclass(frozen=True)
@@ -205,22 +233,30 @@ def _fuse_tile(
     served = {channel: planes[channel][core] for channel in decider.serves}
     if statistics is None:
         return _Tile({channel: project(job.request.method, counts) for channel, counts in served.items()}, None, {})
-    guide, invalid = fill(statistics.guide(guide_planes(stack, decider, planes)))
     with torch.inference_mode():
-        stacked = torch.from_numpy(guide)[None].to(job.device)  # Z h w -> 1 Z h w
-        noise = torch.tensor([statistics.noise], dtype=torch.float32, device=job.device)
-        posterior, weights = score(job, decider, stacked, noise)
-        structure = has_structure(stacked, noise)
-        posterior, weights, structure = posterior[(0, *core)], weights[(0, *core)], structure[(0, *core[1:])]
-        if invalid is not None:
-            blocked = torch.from_numpy(invalid[core]).to(job.device)
-            posterior = posterior.masked_fill(blocked, 0)
-            structure = structure & ~blocked.all(dim=0)
+        posterior, weights, structure = _score_window(job, stack, decider, planes, statistics)
+        posterior, weights, structure = posterior[core], weights[core], structure[core[1:]]
         if job.request.select == "hard":
             weights = torch.zeros_like(posterior).scatter_(0, blend.most_probable(posterior[None]), 1)
         fused = {channel: _fuse(job, posterior, weights, counts) for channel, counts in served.items()}
         decision, maps = _explain(job, stack, posterior, weights, structure)
     return _Tile(fused, decision, maps)
+
+
+def _score_window(
+    job: Job, stack: Stack, decider: Decider, planes: Planes, statistics: FieldStatistics
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Posterior and weights of a window, Z h w each, and where it has structure, h w."""
+    guide, invalid = fill(statistics.guide(guide_planes(stack, decider, planes)))
+    stacked = torch.from_numpy(guide)[None].to(job.device)  # Z h w -> 1 Z h w
+    noise = torch.tensor([statistics.noise], dtype=torch.float32, device=job.device)
+    posterior, weights = (scores[0] for scores in score(job, decider, stacked, noise))
+    structure = has_structure(stacked, noise)[0]
+    if invalid is not None:
+        blocked = torch.from_numpy(invalid).to(job.device)
+        posterior = posterior.masked_fill(blocked, 0)
+        structure = structure & ~blocked.all(dim=0)
+    return posterior, weights, structure
 
 
 def score(job: Job, decider: Decider, guide: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -269,7 +305,7 @@ def _fuse(job: Job, posterior: Tensor, weights: Tensor, counts: NDArray[Any]) ->
     else:
         fused = blend.fuse_valid(weights[None], slices[None], torch.from_numpy(valid).to(weights.device)[None])[0]
     values = fused.cpu().numpy()
-    return _to_dtype(values, counts.dtype)
+    return to_dtype(values, counts.dtype)
 
 
 def project(method: str, counts: NDArray[Any]) -> NDArray[Any]:
@@ -283,10 +319,10 @@ def project(method: str, counts: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(counts.max(axis=0))
     if method == "sum":
         return np.asarray(counts.sum(axis=0, dtype=np.float64), dtype=np.float32)
-    return _to_dtype(counts.mean(axis=0, dtype=np.float64), counts.dtype)
+    return to_dtype(counts.mean(axis=0, dtype=np.float64), counts.dtype)
 
 
-def _to_dtype(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+def to_dtype(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Round for integer images only, and only at the very end."""
     return np.asarray(np.rint(values) if dtype.kind in "iu" else values).astype(dtype)
 

@@ -29,7 +29,7 @@ from hybridfusion_core.store.spool import spooled
 from hybridfusion_core.thumbnails import Thumbnails, montage_of
 
 _STATISTICS = TypeAdapter(FieldStatistics)
-ALGORITHM_VERSION = 4  # raised whenever equal settings would give other pixels
+ALGORITHM_VERSION = 5  # raised whenever equal settings would give other pixels
 
 
 @dataclass(frozen=True)
@@ -264,6 +264,12 @@ def describe(job: Job, stack: Stack, statistics: list[list[FieldStatistics]], *,
         maps=_map_channels(job, stack, decided),
         provenance=_provenance(job, stack, statistics, checksum),
     )
+
+
+def statistics_of(spec: ResultSpec, job: Job, t: int) -> list[FieldStatistics]:
+    """Return what a finished result was normalised with at one time point: one for each of the job's deciders."""
+    stored, count = spec.provenance["statistics"], len(job.deciders)
+    return [_STATISTICS.validate_python(one) for one in stored[t * count : (t + 1) * count]]
 
 
 def _map_channels(job: Job, stack: Stack, decided: list[str]) -> tuple[MapChannel, ...]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from magicgui.widgets import CheckBox, Container, Label, ProgressBar, PushButton
-from napari.layers import Layer
 from napari.utils import cancelable_progress
 from napari.utils.notifications import notification_manager, show_error, show_info
+from qtpy.QtCore import QTimer
 
 from hybridfusion_core.errors import HybridFusionError
 from hybridfusion_core.fusion import Progress
@@ -21,8 +21,7 @@ from napari_hybridfusion.jobs import Jobs, Listener, Steps
 from napari_hybridfusion.pace import Pace
 from napari_hybridfusion.prepare import FieldError, Task, prepare
 from napari_hybridfusion.preview import LivePreview
-from napari_hybridfusion.probe import Probe
-from napari_hybridfusion.results import result_layers
+from napari_hybridfusion.result_panel import ResultPanel
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -52,17 +51,23 @@ class FuseWidget(Container):  # type: ignore[misc]
         )
         self.bar = ProgressBar(value=0, max=_PARTS)
         self.state = Label(value="")
-        self.probe = Probe(napari_viewer)
+        self.panel = ResultPanel(napari_viewer, self._run)
         self._activity: cancelable_progress | None = None
         buttons = Container(widgets=[self.fuse, self.cancel, self.compare], layout="horizontal", labels=False)
-        self.extend([self.form, self.live, self.preview_state, buttons, self.bar, self.state])
+        self.extend([self.form, self.live, self.preview_state, buttons, self.bar, self.state, self.panel])
+        self.panel.visible = False
         self.live.changed.connect(lambda: self.preview.switch(on=self.live.value))
         self.form.changed.connect(self.preview.refresh)
         self.fuse.changed.connect(self.start)
         self.compare.changed.connect(self.start_comparing)
         self.cancel.changed.connect(self.jobs.cancel)
+        # After the event: to show or hide a field draws the canvas, in the midst of what napari does to its layers.
+        self._refresh = QTimer()
+        self._refresh.setSingleShot(True)
+        self._refresh.setInterval(0)
+        self._refresh.timeout.connect(self.form.refresh)
         for event in self._layer_events():
-            event.connect(self.form.refresh)
+            event.connect(self._on_layers)
         # To close the dock takes the widget out of it; Qt destroys it with the window, or when nobody refers to it.
         self.native_parent_changed.connect(self._on_parent)
         itself = ref(self)
@@ -81,6 +86,9 @@ class FuseWidget(Container):  # type: ignore[misc]
             self._run(comparing(task), lambda found: show_comparison(self.viewer, found, task.source))
 
     def _prepared(self) -> Task | None:
+        if self._refresh.isActive():
+            self._refresh.stop()
+            self.form.refresh()
         self.form.say(None)
         try:
             return prepare(self.form.choices())
@@ -102,17 +110,8 @@ class FuseWidget(Container):  # type: ignore[misc]
         self.jobs.start(steps, Listener(on_progress, done, partial(self._end, "cancelled"), self._fail))
 
     def _show(self, task: Task, fused: Fused) -> None:
-        layers = [Layer.create(*each) for each in result_layers(fused.spec, fused.levels, task.source)]
         self.live.value = False  # it would cover what it was a preview of
-        for layer in layers:
-            self.viewer.add_layer(layer)
-        for layer in layers:
-            # A decision's legend would show as many colours as slices without saying where one ends.
-            if layer.metadata["hybridfusion"]["product"] not in ("fused", "decision"):
-                layer.colorbar.visible = True
-        # The pointer reads what lies under the selected layer.
-        self.viewer.layers.selection.active = layers[0]
-        self.probe.watch(layers, task.source)
+        self.panel.show_result(task, fused)
         if fused.job.plan.tile < task.job.plan.tile:
             show_info(f"The GPU's memory was full: fused in tiles of {fused.job.plan.tile} px, with the same result.")
 
@@ -156,12 +155,16 @@ class FuseWidget(Container):  # type: ignore[misc]
         self.fuse.enabled = self.compare.enabled = self.form.enabled = not running
         self.cancel.enabled = running
         self.preview.hold(on=running)
+        self.panel.hold(on=running)
         self.bar.visible = running
 
     def _close_activity(self) -> None:
         if self._activity is not None:
             self._activity.close()
             self._activity = None
+
+    def _on_layers(self, _event: object = None) -> None:
+        self._refresh.start()
 
     def _layer_events(self) -> tuple[Any, ...]:
         events = self.viewer.layers.events
@@ -173,9 +176,10 @@ class FuseWidget(Container):  # type: ignore[misc]
             self.jobs.cancel()
 
     def _on_destroyed(self) -> None:
+        self._refresh.stop()
         self.jobs.close()
         self.preview.close()
-        self.probe.close()
+        self.panel.close()
         self._close_activity()
         for event in self._layer_events():
-            event.disconnect(self.form.refresh)
+            event.disconnect(self._on_layers)

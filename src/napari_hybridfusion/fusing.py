@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from hybridfusion_core.fusion import Progress
 from hybridfusion_core.predict import steps_in_memory, steps_to_disk
 from hybridfusion_core.request import Job
-from hybridfusion_core.store import ResultSpec, open_stack
+from hybridfusion_core.store import ResultSpec, create_output, open_stack
 from hybridfusion_core.store.suffixes import result_paths
+from hybridfusion_core.tiles import blocks
 from napari_hybridfusion.levels import zarr_levels
 from napari_hybridfusion.prepare import Task
 
@@ -57,10 +59,38 @@ def _once(task: Task) -> Generator[Progress, None, Fused]:
         result = yield from steps_in_memory(task.job, task.source.stack)
         return Fused(result.spec, {name: [array] for name, array in result.arrays.items()}, task.job)
     spec = yield from steps_to_disk(task.job, task.source.stack, task.path, overwrite=task.overwrite)
-    return Fused(spec, _stored(task.path, spec), task.job)
+    return Fused(spec, stored(task.path, spec), task.job)
 
 
-def _stored(path: Path, spec: ResultSpec) -> dict[str, list[Any]]:
+def saving(fused: Fused, path: Path) -> Generator[Progress, None, Path]:
+    """Write a result with all that explains it.
+
+    Args:
+        fused: the result.
+        path: its suffix chooses the format.
+
+    Returns:
+        (on exhaustion) the path.
+
+    Raises:
+        UserInputError: something stands there already, or the format cannot hold the result.
+    """
+    job, spec = fused.job, fused.spec
+    whole = {name: levels[0] for name, levels in fused.levels.items()}
+    done, total = 0, spec.shape[0] * spec.shape[2] * spec.shape[3]
+    with create_output(path, spec, block=job.plan.block) as output:
+        for t in range(spec.shape[0]):
+            for core in blocks(spec.shape[2:], job.plan.block, job.geometry):
+                at = (t, slice(None), 0, core.y.core, core.x.core)
+                for name, array in whole.items():
+                    output.arrays[name][at] = np.asarray(array[at])
+                done += (core.y.stop - core.y.start) * (core.x.stop - core.x.start)
+                yield Progress("saving", done, total)
+        output.commit()
+    return path
+
+
+def stored(path: Path, spec: ResultSpec) -> dict[str, list[Any]]:
     """Open what was written, lazily."""
     places = {**result_paths(path), "decision": path / "labels" / "decision"}
     return {name: list(zarr_levels(places[name], open_stack(places[name]))) for name in spec.array_shapes()}

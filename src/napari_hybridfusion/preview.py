@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SIDE = 512  # px; of what is previewed
 _CENTRE = 256  # px; of what the network does first
-_PAUSE = 150  # ms without a further change before anything is computed
+_PAUSE = 60  # ms without a further change before anything is computed
 # Pixels × slices that are measured as a whole, so that the preview has the very pixels of the result; of a larger field
 # only what is previewed is measured.
 _MEASURED = 64 * 2**20
@@ -100,7 +100,7 @@ def previewing(
         remembered: statistics of the last field that was measured; changed.
     """
     stack = _at(source.stack, wanted.t)
-    part = _moved(source, wanted)
+    part = replace(source, frame=source.frame.part(T=(wanted.t, wanted.t + 1), Y=wanted.y, X=wanted.x))
     spec = describe(job, replace(stack, source=()), [])
     (y0, y1), (x0, x1) = wanted.y, wanted.x
     pixels = np.zeros((1, len(job.channels), 1, y1 - y0, x1 - x0), spec.dtype)
@@ -162,19 +162,6 @@ def _at(stack: Stack, t: int, part: Wanted | None = None) -> Stack:
     if not isinstance(array, (np.ndarray, da.Array)):
         array = da.from_array(array, name=False)  # type: ignore[no-untyped-call]
     return replace(stack, array=array[tuple(cut.get(letter, slice(None)) for letter in stack.axes)])
-
-
-def _moved(source: Source, wanted: Wanted) -> Source:
-    """Return the source with the frame of the previewed part."""
-    frame = source.frame
-    start = {"T": wanted.t, "Y": wanted.y[0], "X": wanted.x[0]}
-    lengths = {"T": 1, "Y": wanted.y[1] - wanted.y[0], "X": wanted.x[1] - wanted.x[0]}
-    translate = tuple(
-        place + start.get(letter, 0) * step
-        for letter, place, step in zip(frame.axes, frame.translate, frame.scale, strict=True)
-    )
-    moved = tuple(lengths.get(letter, length) for letter, length in zip(frame.axes, frame.lengths, strict=True))
-    return replace(source, frame=replace(frame, lengths=moved, translate=translate))
 
 
 class LivePreview:
@@ -279,8 +266,8 @@ class LivePreview:
         ):
             return None
         job = prepare_job(choices, source)
-        point = [*dims.point[dims.ndim - len(frame.axes) : -2], *self._viewer.scene.camera.center[-2:]]
-        inside = dict(zip(frame.axes, (np.array(point) - frame.translate) / frame.scale, strict=True))
+        point = [*dims.point[:-2], *self._viewer.scene.camera.center[-2:]][-len(frame.axes) :]
+        inside = dict(zip(frame.axes, choices.layer.world_to_data(point), strict=True))
         t = int(np.clip(round(inside.get("T", 0)), 0, source.stack.shape[0] - 1))
         y, x = region_of((inside["Y"], inside["X"]), source.stack.shape[3:], job.geometry.lattice)
         return Wanted(choices, t, y, x), source, job

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Layer
 
-from napari_hybridfusion.sources import Source
+from napari_hybridfusion.shown import ShownResults, explaining
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -23,42 +22,20 @@ _TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class _Result:
-    layers: tuple[Layer, ...]
-    source: Source
-
-    def explaining(self, layer: Layer) -> dict[str, Layer]:
-        """Return the layers that explain one of them, by product."""
-        decided = layer.metadata["hybridfusion"]["decision"]
-        found = [(each.metadata["hybridfusion"], each) for each in self.layers]
-        return {
-            about["product"]: each
-            for about, each in found
-            if about["product"] != "fused" and about["decision"] == decided
-        }
-
-
 class Probe:
     """Watches the pointer over results.
 
     The status bar is napari's own; the probe adds to what it says of the selected layer.
     """
 
-    def __init__(self, viewer: ViewerModel) -> None:
-        self._viewer = viewer
-        self._results: list[_Result] = []
+    def __init__(self, viewer: ViewerModel, results: ShownResults) -> None:
+        self._viewer, self._results = viewer, results
         # After the window's own listener, which writes down what it was called with.
         viewer.events.status.connect(self._on_status, position="last")
         viewer.mouse_drag_callbacks.append(self._on_press)
 
-    def watch(self, layers: Sequence[Layer], source: Source) -> None:
-        """Explain these layers from now on; results that were taken out of the window are forgotten, pixels and all."""
-        shown = [each for each in self._results if any(layer in self._viewer.layers for layer in each.layers)]
-        self._results = [*shown, _Result(tuple(layers), source)]
-
     def values(self, position: Sequence[float]) -> dict[str, float]:
-        """Return what the selected result says of a place.
+        """Return what the selected result says of a place, be it just fused or opened from a file.
 
         Args:
             position: in the world, one number per axis of the viewer.
@@ -68,19 +45,17 @@ class Probe:
             no result.
         """
         layer = self._viewer.layers.selection.active
-        result = self._result_of(layer)
-        if layer is None or result is None:
-            return {}
-        found = {name: _value(each, position) for name, each in result.explaining(layer).items()}
+        layers = {} if layer is None else explaining(self._viewer, layer)
+        found = {name: _value(each, position) for name, each in layers.items()}
         return {name: value for name, value in found.items() if value is not None}
 
     def jump(self, position: Sequence[float]) -> None:
         """Move the Z slider to the slice that the selected result took a place from."""
-        result = self._result_of(self._viewer.layers.selection.active)
+        active = self._results.active()
         number = self.values(position).get("decision", 0)
-        if result is None or number < 1 or "Z" not in result.source.frame.axes:
+        if active is None or number < 1 or "Z" not in active[0].source.frame.axes:
             return
-        frame = result.source.frame
+        frame = active[0].source.frame
         axis = frame.axes.index("Z")
         place = frame.translate[axis] + (number - 1) * frame.scale[axis]
         self._viewer.dims.set_point(self._viewer.dims.ndim - len(frame.axes) + axis, place)
@@ -90,9 +65,6 @@ class Probe:
         self._viewer.events.status.disconnect(self._on_status)
         if self._on_press in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._on_press)
-
-    def _result_of(self, layer: Layer | None) -> _Result | None:
-        return next((each for each in reversed(self._results) if layer in each.layers), None)
 
     def _on_status(self, _event: object) -> None:
         status: Any = self._viewer.status
@@ -116,10 +88,12 @@ def describe(values: dict[str, float]) -> str:
     """Say in words what a result knows of a place; nothing of what is not known there."""
     if not values:
         return ""
-    if values.get("decision") == 0 or all(np.isnan(value) for value in values.values()):
-        return "nothing in focus"
+    by_hand = ["corrected by hand"] if values.get("corrected", 0) > 0 else []
+    if values.get("decision") == 0 or all(np.isnan(values[name]) for name in _TITLES if name in values):
+        return ", ".join(["nothing in focus", *by_hand])
     known = [name for name in _TITLES if not np.isnan(values.get(name, np.nan))]
-    return ", ".join(_TITLES[name].format(values[name] + (name == "height_slices")) for name in known)
+    texts = [_TITLES[name].format(values[name] + (name == "height_slices")) for name in known]
+    return ", ".join([*texts, *by_hand])
 
 
 def _value(layer: Layer, position: Sequence[float]) -> float | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -65,6 +66,7 @@ def _read_with_companions(path: Path) -> list[LayerData]:
     stack, levels = _opened(path)
     _show_warnings(stack)
     layers, slices = stack_layers(stack, levels), 1
+    fused = len(layers)
     for companion, read_companion in zip(_companions(path), (_read_maps, _read_decision), strict=True):
         if _exists(companion):
             try:
@@ -75,7 +77,27 @@ def _read_with_companions(path: Path) -> list[LayerData]:
             layers += found
             if read_companion is _read_decision:
                 slices = len(found[0][1]["colormap"].colors) - 1  # one colour for each, and one for none
-    return [_covering(layer, slices) for layer in layers]
+    layers = [_covering(layer, slices) for layer in layers]
+    # Without anything that explains it, it is a stack or an image like any other.
+    return layers if len(layers) == fused else _belonging_together(layers, fused, str(path))
+
+
+def _belonging_together(layers: list[LayerData], fused: int, result: str) -> list[LayerData]:
+    """Write into the layers' metadata what each is of which result, as for one that was just fused."""
+    kinds = [about["name"].split(" ")[0] for _, about, _ in layers[fused:]]
+    explaining = [(kind, kinds[:index].count(kind)) for index, kind in enumerate(kinds)]
+    several = any(decision for _, decision in explaining)
+    products = [("fused", index if several else 0) for index in range(fused)] + explaining
+    return [
+        _belonging(layer, {"product": product, "decision": decision, "result": result})
+        for layer, (product, decision) in zip(layers, products, strict=True)
+    ]
+
+
+def _belonging(layer: LayerData, more: dict[str, Any]) -> LayerData:
+    data, about, kind = layer
+    metadata = about.get("metadata", {})
+    return data, {**about, "metadata": {**metadata, "hybridfusion": {**metadata.get("hybridfusion", {}), **more}}}, kind
 
 
 def _covering(layer: LayerData, slices: int) -> LayerData:

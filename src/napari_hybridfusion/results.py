@@ -23,6 +23,7 @@ _TITLES = {
     "height_slices": "height (slices)",
     "confidence": "confidence",
     "noise_gain": "noise gain",
+    "corrected": "corrected",
 }
 
 
@@ -57,7 +58,7 @@ def fused_layers(spec: ResultSpec, levels: Sequence[Any], source: Source, title:
     whole = spec.rgb or "C" in source.frame.axes
     layers = []
     for index, (name, look) in enumerate(zip(fused_names(source, title), source.looks, strict=True)):
-        views = _views(levels, source.frame, None if whole else index, colours=spec.rgb)
+        views = plane_views(levels, source.frame, None if whole else index, colours=spec.rgb)
         about = {
             **look,
             **_placed(views[0], source.frame, colours=spec.rgb),
@@ -107,7 +108,7 @@ def _explaining(
     together = "C" in source.frame.axes
     for index in range(1 if together else count):
         name = source.stack.name if together or count == 1 else source.stack.channels[index].name
-        views = _views(levels, source.frame, None if together else index)
+        views = plane_views(levels, source.frame, None if together else index)
         about = {
             **look,
             **_placed(views[0], source.frame),
@@ -126,7 +127,7 @@ def _placed(view: Any, frame: Frame, *, colours: bool = False) -> dict[str, Any]
     return frame.place(view.shape[:-1] if colours else view.shape)
 
 
-def _views(levels: Sequence[Any], frame: Frame, channel: int | None, *, colours: bool = False) -> list[Any]:
+def plane_views(levels: Sequence[Any], frame: Frame, channel: int | None, *, colours: bool = False) -> list[Any]:
     """Give arrays T C 1 Y X the axes of a frame; one channel of them, or all where C is an axis or a colour."""
     shown = frame.axes + ("C" if colours else "")
     kept = [letter for letter in "TCZYX" if letter in shown]

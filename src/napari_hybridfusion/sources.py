@@ -52,12 +52,29 @@ class Frame:
         Such an element is as thick as the whole axis and lies in its middle: napari shows it at every position of
         the slider. (At the first position it would be empty everywhere else.)
         """
-        scale, translate = list(self.scale), list(self.translate)
+        scale, middle = list(self.scale), [0.0] * len(self.axes)
         for axis, (whole, length) in enumerate(zip(self.lengths, shape, strict=True)):
             if length == 1 < whole:
                 scale[axis] = whole * self.scale[axis]
-                translate[axis] += (whole - 1) / 2 * self.scale[axis]
-        return {**self.others, "scale": tuple(scale), "translate": tuple(translate)}
+                middle[axis] = (whole - 1) / 2
+        return {**self.others, "scale": tuple(scale), "translate": self._translated(middle)}
+
+    def part(self, **ends: tuple[int, int]) -> Frame:
+        """Return the frame of a part of what this one frames.
+
+        Args:
+            **ends: by axis, the first element of the part and the one behind its last; other axes stay whole.
+        """
+        cut = [ends.get(letter, (0, length)) for letter, length in zip(self.axes, self.lengths, strict=True)]
+        lengths = tuple(stop - start for start, stop in cut)
+        return replace(self, lengths=lengths, translate=self._translated([start for start, _ in cut]))
+
+    def _translated(self, index: Sequence[float]) -> tuple[float, ...]:
+        """Return the translation of a layer that begins at an element of this one, be it turned or sheared."""
+        from napari.utils.transforms import Affine  # noqa: PLC0415 - slow, and useless to who only asks for a reader
+
+        turns = {name: self.others[name] for name in ("rotate", "shear") if name in self.others}
+        return tuple(float(at) for at in Affine(scale=self.scale, translate=self.translate, **turns)(index))
 
 
 @dataclass(frozen=True)

@@ -80,3 +80,19 @@ def test_slow_haze_is_no_structure() -> None:
     y = torch.arange(256.0)[:, None].expand(256, 256)
     haze = 10 * torch.sin(y / 80)
     assert measures.has_structure(haze + torch.randn(1, 5, 256, 256), torch.ones(1)).float().mean() < 0.02
+
+
+@pytest.mark.parametrize("brightness", [10.0, 60.0])
+def test_the_haze_around_something_bright_is_no_structure_and_its_edge_is(brightness: float) -> None:
+    """Light from 15 px out of the plane of focus, in noise of one unit."""
+    torch.manual_seed(0)
+    disc = torch.zeros(256, 256)
+    y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
+    radius = torch.hypot(y - 128, x - 128)
+    disc[radius < 60] = brightness
+    haze = measures.gaussian_blur(disc, 15.0)
+    noise = torch.randn(1, 4, 256, 256)
+    assert measures.has_structure(haze + noise, torch.ones(1)).float().mean() < 0.02
+    edge = measures.has_structure(disc + noise, torch.ones(1))[0]
+    assert edge[(radius - 60).abs() < 3].float().mean() > 0.95
+    assert edge[(radius > 90) & (radius < 120)].float().mean() < 0.02

@@ -7,16 +7,16 @@ import tifffile
 import torch
 from conftest import textured_stack
 
-from hybridfusion_core.batches import draw_batch
+from hybridfusion_core.batches import Batch, draw_batch
 from hybridfusion_core.checkpoint import load_model
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.learner import average_of
 from hybridfusion_core.losses import PRESETS, PresetName
-from hybridfusion_core.network import HybridFusionNet, NetworkConfig
+from hybridfusion_core.network import HybridFusionNet, NetworkConfig, Scores
 from hybridfusion_core.patches import Patches
 from hybridfusion_core.recipe import LossWeights, Recipe, Unlabelled, load_recipe
 from hybridfusion_core.synthesis import KINDS
-from hybridfusion_core.train import learning_rate, loss_terms, train, unlabelled_terms
+from hybridfusion_core.train import calibrate, learning_rate, loss_terms, train, unlabelled_terms
 
 TINY = Recipe(
     "tiny", seed=3, steps=6, slices=4, size=32, depth=(2, 4), network=NetworkConfig(channels=4, dim=8, heads=2)
@@ -32,7 +32,7 @@ class Interrupted(Exception):
 def few_scenes_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     from hybridfusion_core import train as module
 
-    calibrate, validate = module.calibrate, module.validate
+    validate = module.validate
     monkeypatch.setattr(module, "calibrate", lambda network, recipe: calibrate(network, recipe, scenes=2))
     monkeypatch.setattr(module, "validate", lambda network, recipe: validate(network, recipe, batches=1))
 
@@ -49,6 +49,28 @@ def stop_at(step: int) -> object:
             raise Interrupted
 
     return report
+
+
+@pytest.mark.parametrize("boast", [0.7, 1.0, 2.5])
+def test_calibration_takes_back_what_a_network_boasts(monkeypatch: pytest.MonkeyPatch, boast: float) -> None:
+    """Heights are drawn from the very posterior that the network knows, and then exaggerates."""
+    from hybridfusion_core import train as module
+
+    torch.manual_seed(0)
+    logits = torch.randn(4, 7, 64, 64)
+    height = torch.distributions.Categorical(logits=logits.movedim(1, -1)).sample().float()
+    known = Batch(logits, torch.full((4,), 0.01), logits, height, height, torch.ones_like(height), torch.ones(4))
+
+    class Boaster(torch.nn.Module):
+        temperature = torch.ones(())
+
+        def forward(self, guide: torch.Tensor, _: torch.Tensor) -> Scores:
+            return Scores(boast * guide, guide)
+
+    monkeypatch.setattr(module, "draw_batch", lambda *_: known)
+    network = Boaster()
+    calibrate(network, TINY, scenes=1)
+    assert float(network.temperature) == pytest.approx(boast, rel=0.06)
 
 
 @pytest.mark.parametrize("stop", [0, 3, 4])

@@ -195,3 +195,26 @@ def test_a_region_lies_in_the_plane_and_on_the_lattice(length, lattice):
         assert high - low > min(length, 512) - lattice
         if 512 < middle < length - 512:
             assert abs((low + high) / 2 - middle) <= lattice / 2
+
+
+def test_turned_and_sheared_layers_stay_covered(qtbot, viewer):
+    turn = np.eye(3)
+    turn[1:, 1:] = [[0.8, -0.6], [0.6, 0.8]]
+    viewer.add_image(wide_stack(), name="DAPI", rotate=turn, shear=[0.0, 0.0, 0.2], **PLACE)
+    widget = opened(viewer)
+    widget.form.method.value = "max"
+    stack = viewer.layers["DAPI"]
+    viewer.scene.camera.center = stack.data_to_world((1, 500, 450))
+    switch_on(qtbot, widget)
+    layer = shown(widget)
+    z, y, x = np.rint(stack.world_to_data(layer.data_to_world((0, 0, 0)))).astype(int)
+    assert z == 1  # the middle of three
+    assert abs(y + 256 - 500) <= 64
+    assert abs(x + 256 - 450) <= 64
+    np.testing.assert_array_equal(layer.data[0], wide_stack().max(axis=0)[y : y + 512, x : x + 512])
+    np.testing.assert_allclose(
+        stack.world_to_data(layer.data_to_world((0, 100, 200))), (1, y + 100, x + 200), atol=1e-3
+    )
+    fuse(qtbot, widget)
+    fused = viewer.layers["DAPI fused"]
+    np.testing.assert_allclose(fused.data_to_world((0, 100, 200)), stack.data_to_world((1, 100, 200)), atol=1e-3)

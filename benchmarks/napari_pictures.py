@@ -1,0 +1,91 @@
+"""Take the pictures of docs/napari.md: a real window, the organoid sample, every step that the page describes.
+
+    python benchmarks/napari_pictures.py docs/pictures/napari
+
+Needs the extra `napari` and a display (without one: xvfb-run -a -s "-screen 0 1600x1000x24").
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+from qtpy.QtWidgets import QApplication
+
+from napari_hybridfusion.shown import explaining
+
+_SIZE = (1400, 900)
+
+
+def main(folder: Path) -> None:
+    """Go through the page step by step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(*_SIZE)
+    viewer.open_sample("napari-hybridfusion", "organoid")
+    widget = viewer.window.add_plugin_dock_widget("napari-hybridfusion", "Fuse focal stack")[1]
+
+    def take(name: str) -> None:
+        settle(0.5)
+        viewer.window.screenshot(str(folder / f"{name}.png"), canvas_only=False, flash=False)
+
+    def wait(busy: Callable[[], bool]) -> None:
+        settle(0.2)
+        while busy():
+            settle(0.05)
+
+    take("opened")
+    widget.live.value = True
+    wait(lambda: widget.preview.busy)
+    take("preview")
+    widget.fuse.native.click()
+    wait(lambda: widget.jobs.running)
+    point_at(viewer)
+    wait(lambda: widget.panel.posterior.busy)
+    take("fused")
+    decision = next(layer for layer in viewer.layers if layer.name.endswith("decision"))
+    decision.visible = True
+    take("decision")
+    decision.visible = False
+    widget.panel.paint.native.click()
+    painted = viewer.layers.selection.active
+    painted.selected_label = 3
+    middle = np.array(painted.data.shape) // 2
+    for offset in range(-60, 61, 8):
+        painted.paint((*middle[:-1], middle[-1] + offset), 3)
+    take("painted")
+    widget.panel.refuse.native.click()
+    wait(lambda: widget.jobs.running)
+    take("corrected")
+    widget.compare.native.click()
+    wait(lambda: widget.jobs.running)
+    viewer.reset_view()
+    take("compare")
+    viewer.canvas.grid.enabled = False
+    widget.panel.surface.native.click()
+    viewer.scene.camera.angles = (0, 35, 60)
+    take("surface")
+    viewer.close()
+
+
+def point_at(viewer: Any) -> None:
+    """Put the pointer where the decision is surest."""
+    layer = viewer.layers.selection.active
+    confidence = explaining(viewer, layer)["confidence"].data
+    y, x = np.unravel_index(np.nanargmax(confidence), confidence.shape)[-2:]
+    viewer.cursor.position = layer.data_to_world((0,) * (layer.ndim - 2) + (y, x))
+
+
+def settle(seconds: float) -> None:
+    """Let the window live for a while."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        QApplication.processEvents()
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
