@@ -11,7 +11,8 @@ from typing import Any, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from hybridfusion_core.batch.places import FieldKey, Places, key_of
-from hybridfusion_core.batch.records import read_json
+from hybridfusion_core.batch.records import finished, read_json
+from hybridfusion_core.batch.resolving import Choices
 from hybridfusion_core.errors import StoredDataError
 from hybridfusion_core.plates import Plate, Unit
 from hybridfusion_core.plates.selection import guarded_cell
@@ -58,6 +59,27 @@ class Row:
 
 
 _FIGURES = TypeAdapter(Figures)
+
+
+def missing_times(plate: Plate, choices: Choices) -> dict[FieldKey, set[int]]:
+    """Find out which time points of every field are not fused from the files that are there now.
+
+    Args:
+        plate: all of it.
+        choices: of the batch.
+
+    Raises:
+        UserInputError: a record may not be read.
+        StoredDataError: a record is damaged.
+    """
+    places = Places(choices.output)
+    missing: dict[FieldKey, set[int]] = {}
+    for unit in filter(choices.takes, plate.units()):
+        key = key_of(unit)
+        left = missing.setdefault(key, set())
+        if not finished(unit, read_json(places.record(key, unit.t)), places):
+            left.add(unit.t)
+    return missing
 
 
 def rows_of(plate: Plate, places: Places, missing: Mapping[FieldKey, set[int]]) -> Iterator[Row]:
