@@ -272,7 +272,7 @@ class _Run:
                 end_session(self._places)
                 raise _StopAsked
             try:
-                return future.result(timeout=_TICK)  # type: ignore[no-any-return]
+                return future.result(timeout=_TICK)
             except TimeoutError:
                 if future.done():
                     raise
