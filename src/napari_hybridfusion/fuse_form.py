@@ -33,7 +33,8 @@ _FOCUS = [
     ("each for itself", "each"),
     ("all together", "joint"),
 ]
-_METHODS = {
+SELECT_CHOICES = [("average where slices agree", "soft"), ("copy from one slice", "hard")]
+METHOD_NAMES = {
     "network": "network",
     "tenengrad": "Tenengrad (gradients)",
     "laplacian": "Laplacian energy",
@@ -145,7 +146,7 @@ class FuseForm(FieldForm):
 
         self.select = ComboBox(
             label="pixels",
-            choices=[("average where slices agree", "soft"), ("copy from one slice", "hard")],
+            choices=SELECT_CHOICES,
             tooltip="Average (soft): slices that agree are averaged, which lowers noise.\n"
             "Copy (hard): each pixel is one that was measured, bit for bit; choose it to measure noise.",
         )
@@ -189,7 +190,7 @@ class FuseForm(FieldForm):
         self.folded = CheckBox(text="Advanced options")
         self.method = ComboBox(
             label="method",
-            choices=[(_METHODS[name], name) for name in METHODS],
+            choices=[(METHOD_NAMES[name], name) for name in METHODS],
             tooltip="The network, or a classical method to compare it with.",
         )
         self.z_step_um = FloatSpinBox(
