@@ -199,11 +199,11 @@ class PlateMap(QWidget):  # type: ignore[misc]
 
 def legend_text() -> str:
     """Return the legend as rich text."""
-    squares = (
-        f'<span style="color: {COLORS[status]}">{"□" if status == "left" else "■"}</span>&nbsp;{name}'
-        for status, name in LEGEND.items()
+    signs = {status: "□" if status == "left" else "■" for status in LEGEND}
+    names = {status: name.replace(" ", "&nbsp;") for status, name in LEGEND.items()}
+    return " &nbsp;".join(
+        f'<span style="color: {COLORS[each]}">{signs[each]}</span>&nbsp;{names[each]}' for each in LEGEND
     )
-    return "&nbsp; ".join(squares)
 
 
 def _step(needed: float, side: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from html import escape
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -11,7 +12,7 @@ from napari.layers import Layer
 from napari.utils.notifications import notification_manager, show_error
 from qtpy.QtCore import Qt, QTimer, QUrl
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QLabel
+from qtpy.QtWidgets import QFrame, QLabel, QScrollArea
 
 from hybridfusion_core.batch.places import Places
 from hybridfusion_core.batch.running import Event, Result
@@ -52,42 +53,18 @@ class PlateWidget(Container):  # type: ignore[misc]
     """Shows a plate, fuses it, and opens its wells."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__(labels=False, scrollable=True)
+        super().__init__(labels=False)
         self.viewer = napari_viewer
         self.jobs, self.looks, self.openings = Jobs(), Jobs(), Jobs()
         self.seen: Seen | None = None
         self._look_again = False
         self._next_well: tuple[str, bool] | None = None
         self._opened: list[Layer] = []
+        self._sample: str | None = None
         self._pace = Pace()
-        self.form = PlateForm()
-        self.look = PushButton(
-            text="Look", tooltip="Look at the plate again: what is there, what is fused, and what is left."
-        )
-        self.fuse = PushButton(
-            text="Fuse", tooltip="Fuse what is missing. Fields that are fused already stay as they are."
-        )
-        self.cancel = PushButton(
-            text="Cancel", enabled=False, tooltip="Stop after the current tiles. Fuse goes on where it was stopped."
-        )
-        self.report = PushButton(text="Open report", tooltip="Open the report of the plate in the browser.")
-        self.bar = ProgressBar(value=0, max=_PARTS)
-        self.state = Label(value="")
-        self.about = text_label("")
-        self.said = text_label("")
-        self.map = PlateMap()
-        self.legend = QLabel(legend_text())
-        self.legend.setTextFormat(Qt.TextFormat.RichText)
-        self.legend.setToolTip(
-            "A click on a well opens its first field: fused, or else its stack.\n"
-            "Ctrl-click keeps what was opened before."
-        )
         self._activity = Activity("Fuse plate", _PARTS)
-        buttons = Container(widgets=[self.look, self.fuse, self.cancel], layout="horizontal", labels=False)
-        self.extend([self.form, buttons, self.bar, self.state, self.said, self.report, self.about])
-        layout = self.bar.native.parentWidget().layout()
-        for widget in (self.legend, self.map):
-            layout.insertWidget(layout.indexOf(self.said.native), widget)
+        self._make_parts()
+        self._lay_out()
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(_PAUSE)
@@ -108,6 +85,50 @@ class PlateWidget(Container):  # type: ignore[misc]
         self._say("")
         self._show_running(False)
         self._offer_sample()
+
+    def _make_parts(self) -> None:
+        self.form = PlateForm()
+        self.look = PushButton(
+            text="Look", tooltip="Look at the plate again: what is there, what is fused, and what is left."
+        )
+        self.fuse = PushButton(
+            text="Fuse", tooltip="Fuse what is missing. Fields that are fused already stay as they are."
+        )
+        self.cancel = PushButton(
+            text="Cancel", enabled=False, tooltip="Stop after the current tiles. Fuse goes on where it was stopped."
+        )
+        self.report = PushButton(text="Open report", tooltip="Open the report of the plate in the browser.")
+        self.bar = ProgressBar(value=0, max=_PARTS)
+        self.state = Label(value="")
+        self.about = QLabel()
+        self.about.setTextFormat(Qt.TextFormat.RichText)
+        self.about.setWordWrap(True)
+        self.said = text_label("")
+        self.map = PlateMap()
+        self.legend = QLabel(legend_text())
+        self.legend.setTextFormat(Qt.TextFormat.RichText)
+        self.legend.setToolTip(
+            "A click on a well opens its first field: fused, or else its stack.\n"
+            "Ctrl-click keeps what was opened before."
+        )
+        self.legend.setWordWrap(True)
+
+    def _lay_out(self) -> None:
+        buttons = Container(widgets=[self.look, self.fuse, self.cancel], layout="horizontal", labels=False)
+        self._inside = Container(labels=False)
+        self._inside.extend([self.form, buttons, self.bar, self.state, self.said, self.report])
+        layout = self._inside.native.layout()
+        for widget in (self.legend, self.map):
+            layout.insertWidget(layout.indexOf(self.said.native), widget)
+        layout.addWidget(self.about)
+        layout.addStretch()
+        # Not magicgui's own scrolling: its widget never hears that the dock is closed.
+        scroll = QScrollArea()
+        scroll.setWidget(self._inside.native)
+        scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        self.native.layout().addWidget(scroll)
 
     def start_looking(self) -> None:
         """Find out what the chosen folder holds, beside the window."""
@@ -174,8 +195,8 @@ class PlateWidget(Container):  # type: ignore[misc]
         self.seen = seen
         self.map.show_states(None if seen is None else seen.states)
         self.legend.setVisible(seen is not None)
-        self.about.visible = False
         if seen is None:
+            self.about.setVisible(False)
             self.report.visible = False
             return
         self.form.offer_channels([printable(each.name) for each in seen.plate.imaging.channels])
@@ -191,14 +212,8 @@ class PlateWidget(Container):  # type: ignore[misc]
         self._show_seen(look.seen)
         if look.seen.problem is not None and choices.output is not None:
             self.form.say(look.seen.problem)
-        lines = [f"{name}: {look.table[name]}" for name in _TABLE]
-        lines = [f"{look.table['plate']}", *lines]
-        if look.warnings:
-            lines += ["", *_some([f"Warning: {each}" for each in look.warnings])]
-        if look.failing:
-            lines += ["", "Cannot be fused:", *_some(_named(look.failing))]
-        self.about.value = "\n".join(lines)
-        self.about.visible = True
+        self.about.setText(_described(look, sample=look.seen.plate.folder == self._sample))
+        self.about.setVisible(True)
         self._say_failures(look.seen)
         self._end_look()
 
@@ -270,6 +285,7 @@ class PlateWidget(Container):  # type: ignore[misc]
             self._opened = []
         layers = [Layer.create(*each) for each in found]
         for layer in layers:
+            layer.translate = self._place(name, layer)
             self.viewer.add_layer(layer)
         if layers:
             self.viewer.layers.selection.active = layers[0]
@@ -279,6 +295,14 @@ class PlateWidget(Container):  # type: ignore[misc]
         self.map.opened = name
         self.map.update()
         self._open_next()
+
+    def _place(self, well: str, layer: Layer) -> Any:
+        """Return where a layer lies: over that of the same well, if the sample shows it."""
+        for each in self.viewer.layers:
+            about = each.metadata.get("hybridfusion", {})
+            if self.seen is not None and (about.get("plate"), about.get("well")) == (self.seen.plate.folder, well):
+                return (*layer.translate[:-2], *each.translate[-2:])
+        return layer.translate
 
     def _fail_to_open(self, error: Exception) -> None:
         self._explain(error)
@@ -313,6 +337,7 @@ class PlateWidget(Container):  # type: ignore[misc]
         """Propose the plate that an open layer says it comes from, if no other was chosen."""
         plates = (each.metadata.get("hybridfusion", {}).get("plate") for each in self.viewer.layers)
         if self.form.choices().folder is None and (found := next(filter(None, plates), None)) is not None:
+            self._sample = found
             self.form.folder.value = found
 
     def _on_parent(self, parent: object) -> None:
@@ -330,6 +355,20 @@ class PlateWidget(Container):  # type: ignore[misc]
 
 def _has_report(places: Places | None) -> bool:
     return places is not None and (places.folder / "report.html").is_file()
+
+
+def _described(look: Look, *, sample: bool) -> str:
+    """Return rich text: a table, then what there is to heed. All of it may hold what strangers wrote."""
+    rows = ((name, look.table[name]) for name in _TABLE)
+    cells = "".join(f"<tr><td>{escape(name)}&nbsp;&nbsp;</td><td>{escape(value)}</td></tr>" for name, value in rows)
+    lines = _some([f"Warning: {printable(each)}" for each in look.warnings])
+    if sample:
+        lines.append("This sample, and what is written beside it, is deleted when the program ends.")
+    if look.failing:
+        lines += [f"{len(look.failing)} cannot be fused:", *_some(_named(look.failing))]
+    return f"<b>{escape(look.table['plate'])}</b><table>{cells}</table>" + "".join(
+        f"<p>{escape(each)}</p>" for each in lines
+    )
 
 
 def _named(units: Any) -> list[str]:

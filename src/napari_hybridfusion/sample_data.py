@@ -25,7 +25,8 @@ def pair() -> list[LayerData]:
 def plate() -> list[LayerData]:
     """Return the first field of every well of a synthetic plate, side by side as on the plate.
 
-    Every layer's metadata say under "hybridfusion", "plate" where the plate lies, until the process ends.
+    Every layer's metadata say under "hybridfusion", "plate" where the plate lies until the process ends, and under
+    "well" which well it shows.
     """
     from hybridfusion_core.plates import open_plate  # noqa: PLC0415 - with it come the libraries of all layouts
     from napari_hybridfusion.plate_opening import unit_layers  # noqa: PLC0415 - and those of a batch
@@ -47,7 +48,7 @@ def _placed(layer: LayerData, well: str, folder: str, at: tuple[int, int]) -> La
         _GAP * place * length * step for place, length, step in zip(at, shape[-2:], about["scale"][-2:], strict=True)
     ]
     metadata = about.get("metadata", {})
-    known = {**metadata, "hybridfusion": {**metadata.get("hybridfusion", {}), "plate": folder}}
+    known = {**metadata, "hybridfusion": {**metadata.get("hybridfusion", {}), "plate": folder, "well": well}}
     translate = (*(0.0 for _ in shape[:-2]), *moves)
     return data, {**about, "name": f"{well} {about['name']}", "translate": translate, "metadata": known}, kind
 
