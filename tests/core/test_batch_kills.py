@@ -21,6 +21,7 @@ from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.samples import write_sample
 
 KILLS = 4
+QUIET = {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
 
 Contents = dict[str, bytes]
 
@@ -129,7 +130,7 @@ def test_a_cluster_that_is_there_gives_the_same_bytes(
     plate: Path, expected: tuple[Contents, Contents], tmp_path: Path
 ) -> None:
     file = tmp_path / "scheduler.json"
-    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as others:
+    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", **QUIET) as others:
         assert others.scheduler is not None
         with started(plate, tmp_path / "out.ome.zarr", "--scheduler", others.scheduler_address) as process:
             assert process.wait() == 0
@@ -143,9 +144,7 @@ def test_a_cluster_that_is_there_gives_the_same_bytes(
 def test_nobody_is_waited_for_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "WAIT", 0.5)
     with (
-        LocalCluster(
-            n_workers=0, processes=False, dashboard_address=None, host="127.0.0.1", protocol="tcp://"
-        ) as others,
+        LocalCluster(n_workers=0, processes=False, **QUIET, host="127.0.0.1", protocol="tcp://") as others,
         pytest.raises(UserInputError, match=r"has no worker after 0\.5 s"),
         connected(Where(scheduler=others.scheduler_address), "cpu", 1),
     ):

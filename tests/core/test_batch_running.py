@@ -24,6 +24,7 @@ from hybridfusion_core.plates import Plate, Selection, open_plate, select
 from hybridfusion_core.request import make_request
 from hybridfusion_core.store.lock import Lock
 
+QUIET = {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
 TENENGRAD = make_request(method="tenengrad", device="cpu", tile=16)
 
 
@@ -31,7 +32,7 @@ TENENGRAD = make_request(method="tenengrad", device="cpu", tile=16)
 def connect() -> Iterator[Connect]:
     """A cluster in this process: its workers are threads."""
     with (
-        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, **QUIET) as cluster,
         Client(cluster) as client,
     ):
         yield lambda _: nullcontext(client)
@@ -109,6 +110,18 @@ def test_a_broken_field_is_told_and_the_others_are_fused(tmp_path: Path, connect
     plate = open_plate(plate.folder)
     again = run(plate, tmp_path / "out.ome.zarr", connect)
     assert (again.fused, again.kept, again.failures) == (2, 2, [])
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 1, "status": "done"}', b"\xff", b'{"format": 9}'])
+def test_a_damaged_record_of_a_unit_has_it_fused_again(content: bytes, tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path, wells=((2, 3),))
+    places = Places(tmp_path / "out.ome.zarr")
+    run(plate, places.output, connect)
+    before = contents(places.output)
+    places.record(key_of(next(plate.units())), 0).write_bytes(content)
+    again = run(plate, places.output, connect)
+    assert (again.fused, again.kept) == (1, 1)
+    assert contents(places.output) == before
 
 
 def test_a_field_with_a_failed_time_point_is_not_listed(tmp_path: Path, connect: Connect) -> None:
@@ -217,3 +230,22 @@ def test_nobody_reads_pixels_that_were_never_written(tmp_path: Path, connect: Co
     for unit in open_plate(tmp_path / "out.ome.zarr").units():
         image = zarr.open_group(tmp_path / "out.ome.zarr" / unit.row / unit.column / unit.field, mode="r")
         assert np.asarray(image["0"][unit.t]).min() > 0
+
+
+def test_who_cannot_press_ctrl_c_stops_it_too(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path)
+    choices = Choices(tmp_path / "out.ome.zarr", TENENGRAD)
+    units = select(plate, Selection())
+    # Before anything is resolved: statistics that are half measured are not written down.
+    early = run_batch(plate, units, choices, connect, stop=lambda: True)
+    assert (early.interrupted, early.fused, early.kept, early.failures) == (True, 0, 0, [])
+    assert not Places(choices.output).run_record.exists()
+    events: list[Event] = []
+    late = run_batch(
+        plate, units, choices, connect, events.append, stop=lambda: any(event.stage == "fusing" for event in events)
+    )
+    assert late.interrupted
+    assert late.failures == []
+    assert run(plate, choices.output, connect).kept == late.fused
+    run(plate, tmp_path / "whole.ome.zarr", connect)
+    assert contents(tmp_path / "whole.ome.zarr") == contents(choices.output)

@@ -15,7 +15,7 @@ from plate_makers import write_harmony, write_plane
 from hybridfusion_core.batch import fusing_units
 from hybridfusion_core.batch.fusing_units import Settings, Task, fuse_unit, measure_unit
 from hybridfusion_core.batch.places import Places, key_of, safe_name
-from hybridfusion_core.batch.plate_writing import Publisher
+from hybridfusion_core.batch.plate_writing import Publisher, merged
 from hybridfusion_core.batch.records import (
     begin_session,
     end_session,
@@ -309,3 +309,16 @@ def test_verify_finds_what_is_missing_in_a_plate(sample: Plate, tmp_path: Path) 
     assert "out.maps.ome.zarr/B/2/0 is missing; it was asked for when this was fused" in verify(places.output)
     (places.output / "B" / "2" / "zarr.json").write_text("{}", encoding="utf-8")
     assert any("wells cannot be understood" in each for each in verify(places.output))
+
+
+def test_display_limits_show_every_time_point() -> None:
+    def at(start: float, end: float) -> dict[str, object]:
+        window = {"start": start, "end": end, "min": start - 1, "max": end + 1}
+        provenance = {"input": [f"{start}.tif"], "statistics": [start]}
+        return {"ome": {"omero": {"channels": [{"label": "DAPI", "window": window}]}}, "hybridfusion": provenance}
+
+    for order in ((at(5, 8), at(2, 6), at(7, 9)), (at(2, 9), at(5, 6))):
+        found = merged(order)
+        assert found["ome"]["omero"]["channels"][0]["window"] == {"start": 2, "end": 9, "min": 1, "max": 10}
+        assert found["hybridfusion"]["statistics"] == [each["hybridfusion"]["statistics"][0] for each in order]
+    assert order[0] == at(2, 9)

@@ -147,13 +147,6 @@ def test_names_that_are_no_text_are_shown_escaped(tmp_path: Path, capsys: pytest
     assert "\x1b" not in captured.out + captured.err
 
 
-def test_without_a_dry_run_it_says_that_running_comes_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = make.write_plain(tmp_path / "p", make.places())
-    message = refusal(capsys, folder, tmp_path / "o.ome.zarr", "--pattern", make.PLAIN)
-    assert "Fusing a plate is not there yet; expected --dry-run" in message
-    assert not (tmp_path / "o.ome.zarr").exists()
-
-
 def test_help_names_every_layout_and_calls_experimental_what_is(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         build_parser().parse_args(["batch", "--help"])

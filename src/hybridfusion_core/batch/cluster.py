@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +24,8 @@ from hybridfusion_core.batch.spawning import keep_main_out
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.request import resolve_device
 
-WAIT = 120.0  # s for a first worker of a cluster to appear, and for one to answer
+WAIT = 120.0  # s for a scheduler to answer, and for a first worker to appear
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
 _SMALLEST = 1 << 30  # bytes of memory that a worker needs at the least: libraries, a block and a tile
 
 
@@ -61,6 +64,20 @@ class Preparation(WorkerPlugin):
         # In a process of its own; a worker inside another program leaves signals alone.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep memory that is freed, as it does by itself in other processes.
+
+    Dask starts its workers with MALLOC_TRIM_THRESHOLD_=65536, which also ends glibc's own adjustment: every large
+    tensor is then fetched from the system and given back. Measured for the network, 512 × 512 × 4: 6.7 s of CPU time
+    instead of 2.7 s, 2.0 million page faults instead of 0.2.
+    """
+    adjust = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if adjust is not None:
+        adjust(_MMAP_THRESHOLD, 32 << 20)
+        adjust(_TRIM_THRESHOLD, 64 << 20)
 
 
 @contextmanager
@@ -119,6 +136,8 @@ def _local(count: int) -> Iterator[Client]:
         "distributed.scheduler.allowed-failures": 1,
         # A worker that dies takes the blame for what it had been given; so it is given one task at a time.
         "distributed.scheduler.worker-saturation": 1.0,
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.http.routes": [],
     }
     with (
         dask.config.set(settings),
@@ -128,6 +147,8 @@ def _local(count: int) -> Iterator[Client]:
             processes=True,
             host="127.0.0.1",
             dashboard_address=None,
+            # Even without a dashboard there is a web server; on its usual port two batches would meet.
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             silence_logs=logging.CRITICAL,
         ) as cluster,
         # As the default it would take all that this process computes with Dask: what a viewer shows, for one.

@@ -30,8 +30,8 @@ from hybridfusion_core.batch.records import (
     frame_digest,
     in_session,
     listed_inputs,
-    read_json,
     uncount_start,
+    unit_record,
     write_json,
     write_whole,
 )
@@ -136,7 +136,7 @@ def fuse_unit(task: Task, settings: Settings) -> Outcome:
     reason, trace = "", ""
     try:
         with _locked(places, key, t):
-            if finished(task.unit, read_json(places.record(key, t)), places):
+            if finished(task.unit, unit_record(places, key, t), places):
                 return Outcome("done")  # by a task of an earlier run that was still at it
             for _ in range(TRIES):
                 _go_on(places, settings)

@@ -93,15 +93,15 @@ class Publisher:
             key: of the field.
             records: of its units, in order of time, all of them finished.
         """
-        merged = {
-            store: {path: _merged([each["attributes"][store][path] for each in records]) for path in groups}
+        described = {
+            store: {path: merged([each["attributes"][store][path] for each in records]) for path in groups}
             for store, groups in records[0]["attributes"].items()
         }
-        for store, groups in merged.items():
+        for store, groups in described.items():
             folder = _store(self._places, store).joinpath(*key)
             for path in (each for each in _GROUPS if each in groups):
                 _write_group(folder / path, _moved(groups[path], self._positions[key]))
-        self._finished[key] = frozenset(merged)
+        self._finished[key] = frozenset(described)
 
     def publish(self) -> None:
         """List all fields that were added, and no others; the plate itself comes last."""
@@ -175,23 +175,23 @@ def _corner(plate: Plate, position_um: tuple[float, float] | None) -> tuple[floa
     return y, x
 
 
-def _merged(attributes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def merged(attributes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Describe the time points of a field together: display limits that show all, and where each came from."""
-    merged: dict[str, Any] = copy.deepcopy(dict(attributes[0]))
+    found: dict[str, Any] = copy.deepcopy(dict(attributes[0]))
     for other in attributes[1:]:
-        channels = merged["ome"].get("omero", {}).get("channels", ())
+        channels = found["ome"].get("omero", {}).get("channels", ())
         others = other["ome"].get("omero", {}).get("channels", ())
         for channel, beside in zip(channels, others, strict=True):
             channel["window"]["start"] = min(channel["window"]["start"], beside["window"]["start"])
             channel["window"]["end"] = max(channel["window"]["end"], beside["window"]["end"])
             channel["window"]["min"] = min(channel["window"]["min"], beside["window"]["min"])
             channel["window"]["max"] = max(channel["window"]["max"], beside["window"]["max"])
-        if "hybridfusion" in merged:
-            provenance = merged["hybridfusion"]
+        if "hybridfusion" in found:
+            provenance = found["hybridfusion"]
             known = provenance["input"]
             known += [each for each in other["hybridfusion"]["input"] if each not in known]
             provenance["statistics"] += other["hybridfusion"]["statistics"]
-    return merged
+    return found
 
 
 def _moved(attributes: dict[str, Any], position_um: tuple[float, float] | None) -> dict[str, Any]:

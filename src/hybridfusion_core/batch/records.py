@@ -60,6 +60,20 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return found
 
 
+def unit_record(places: Places, key: FieldKey, t: int) -> dict[str, Any] | None:
+    """Read how a unit ended; None if that is not known, also because somebody else wrote there.
+
+    Args:
+        places: of the batch.
+        key: of the field.
+        t: of the unit.
+    """
+    try:
+        return read_json(places.record(key, t))
+    except StoredDataError:
+        return None
+
+
 def run_record(places: Places, request: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the record of the run that began this output, if there is one.
 

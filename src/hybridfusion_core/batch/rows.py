@@ -11,9 +11,8 @@ from typing import Any, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from hybridfusion_core.batch.places import FieldKey, Places, key_of
-from hybridfusion_core.batch.records import finished, read_json
+from hybridfusion_core.batch.records import finished, unit_record
 from hybridfusion_core.batch.resolving import Choices
-from hybridfusion_core.errors import StoredDataError
 from hybridfusion_core.plates import Plate, Unit
 from hybridfusion_core.plates.selection import guarded_cell
 
@@ -70,14 +69,13 @@ def missing_times(plate: Plate, choices: Choices) -> dict[FieldKey, set[int]]:
 
     Raises:
         UserInputError: a record may not be read.
-        StoredDataError: a record is damaged.
     """
     places = Places(choices.output)
     missing: dict[FieldKey, set[int]] = {}
     for unit in filter(choices.takes, plate.units()):
         key = key_of(unit)
         left = missing.setdefault(key, set())
-        if not finished(unit, read_json(places.record(key, unit.t)), places):
+        if not finished(unit, unit_record(places, key, unit.t), places):
             left.add(unit.t)
     return missing
 
@@ -94,10 +92,7 @@ def rows_of(plate: Plate, places: Places, missing: Mapping[FieldKey, set[int]]) 
         key = key_of(unit)
         if key not in missing:
             continue
-        try:
-            record = read_json(places.record(key, unit.t)) or {}
-        except StoredDataError:
-            record = {}
+        record = unit_record(places, key, unit.t) or {}
         if unit.t in missing[key]:
             failed = record.get("status") == "failed"
             yield Row(unit, "failed" if failed else "missing", str(record.get("reason", "")) if failed else "")

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from distributed import Client, Future, get_worker
+from distributed import Client, Future, KilledWorker, get_worker
 
 from hybridfusion_core.batch.cluster import Preparation, fit_workers
 from hybridfusion_core.batch.fusing_units import Outcome, Settings, Task, measure_unit, write_failure
@@ -18,7 +18,14 @@ from hybridfusion_core.batch.loop import Loop
 from hybridfusion_core.batch.places import FieldKey, Places, key_of
 from hybridfusion_core.batch.plate_statistics import common_statistics, sampled
 from hybridfusion_core.batch.plate_writing import Publisher
-from hybridfusion_core.batch.records import begin_session, end_session, read_json, run_record, write_json
+from hybridfusion_core.batch.records import (
+    begin_session,
+    end_session,
+    read_json,
+    run_record,
+    unit_record,
+    write_json,
+)
 from hybridfusion_core.batch.resolving import Choices, new_record, settings_of, settle, statistics_of, unfit
 from hybridfusion_core.batch.rows import missing_times
 from hybridfusion_core.errors import UserInputError
@@ -193,7 +200,7 @@ class _Run:
     def _list(self, key: FieldKey) -> None:
         """Have a field listed if all its time points are finished."""
         if not self._missing[key]:
-            records = [read_json(self._places.record(key, t)) for t in self._times[key]]
+            records = [unit_record(self._places, key, t) for t in self._times[key]]
             self._publisher.add(key, [record for record in records if record is not None])
 
     def _without_defects(self, units: list[Unit]) -> list[Unit]:
@@ -259,7 +266,10 @@ class _Run:
             for name, unit in chosen
         }
         for done, (future, (name, unit)) in enumerate(futures.items(), 1):
-            measured = self._value(future)
+            try:
+                measured = self._value(future)
+            except KilledWorker:  # too large to be measured; fusing it will tell
+                measured = None
             if measured is not None:
                 found.setdefault(name, []).append(measured)
             self._report(Event("measuring", unit, Outcome("done"), done, len(chosen), 0))
