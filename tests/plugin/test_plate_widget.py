@@ -102,6 +102,13 @@ def click(qtbot, widget, well, modifier=Qt.KeyboardModifier.NoModifier):
     settled(qtbot, widget)
 
 
+def test_it_opens_from_the_plugins_menu(viewer):
+    _, widget = viewer.window.add_plugin_dock_widget("napari-hybridfusion", "Fuse plate")
+    assert widget.fuse.enabled
+    assert not widget.cancel.enabled
+    assert widget.map.minimumHeight() == 0
+
+
 def test_look_then_fuse_then_a_click_opens_the_well(qtbot, viewer, widget, plate, tmp_path):
     output = tmp_path / "out.ome.zarr"
     choose(qtbot, widget, plate, output)
