@@ -1,4 +1,4 @@
-"""Take the pictures of docs/napari.md: a real window, the organoid sample, every step that the page describes.
+"""Take the pictures of docs/napari.md: a real window, the samples, every step that the page describes.
 
     python benchmarks/napari_pictures.py docs/pictures/napari
 
@@ -6,6 +6,7 @@ Needs the extra `napari` and a display (without one: xvfb-run -a -s "-screen 0 1
 """
 
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,27 @@ def main(folder: Path) -> None:
     viewer.scene.camera.angles = (0, 35, 60)
     take("surface")
     viewer.close()
+    take_plate(folder / "plate.png")
+
+
+def take_plate(path: Path) -> None:
+    """Fuse the sample plate and open one of its wells."""
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(*_SIZE)
+    viewer.open_sample("napari-hybridfusion", "plate")
+    widget = viewer.window.add_plugin_dock_widget("napari-hybridfusion", "Fuse plate")[1]
+    with tempfile.TemporaryDirectory() as folder:
+        widget.form.output.value = Path(folder) / "organoids_fused.ome.zarr"
+        settle(1)
+        while widget.looks.running:
+            settle(0.05)
+        widget.fuse.native.click()
+        while widget.jobs.running:
+            settle(0.05)
+        widget.open_well("B3", keep=True)
+        settle(0.5)
+        viewer.window.screenshot(str(path), canvas_only=False, flash=False)
+        viewer.close()
 
 
 def point_at(viewer: Any) -> None:

@@ -13,14 +13,13 @@ from magicgui.widgets import (
     Container,
     FileEdit,
     FloatSpinBox,
-    Label,
     Select,
     SpinBox,
 )
 from napari.layers import Image
-from qtpy.QtCore import Qt
 
 from hybridfusion_core.request import METHODS, PROJECTIONS, resolve_device
+from napari_hybridfusion.field_form import FieldForm, text_label
 from napari_hybridfusion.llvm import load_triton_apart
 from napari_hybridfusion.prepare import Choices, FieldError, prepare_source
 from napari_hybridfusion.sources import are_named, axes_text, axis_choices, companions, siblings
@@ -29,13 +28,13 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 _AUTO = "Chosen by light, colour and number of slices. Its card says what a model was made for."
-_ERROR = "color: #e8604c"  # readable on napari's dark and light themes
 _FOCUS = [
     ("auto: all fluorescence together", "auto"),
     ("each for itself", "each"),
     ("all together", "joint"),
 ]
-_METHODS = {
+SELECT_CHOICES = [("average where slices agree", "soft"), ("copy from one slice", "hard")]
+METHOD_NAMES = {
     "network": "network",
     "tenengrad": "Tenengrad (gradients)",
     "laplacian": "Laplacian energy",
@@ -45,14 +44,13 @@ _METHODS = {
 }
 
 
-class FuseForm(Container):  # type: ignore[misc]
+class FuseForm(FieldForm):
     """Everything that can be chosen about a fusion, with room for a message under each field."""
 
     def __init__(self, viewer: ViewerModel) -> None:
-        super().__init__(labels=True)
+        super().__init__()
         load_triton_apart()
         self._viewer = viewer
-        self._messages: dict[str, Label] = {}
         # magicgui asks for the choices again whenever a widget gets a parent.
         self._offers: dict[str, list[tuple[str, Any]]] = {"layer": [], "others": [], "axes": [], "focus_from": _FOCUS}
         self._make_what()
@@ -98,21 +96,9 @@ class FuseForm(Container):  # type: ignore[misc]
 
     def say(self, error: FieldError | None) -> None:
         """Show a message under the field that it is about, and none under all others."""
-        for field, label in self._messages.items():
-            wrong = error is not None and error.field == field
-            label.value = str(error) if wrong else ""
-            label.visible = wrong
+        super().say(error)
         if error is not None and error.field in ("memory", "tile", "threads", "z_step_um"):
             self.folded.value = True
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Names of the fields that can have a message."""
-        return tuple(self._messages)
-
-    def message(self, field: str) -> str:
-        """Return what is said about a field."""
-        return str(self._messages[field].value)
 
     def refresh(self, _event: object = None) -> None:
         """Offer the image layers that there are now; a choice that still exists stays."""
@@ -160,7 +146,7 @@ class FuseForm(Container):  # type: ignore[misc]
 
         self.select = ComboBox(
             label="pixels",
-            choices=[("average where slices agree", "soft"), ("copy from one slice", "hard")],
+            choices=SELECT_CHOICES,
             tooltip="Average (soft): slices that agree are averaged, which lowers noise.\n"
             "Copy (hard): each pixel is one that was measured, bit for bit; choose it to measure noise.",
         )
@@ -168,7 +154,7 @@ class FuseForm(Container):  # type: ignore[misc]
             label="model", choices=["auto", *model_names()], tooltip="The weights of the network. See their cards."
         )
         self.card = text_label(_AUTO)
-        self.device = ComboBox(label="device", choices=_devices(), tooltip="Where the network runs.")
+        self.device = ComboBox(label="device", choices=device_choices(), tooltip="Where the network runs.")
         self._add(select=self.select, model=self.model)
         self.append(self.card)
         self._add(device=self.device)
@@ -204,7 +190,7 @@ class FuseForm(Container):  # type: ignore[misc]
         self.folded = CheckBox(text="Advanced options")
         self.method = ComboBox(
             label="method",
-            choices=[(_METHODS[name], name) for name in METHODS],
+            choices=[(METHOD_NAMES[name], name) for name in METHODS],
             tooltip="The network, or a classical method to compare it with.",
         )
         self.z_step_um = FloatSpinBox(
@@ -229,14 +215,6 @@ class FuseForm(Container):  # type: ignore[misc]
         self.append(self._advanced)
         fields = {"method": self.method, "z_step_um": self.z_step_um, "tile": self.tile, "memory": self.memory}
         self._add(self._advanced, **fields, threads=self.threads)
-
-    def _add(self, into: Any = None, **fields: Any) -> None:
-        for name, widget in fields.items():
-            target = self if into is None else into
-            target.append(widget)
-            self._messages[name] = text_label("", _ERROR)
-            target.append(self._messages[name])
-            self._messages[name].visible = False
 
     def _offer(self, field: str, choices: list[tuple[str, Any]]) -> None:
         self._offers[field] = choices
@@ -307,7 +285,7 @@ def _is_result(layer: Image) -> bool:
     return "product" in layer.metadata.get("hybridfusion", {})
 
 
-def _devices() -> list[tuple[str, str]]:
+def device_choices() -> list[tuple[str, str]]:
     """Return the devices of this machine with what they are."""
     count = torch.get_num_threads()
     cpu = f"cpu, {count} thread{'s' * (count > 1)}"
@@ -317,12 +295,3 @@ def _devices() -> list[tuple[str, str]]:
         found.append(("mps, Apple GPU", "mps"))
     kind = resolve_device("auto").type
     return [(f"auto ({next(text for text, name in found if name.startswith(kind))})", "auto"), *found]
-
-
-def text_label(text: str, style: str = "") -> Label:
-    """Return a label that shows a text as it is, in as many lines as it takes."""
-    label = Label(value=text)
-    label.native.setWordWrap(True)
-    label.native.setTextFormat(Qt.TextFormat.PlainText)
-    label.native.setStyleSheet(style)
-    return label

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from magicgui.widgets import CheckBox, Container, Label, ProgressBar, PushButton
-from napari.utils import cancelable_progress
 from napari.utils.notifications import notification_manager, show_error, show_info
 from qtpy.QtCore import QTimer
 
 from hybridfusion_core.errors import HybridFusionError
 from hybridfusion_core.fusion import Progress
+from napari_hybridfusion.activity import Activity
 from napari_hybridfusion.compare import comparing, show_comparison
-from napari_hybridfusion.fuse_form import FuseForm, text_label
+from napari_hybridfusion.field_form import text_label
+from napari_hybridfusion.fuse_form import FuseForm
 from napari_hybridfusion.fusing import Fused, fusing
 from napari_hybridfusion.jobs import Jobs, Listener, Steps
 from napari_hybridfusion.pace import Pace
@@ -52,7 +53,7 @@ class FuseWidget(Container):  # type: ignore[misc]
         self.bar = ProgressBar(value=0, max=_PARTS)
         self.state = Label(value="")
         self.panel = ResultPanel(napari_viewer, self._run)
-        self._activity: cancelable_progress | None = None
+        self._activity = Activity("Fuse focal stack", _PARTS)
         buttons = Container(widgets=[self.fuse, self.cancel, self.compare], layout="horizontal", labels=False)
         self.extend([self.form, self.live, self.preview_state, buttons, self.bar, self.state, self.panel])
         self.panel.visible = False
@@ -98,7 +99,7 @@ class FuseWidget(Container):  # type: ignore[misc]
 
     def _run(self, steps: Steps, show: Callable[[Any], object]) -> None:
         pace = Pace()
-        self._activity = cancelable_progress(total=_PARTS, desc="Fuse focal stack")
+        self._activity.open()
         self._show_running(True)
         self.state.value = "starting"
 
@@ -123,16 +124,8 @@ class FuseWidget(Container):  # type: ignore[misc]
         parts = _PARTS * step.done // max(step.total, 1)
         self.bar.value = parts
         self.state.value = pace.describe(step)
-        activity = self._activity
-        if activity is None:
-            return
-        if activity.is_canceled:
+        if self._activity.show(step.stage, parts):
             self.jobs.cancel()
-        # In both calls napari handles other events, the end of the job among them: nothing may follow unasked.
-        if not activity.desc.startswith(step.stage):
-            activity.set_description(step.stage)
-        if self._activity is not None:
-            activity.update(parts - activity.n)  # from the second stage on it goes back to the start
 
     def _fail(self, error: Exception) -> None:
         if isinstance(error, FieldError):
@@ -149,7 +142,7 @@ class FuseWidget(Container):  # type: ignore[misc]
         self.bar.value = 0
         self.state.value = state
         self._show_running(False)
-        self._close_activity()
+        self._activity.close()
 
     def _show_running(self, running: bool) -> None:
         self.fuse.enabled = self.compare.enabled = self.form.enabled = not running
@@ -157,11 +150,6 @@ class FuseWidget(Container):  # type: ignore[misc]
         self.preview.hold(on=running)
         self.panel.hold(on=running)
         self.bar.visible = running
-
-    def _close_activity(self) -> None:
-        if self._activity is not None:
-            self._activity.close()
-            self._activity = None
 
     def _on_layers(self, _event: object = None) -> None:
         self._refresh.start()
@@ -180,6 +168,6 @@ class FuseWidget(Container):  # type: ignore[misc]
         self.jobs.close()
         self.preview.close()
         self.panel.close()
-        self._close_activity()
+        self._activity.close()
         for event in self._layer_events():
             event.disconnect(self._on_layers)

@@ -1,7 +1,8 @@
 """Work beside the window: the only file with threads.
 
-A job is a generator that yields what it has come to, mostly `Progress`. It runs in a worker thread and can be
-stopped between two yields; whatever it reports arrives in the window's own thread, or nowhere if the window is gone.
+A job is a generator that yields what it has come to, mostly `Progress`, and can be stopped between two yields; or a
+function that reports by itself and asks whether to stop. It runs in a worker thread; whatever it reports arrives in the
+window's own thread, or nowhere if the window is gone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from napari.qt.threading import GeneratorWorker
 
 Steps = Generator[Any, None, Any]
+Calling = Callable[[Callable[[Any], None], Callable[[], bool]], Any]  # gets: whom to report to; whether to stop
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Jobs:
     """Runs one job at a time."""
 
     def __init__(self) -> None:
-        self._worker: _Worker | None = None
+        self._worker: _Worker | _Caller | None = None
         self._closed = False
 
     @property
@@ -47,7 +49,15 @@ class Jobs:
     def start(self, steps: Steps, listener: Listener) -> None:
         """Run a job; another one must not be running."""
         outcome = _Outcome()
-        self._worker = _Worker(_watched, steps, outcome)
+        self._run(_Worker(_watched, steps, outcome), outcome, listener)
+
+    def call(self, function: Calling, listener: Listener) -> None:
+        """Run a function that stops when it is told to, and returns what it has done until then."""
+        outcome = _Outcome()
+        self._run(_Caller(function, outcome), outcome, listener)
+
+    def _run(self, worker: _Worker | _Caller, outcome: _Outcome, listener: Listener) -> None:
+        self._worker = worker
         self._worker.yielded.connect(lambda step: None if self._closed else listener.progress(step))
         self._worker.finished.connect(lambda: self._end(outcome, listener))
         self._worker.start()
@@ -89,6 +99,23 @@ class _Worker(GeneratorWorker):  # type: ignore[misc]
         finally:
             # In this thread, and before anyone is told: it removes what a stopped job has written.
             self._gen.close()
+
+
+class _Caller(GeneratorWorker):  # type: ignore[misc]
+    def __init__(self, function: Calling, outcome: _Outcome) -> None:
+        super().__init__(_nothing)
+        self._function, self._outcome = function, outcome
+
+    def work(self) -> None:
+        try:
+            self._outcome.value = self._function(self.yielded.emit, lambda: bool(self.abort_requested))
+            self._outcome.complete = True
+        except Exception as error:  # as in `_watched`
+            self._outcome.error = error
+
+
+def _nothing() -> Steps:
+    yield
 
 
 def _watched(steps: Steps, outcome: _Outcome) -> Steps:

@@ -13,10 +13,15 @@ class Pace:
 
     Args:
         clock: gives seconds.
+        rate_text: says how fast, from what is done in a second.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        rate_text: Callable[[float], str] = lambda rate: f"{rate / 1e6:.2f} Mpx·slices/s",
+    ) -> None:
+        self._clock, self._rate_text = clock, rate_text
         self._stage = ""
         self._started = self._seen = clock()
 
@@ -29,7 +34,7 @@ class Pace:
         rate = step.done / max(self._seen - self._started, 1e-6)
         left = (step.total - step.done) / max(rate, 1e-6)
         share = 100 * step.done / max(step.total, 1)
-        return f"{step.stage} {share:.0f} %, {rate / 1e6:.2f} Mpx·slices/s, {_duration(left)} left"
+        return f"{step.stage} {share:.0f} %, {self._rate_text(rate)}, {_duration(left)} left"
 
 
 def _duration(seconds: float) -> str:

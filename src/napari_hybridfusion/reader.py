@@ -148,6 +148,11 @@ def _label_colors(path: Path) -> NDArray[np.float64] | None:
 
 def _companions(path: Path) -> tuple[Path, Path]:
     """Return where the maps and the decision of a fused image stand, if there are any."""
+    plate = path.parents[2] if len(path.parents) > 2 else path
+    if path.is_dir() and plate.name.lower().endswith(_ZARR):  # a field of a plate: its maps are one of another plate
+        stem, suffix = _split(plate)
+        maps = plate.with_name(f"{stem}.maps{suffix}").joinpath(*path.parts[-3:])
+        return maps, path / "labels" / "decision"
     stem, suffix = _split(path)
     maps = path.with_name(f"{stem}.maps{suffix}")
     return maps, path / "labels" / "decision" if path.is_dir() else path.with_name(f"{stem}.decision{suffix}")

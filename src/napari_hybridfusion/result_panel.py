@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from hybridfusion_core.errors import UserInputError
 from napari_hybridfusion.correct import Edit, corrected_path, correcting, edit_layer
-from napari_hybridfusion.fuse_form import text_label
+from napari_hybridfusion.field_form import text_label
 from napari_hybridfusion.fusing import Fused, saving
 from napari_hybridfusion.jobs import Steps
 from napari_hybridfusion.prepare import Task

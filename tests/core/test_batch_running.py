@@ -230,3 +230,22 @@ def test_nobody_reads_pixels_that_were_never_written(tmp_path: Path, connect: Co
     for unit in open_plate(tmp_path / "out.ome.zarr").units():
         image = zarr.open_group(tmp_path / "out.ome.zarr" / unit.row / unit.column / unit.field, mode="r")
         assert np.asarray(image["0"][unit.t]).min() > 0
+
+
+def test_who_cannot_press_ctrl_c_stops_it_too(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path)
+    choices = Choices(tmp_path / "out.ome.zarr", TENENGRAD)
+    units = select(plate, Selection())
+    # Before anything is resolved: statistics that are half measured are not written down.
+    early = run_batch(plate, units, choices, connect, stop=lambda: True)
+    assert (early.interrupted, early.fused, early.kept, early.failures) == (True, 0, 0, [])
+    assert not Places(choices.output).run_record.exists()
+    events: list[Event] = []
+    late = run_batch(
+        plate, units, choices, connect, events.append, stop=lambda: any(event.stage == "fusing" for event in events)
+    )
+    assert late.interrupted
+    assert late.failures == []
+    assert run(plate, choices.output, connect).kept == late.fused
+    run(plate, tmp_path / "whole.ome.zarr", connect)
+    assert contents(tmp_path / "whole.ome.zarr") == contents(choices.output)

@@ -39,5 +39,6 @@ def test_the_console_script_is_installed():
 
 def test_the_widget_stands_in_the_layers_menu(manifest):
     (item,) = manifest.contributions.menus["napari/layers/project"]
-    (widget,) = manifest.contributions.widgets
-    assert (item.command, widget.display_name) == (widget.command, "Fuse focal stack")
+    names = {widget.command: widget.display_name for widget in manifest.contributions.widgets}
+    assert names[item.command] == "Fuse focal stack"
+    assert set(names.values()) == {"Fuse focal stack", "Fuse plate"}

@@ -20,6 +20,7 @@ import torch
 import zarr
 from distributed import Client, LocalCluster, WorkerPlugin
 
+from hybridfusion_core.batch.spawning import keep_main_out
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.request import resolve_device
 
@@ -107,7 +108,10 @@ def connected(where: Where, device: str, units: int) -> Iterator[Client]:
         )
     try:
         client = Client(
-            where.scheduler, scheduler_file=where.scheduler_file and str(where.scheduler_file), timeout=WAIT
+            where.scheduler,
+            scheduler_file=where.scheduler_file and str(where.scheduler_file),
+            timeout=WAIT,
+            set_as_default=False,
         )
     except (OSError, ValueError, TimeoutError) as error:
         raise UserInputError(
@@ -127,6 +131,7 @@ def connected(where: Where, device: str, units: int) -> Iterator[Client]:
 
 @contextmanager
 def _local(count: int) -> Iterator[Client]:
+    keep_main_out()
     settings = {
         "distributed.scheduler.allowed-failures": 1,
         # A worker that dies takes the blame for what it had been given; so it is given one task at a time.
@@ -146,7 +151,8 @@ def _local(count: int) -> Iterator[Client]:
             scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             silence_logs=logging.CRITICAL,
         ) as cluster,
-        Client(cluster) as client,
+        # As the default it would take all that this process computes with Dask: what a viewer shows, for one.
+        Client(cluster, set_as_default=False) as client,
     ):
         yield client
 

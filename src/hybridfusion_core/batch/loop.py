@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
-from distributed import Client, Future, KilledWorker, wait
+from distributed import Client, Future, KilledWorker
 
 from hybridfusion_core.batch.fusing_units import KILLS, Outcome, Settings, Task, fuse_unit, killed, write_failure
 from hybridfusion_core.batch.places import Places, key_of
@@ -30,6 +31,7 @@ class Loop:
         places: of the batch.
         settings: of the run.
         ended: called with a unit and how it ended.
+        stop: whether the user wants it to stop, as with the first Ctrl-C.
     """
 
     def __init__(
@@ -39,9 +41,11 @@ class Loop:
         places: Places,
         settings: Settings,
         ended: Callable[[Unit, Outcome], None],
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._client, self._workers, self._places = client, workers, places
-        self._settings, self._ended = settings, ended
+        self._settings, self._ended, self._stop = settings, ended, stop
+        self._woken = threading.Event()
         self._running: dict[Future[Outcome], Task] = {}
         self._resubmitted: Counter[Unit] = Counter()
         self._seen = time.monotonic()
@@ -60,6 +64,9 @@ class Loop:
         stopping = interrupted = False
         while self._running or (pending and not stopping):
             try:
+                if not interrupted and self._stop():
+                    stopping = interrupted = True
+                    end_session(self._places)
                 while pending and not stopping and len(self._running) < self._room():
                     self._submit(pending.popleft())
                 for outcome in self._some():
@@ -84,13 +91,14 @@ class Loop:
         # Every task has its own key: the same unit may be submitted again.
         future = self._client.submit(fuse_unit, task, self._settings, workers=self._workers, pure=False)
         self._running[future] = task
+        # Dask's own `wait` serves only the default client of a process, and this one is not.
+        future.add_done_callback(lambda _: self._woken.set())
 
     def _some(self) -> list[Outcome]:
         """Wait a moment for tasks to end, and take note of those that have."""
-        try:
-            wait(list(self._running), timeout=_TICK, return_when="FIRST_COMPLETED")
-        except TimeoutError:
+        if not self._woken.wait(_TICK):
             self._look_for_workers()
+        self._woken.clear()
         outcomes = []
         for future in [each for each in self._running if each.done()]:
             task = self._running.pop(future)

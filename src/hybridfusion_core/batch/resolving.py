@@ -49,6 +49,10 @@ class Choices:
     z_step_um: float | None = None
     pixel_size_um: float | None = None
 
+    def takes(self, unit: Unit) -> bool:
+        """Say whether a unit is at one of the time points that are fused."""
+        return self.times is None or unit.t in self.times
+
     def as_json(self, plate: Plate) -> dict[str, Any]:
         """Return what must stay the same, as plain JSON values."""
         return {

@@ -11,7 +11,8 @@ from typing import Any, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from hybridfusion_core.batch.places import FieldKey, Places, key_of
-from hybridfusion_core.batch.records import unit_record
+from hybridfusion_core.batch.records import finished, unit_record
+from hybridfusion_core.batch.resolving import Choices
 from hybridfusion_core.plates import Plate, Unit
 from hybridfusion_core.plates.selection import guarded_cell
 
@@ -57,6 +58,26 @@ class Row:
 
 
 _FIGURES = TypeAdapter(Figures)
+
+
+def missing_times(plate: Plate, choices: Choices) -> dict[FieldKey, set[int]]:
+    """Find out which time points of every field are not fused from the files that are there now.
+
+    Args:
+        plate: all of it.
+        choices: of the batch.
+
+    Raises:
+        UserInputError: a record may not be read.
+    """
+    places = Places(choices.output)
+    missing: dict[FieldKey, set[int]] = {}
+    for unit in filter(choices.takes, plate.units()):
+        key = key_of(unit)
+        left = missing.setdefault(key, set())
+        if not finished(unit, unit_record(places, key, unit.t), places):
+            left.add(unit.t)
+    return missing
 
 
 def rows_of(plate: Plate, places: Places, missing: Mapping[FieldKey, set[int]]) -> Iterator[Row]:

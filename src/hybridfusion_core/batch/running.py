@@ -8,9 +8,9 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from distributed import Client, KilledWorker, get_worker
+from distributed import Client, Future, KilledWorker, get_worker
 
 from hybridfusion_core.batch.cluster import Preparation, fit_workers
 from hybridfusion_core.batch.fusing_units import Outcome, Settings, Task, measure_unit, write_failure
@@ -21,13 +21,13 @@ from hybridfusion_core.batch.plate_writing import Publisher
 from hybridfusion_core.batch.records import (
     begin_session,
     end_session,
-    finished,
     read_json,
     run_record,
     unit_record,
     write_json,
 )
 from hybridfusion_core.batch.resolving import Choices, new_record, settings_of, settle, statistics_of, unfit
+from hybridfusion_core.batch.rows import missing_times
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.intensity import FieldStatistics
 from hybridfusion_core.plates import Plate, Unit, defects_of, find_channels
@@ -36,9 +36,15 @@ from hybridfusion_core.request import PROJECTIONS
 from hybridfusion_core.store.lock import Lock
 
 _DEPTHS = 8  # units to try when settings are resolved
+_TICK = 1.0  # s between two looks at whether to stop
 _PUBLISH = 60.0  # s between two times that the metadata of the plate are brought up to date
 
+T = TypeVar("T")
 Connect = Callable[[int], AbstractContextManager[Client]]
+
+
+class _StopAsked(Exception):
+    """The user has had enough before a field was begun."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,7 @@ def run_batch(
     connect: Connect,
     report: Callable[[Event], None] = lambda _: None,
     finish: Callable[[Result], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Result:
     """Fuse the units of a plate that are missing or whose input has changed.
 
@@ -106,6 +113,7 @@ def run_batch(
         connect: gives a client, for so many units.
         report: called when a unit has ended.
         finish: called with the result, while no other run can write.
+        stop: whether the user wants it to stop, asked every second; for callers that Ctrl-C does not reach.
 
     Returns:
         How it ended; every unit that was fused is in the plate, whatever happened to the others.
@@ -127,7 +135,7 @@ def run_batch(
     lock = Lock(places.lock, places.output)
     try:
         stored = run_record(places, choices.as_json(plate))
-        run = _Run(plate, units, choices, places, report)
+        run = _Run(plate, units, choices, places, report, stop)
         run.go(connect, stored)
         run.result.seconds = time.monotonic() - started
         finish(run.result)
@@ -148,8 +156,10 @@ class _Run:
         choices: Choices,
         places: Places,
         report: Callable[[Event], None],
+        stop: Callable[[], bool],
     ) -> None:
-        self._plate, self._choices, self._places, self._report = plate, choices, places, report
+        self._plate, self._choices, self._places = plate, choices, places
+        self._report, self._stop = report, stop
         self._session = uuid.uuid4().hex
         self._publisher = Publisher(plate, places)
         self._workers: list[str] | None = None
@@ -171,19 +181,18 @@ class _Run:
             if pending:
                 with connect(len(pending)) as client:
                     self._compute(client, pending, stored)
+        except _StopAsked:
+            self.result.interrupted = True
         finally:
             self._publisher.publish()
 
     def _look(self) -> None:
         """Find out which units of the whole plate are finished, and list those fields that are."""
-        wanted = self._choices.times
         for unit in self._plate.units():
-            if wanted is None or unit.t in wanted:
+            if self._choices.takes(unit):
                 key = key_of(unit)
                 self._times[key] = (*self._times.get(key, ()), unit.t)
-                missing = self._missing.setdefault(key, set())
-                if not finished(unit, unit_record(self._places, key, unit.t), self._places):
-                    missing.add(unit.t)
+        self._missing.update(missing_times(self._plate, self._choices))
         for key in self._missing:
             self._list(key)
         self._publisher.publish()
@@ -213,7 +222,7 @@ class _Run:
         client.register_plugin(Preparation(settings.request.threads or 1))
         statistics = statistics_of(read_json(self._places.run_record) or {}, self._choices)
         tasks = [self._task(unit, statistics) for unit in pending]
-        loop = Loop(client, self._workers, self._places, settings, self._end)
+        loop = Loop(client, self._workers, self._places, settings, self._end, self._stop)
         self.result.interrupted = loop.run(tasks)
 
     def _settings(self, client: Client, stored: Mapping[str, Any] | None) -> Settings:
@@ -225,7 +234,7 @@ class _Run:
         bare = Settings(str(self._choices.output), self._session, self._choices.request, block=1, z_chunk=1)
         self._workers = fit_workers(client, unfit, bare, self._plate.folder, ALGORITHM_VERSION)
         deepest = sorted(self._sound(), key=lambda unit: -max(unit.frame.slices, default=0))[:_DEPTHS]
-        settled = client.submit(_settle, deepest, self._choices, workers=self._workers, pure=False).result()
+        settled = self._value(client.submit(_settle, deepest, self._choices, workers=self._workers, pure=False))
         settings = settings_of({"settings": settled}, self._choices, self._session)
         statistics = self._measured(client, settings)
         record = new_record(self._choices.as_json(self._plate), settled, statistics)
@@ -258,13 +267,25 @@ class _Run:
         }
         for done, (future, (name, unit)) in enumerate(futures.items(), 1):
             try:
-                measured = future.result()
+                measured = self._value(future)
             except KilledWorker:  # too large to be measured; fusing it will tell
                 measured = None
             if measured is not None:
                 found.setdefault(name, []).append(measured)
             self._report(Event("measuring", unit, Outcome("done"), done, len(chosen), 0))
         return {name: common_statistics(fields) for name, fields in found.items()}
+
+    def _value(self, future: Future[T]) -> T:
+        """Wait for what a worker finds out before anything is fused."""
+        while True:
+            if self._stop():
+                end_session(self._places)
+                raise _StopAsked
+            try:
+                return future.result(timeout=_TICK)
+            except TimeoutError:
+                if future.done():
+                    raise
 
     def _task(self, unit: Unit, statistics: Mapping[str, tuple[FieldStatistics, ...]] | None) -> Task:
         times = self._times[key_of(unit)]

@@ -20,7 +20,7 @@ from hybridfusion_core.batch.running import Event, Result, run_batch
 from hybridfusion_core.cli.progress import ProgressLine
 from hybridfusion_core.errors import UserInputError, printable
 from hybridfusion_core.plates import Plate, Unit
-from hybridfusion_core.plates.selection import select_times
+from hybridfusion_core.plates.selection import chosen_times
 from hybridfusion_core.request import FuseRequest
 
 FAILED = 3  # exit status
@@ -43,7 +43,7 @@ def run(plate: Plate, units: Sequence[Unit], request: FuseRequest, options: argp
         output=Path(options.output).absolute(),
         request=request,
         stats=options.stats,
-        times=_times(plate, options.times),
+        times=chosen_times(plate, options.times),
         z_step_um=options.z_step,
         pixel_size_um=options.pixel_size,
     )
@@ -64,13 +64,6 @@ def run(plate: Plate, units: Sequence[Unit], request: FuseRequest, options: argp
     if result.full:
         raise UserInputError(result.full)
     return FAILED if result.failures else 0
-
-
-def _times(plate: Plate, text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    most = max(len(field.frames) for well in plate.wells for field in well.fields)
-    return tuple(sorted(select_times(most, text)))
 
 
 def _show(event: Event, line: ProgressLine, *, as_json: bool) -> None:

@@ -59,8 +59,7 @@ def select(plate: Plate, selection: Selection) -> tuple[Unit, ...]:
         fields = select_fields(names, selection.fields)
         units = [unit for unit in units if unit.field in fields]
     if selection.times is not None:
-        most = max((len(field.frames) for well in plate.wells for field in well.fields), default=0)
-        times = select_times(most, selection.times)
+        times = select_times(_most_times(plate), selection.times)
         units = [unit for unit in units if unit.t in times]
     if selection.only is not None:
         units = _only(units, plate, selection.only)
@@ -167,6 +166,17 @@ def select_times(count: int, text: str) -> frozenset[int]:
     return frozenset(chosen)
 
 
+def chosen_times(plate: Plate, text: str | None) -> tuple[int, ...] | None:
+    """Return the indices of the time points of a plate that a text chooses, in order; None for all of them.
+
+    Raises:
+        UserInputError: as for `select_times`.
+    """
+    if text is None:
+        return None
+    return tuple(sorted(select_times(_most_times(plate), text)))
+
+
 def spread(wells: Sequence[Well], count: int) -> tuple[Well, ...]:
     """Choose wells that lie far from each other: first the one in the middle, then always the furthest.
 
@@ -252,6 +262,10 @@ def _only(units: list[Unit], plate: Plate, only: frozenset[UnitKey]) -> list[Uni
             f"{field!r} time {time}; expected failures of this plate. Name its own failures.csv."
         )
     return [unit for unit in units if (unit.well, unit.field, unit.t) in only]
+
+
+def _most_times(plate: Plate) -> int:
+    return max((len(field.frames) for well in plate.wells for field in well.fields), default=0)
 
 
 def _parts(text: str, option: str) -> list[str]:

@@ -1,0 +1,203 @@
+"""A plate as the widget's form describes it: looked at, and fused by the functions that the command line calls."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hybridfusion_core.batch.cluster import Where, connected
+from hybridfusion_core.batch.places import Places
+from hybridfusion_core.batch.records import run_record
+from hybridfusion_core.batch.reporting import write_reports
+from hybridfusion_core.batch.resolving import Choices, Stats
+from hybridfusion_core.batch.rows import missing_times, rows_of
+from hybridfusion_core.batch.running import Result, run_batch
+from hybridfusion_core.errors import HybridFusionError, UserInputError
+from hybridfusion_core.plates import Plate, Selection, Unit, open_plate, select
+from hybridfusion_core.plates.forecast import forecast
+from hybridfusion_core.plates.selection import chosen_times, select_fields, select_wells
+from hybridfusion_core.plates.summary import plate_warnings, summary, table
+from hybridfusion_core.request import FuseRequest, make_request, resolve_device
+from hybridfusion_core.store.creating import refuse_input_as_output
+from napari_hybridfusion.jobs import Calling
+from napari_hybridfusion.plate_states import PlateStates
+from napari_hybridfusion.prepare import FieldError
+
+
+@dataclass(frozen=True)
+class PlateChoices:
+    """What the form says.
+
+    Attributes:
+        folder: the plate, or the index file in its folder.
+        pattern: what the files are called, where no layout knows their names.
+        output: the plate to write.
+        wells: such as "B02:C05,D07"; None for all.
+        fields: such as "1,3-5"; None for all.
+        times: such as "0:10"; None for all.
+        pilot: so many wells, spread over the plate; None for all.
+        stats: whose statistics fields are normalised with.
+        workers: processes on this computer; None as it has room for.
+        z_step_um: replaces the distance between slices.
+        options: further fields of `FuseRequest`.
+    """
+
+    folder: Path | None = None
+    pattern: str | None = None
+    output: Path | None = None
+    wells: str | None = None
+    fields: str | None = None
+    times: str | None = None
+    pilot: int | None = None
+    stats: Stats = "plate"
+    workers: int | None = None
+    z_step_um: float | None = None
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A plate, and what is known of its output.
+
+    Attributes:
+        plate: all of it.
+        states: of all its fields.
+        places: of the output; None as long as it cannot be one.
+        problem: of the output, for its field.
+    """
+
+    plate: Plate
+    states: PlateStates
+    places: Places | None = None
+    problem: FieldError | None = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a plate holds and fusing it would take.
+
+    Attributes:
+        seen: the plate.
+        table: what people want to know, as `hybridfusion batch --dry-run` says it.
+        warnings: about the plate.
+        failing: units that cannot be fused, and why, as far as it is known before their files are opened.
+    """
+
+    seen: Seen
+    table: dict[str, str]
+    warnings: list[str]
+    failing: tuple[tuple[Unit, str], ...]
+
+
+def looking(choices: PlateChoices) -> Generator[Seen, None, Look]:
+    """Find out what a plate holds; what an earlier run has fused is found again.
+
+    Yields:
+        The plate, as soon as it is open, and again with what is fused of it.
+
+    Returns:
+        (on exhaustion) what to expect.
+
+    Raises:
+        FieldError: a choice does not fit the plate.
+    """
+    plate, units = _opened(choices)
+    request = _request(choices)
+    yield Seen(plate, PlateStates(plate, units))
+    seen = _seen(choices, plate, units, request)
+    yield seen
+    with _blame("focus_from"):
+        found = forecast(units, request, z_step_um=choices.z_step_um)
+    about = summary(plate, units, found, choices.output or Path(plate.folder))
+    return Look(seen, table(plate, about), plate_warnings(plate), found.failing)
+
+
+def fusing_plate(choices: PlateChoices) -> Calling:
+    """Return what fuses a plate, reports a `Seen` and then an `Event` for each unit, and returns a `Result`."""
+
+    def call(report: Callable[[Any], None], stop: Callable[[], bool]) -> Result:
+        plate, units = _opened(choices)
+        request = _request(choices)
+        seen = _seen(choices, plate, units, request)
+        if seen.problem is not None:
+            raise seen.problem
+        seen.states.begin()
+        report(seen)
+        return run_batch(
+            plate,
+            units,
+            _batch(choices, plate, request),
+            lambda count: connected(Where(choices.workers), request.device, count),
+            report,
+            lambda found: write_reports(plate, found),
+            stop,
+        )
+
+    return call
+
+
+def _opened(choices: PlateChoices) -> tuple[Plate, tuple[Unit, ...]]:
+    if choices.folder is None:
+        raise FieldError("folder", "There is no plate to fuse; expected its folder. Choose it.")
+    with _blame("folder" if choices.pattern is None else "pattern"):
+        plate = open_plate(choices.folder, pattern=choices.pattern)
+    # One after the other, so that each is told what is wrong with it.
+    if choices.wells is not None:
+        with _blame("wells"):
+            select_wells(plate.wells, choices.wells)
+    if choices.fields is not None:
+        with _blame("fields"):
+            select_fields({field.name for well in plate.wells for field in well.fields}, choices.fields)
+    with _blame("times"):
+        chosen_times(plate, choices.times)
+    with _blame("wells"):
+        units = select(plate, Selection(choices.wells, choices.fields, choices.times, choices.pilot))
+    return plate, units
+
+
+def _request(choices: PlateChoices) -> FuseRequest:
+    options = dict(choices.options)
+    with _blame("device"):
+        resolve_device(options.get("device", "auto"))
+    with _blame("model"):
+        return make_request(**options)
+
+
+def _batch(choices: PlateChoices, plate: Plate, request: FuseRequest) -> Choices:
+    if choices.output is None:
+        raise UserInputError("There is no output; expected the name of a plate that ends in .ome.zarr. Choose one.")
+    times = chosen_times(plate, choices.times)
+    return Choices(choices.output.absolute(), request, choices.stats, times, choices.z_step_um)
+
+
+def _seen(choices: PlateChoices, plate: Plate, units: tuple[Unit, ...], request: FuseRequest) -> Seen:
+    """Look at the output: what is there already, or why it cannot be written."""
+    try:
+        with _blame("output"):
+            batch = _batch(choices, plate, request)
+            places = Places(batch.output)
+            refuse_input_as_output(batch.output, [plate.folder])
+            if not batch.output.parent.is_dir():
+                raise UserInputError(
+                    f"The folder {batch.output.parent} does not exist; expected an existing one. Create it."
+                )
+            run_record(places, batch.as_json(plate))
+            rows = rows_of(plate, places, missing_times(plate, batch)) if places.folder.is_dir() else ()
+            return Seen(plate, PlateStates(plate, units, rows), places)
+    except FieldError as problem:
+        return Seen(plate, PlateStates(plate, units), None, problem)
+
+
+@contextmanager
+def _blame(field: str) -> Iterator[None]:
+    """Let an error be of a field; options of the command line have no dashes here."""
+    try:
+        yield
+    except FieldError:
+        raise
+    except HybridFusionError as error:
+        raise FieldError(field, re.sub(r"--(?=[a-z])", "", str(error))) from error

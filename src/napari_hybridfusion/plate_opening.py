@@ -1,0 +1,55 @@
+"""A click on a well: the layers of its first field, fused if it is, else its stack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hybridfusion_core.batch.places import Places, key_of
+from hybridfusion_core.plates import Unit, open_unit
+from napari_hybridfusion.jobs import Steps
+from napari_hybridfusion.layers import LayerData, stack_layers
+from napari_hybridfusion.levels import plane_levels
+from napari_hybridfusion.plate_job import Seen
+from napari_hybridfusion.reader import read
+
+
+def opening(seen: Seen, well: str) -> Steps:
+    """Open the first field of a well that is fused, or else the first one; no pixels but a few for the contrast.
+
+    Returns:
+        (on exhaustion) layers; empty if the well has no images.
+
+    Raises:
+        HybridFusionError: the field cannot be opened, and why.
+    """
+    fused = seen.states.first_fused(well)
+    unit = fused or seen.states.first(well)
+    yield
+    if unit is None:
+        return []
+    layers = _fused(seen.places, unit) if fused is not None and seen.places is not None else unit_layers(unit)
+    return [_named(layer, unit) for layer in layers]
+
+
+def unit_layers(unit: Unit) -> list[LayerData]:
+    """Return one field as layers; its pixels are left on disk.
+
+    Raises:
+        HybridFusionError: the field has defects, or a file is damaged.
+    """
+    image = None if unit.frame.image is None else Path(unit.folder) / unit.frame.image.path
+    if image is not None and image.is_dir():
+        return read(str(image))  # with its pyramid
+    stack = open_unit(unit)
+    return stack_layers(stack, plane_levels(stack))
+
+
+def _fused(places: Places, unit: Unit) -> list[LayerData]:
+    return read(str(places.output.joinpath(*key_of(unit))))
+
+
+def _named(layer: LayerData, unit: Unit) -> LayerData:
+    data, about, kind = layer
+    named: dict[str, Any] = {**about, "name": f"{unit.well}/{unit.field} {about['name']}"}
+    return data, named, kind
