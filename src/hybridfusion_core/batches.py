@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from hybridfusion_core.intensity import field_statistics
 from hybridfusion_core.recipe import Recipe
@@ -26,6 +28,42 @@ class Batch:
     height: Tensor  # B H W
     structure: Tensor  # B H W
     weight: Tensor  # B; scenes with little noise would otherwise hardly count
+
+    def to(self, device: torch.device) -> Batch:
+        """Copy to a device."""
+        return Batch(**{each.name: getattr(self, each.name).to(device) for each in fields(self)})
+
+
+class _Steps(Dataset[Batch]):
+    """The batches of a recipe's steps from `first` on."""
+
+    def __init__(self, recipe: Recipe, first: int) -> None:
+        self._recipe, self._first = recipe, first
+
+    def __len__(self) -> int:
+        return max(0, self._recipe.steps - self._first)
+
+    def __getitem__(self, index: int) -> Batch:
+        return draw_batch(self._recipe, self._first + index, torch.device("cpu"))
+
+
+def draw_batches(recipe: Recipe, first: int, device: torch.device, processes: int = 0) -> Iterator[Batch]:
+    """Draw the scenes of every step that is left, each the same whoever draws it.
+
+    Args:
+        recipe: what is trained.
+        first: step to begin with.
+        device: where the batches go.
+        processes: that draw ahead, in parallel; 0 draws here, when a batch is asked for.
+    """
+    ahead: DataLoader[Batch] = DataLoader(
+        _Steps(recipe, first),
+        batch_size=None,
+        num_workers=processes,
+        # Scenes are drawn on the CPU, and a process that holds a GPU must not be forked.
+        multiprocessing_context="spawn" if processes else None,
+    )
+    return (batch.to(device) for batch in ahead)
 
 
 def draw_batch(recipe: Recipe, step: int, device: torch.device) -> Batch:

@@ -232,7 +232,7 @@ class HybridFusionNet(nn.Module):
         noise_bias = self.noise(noise.log()[:, None])  # B -> B C
         energy_gain = self.energy_gain[..., 0] + noise.log()[:, None, None] * self.energy_gain[..., 1]  # B 2 K
         step = z_chunk or slices
-        energies = self._relative_energies(guide, noise).split(step, dim=1)  # B z K H W
+        energies = self._relative_energies(guide, noise, step).split(step, dim=1)  # B z K H W
         features = [
             torch.cat([self._features(chunk, noise_bias), chunk.flatten(0, 1)[:, None], energy.flatten(0, 1)], dim=1)
             for chunk, energy in zip(guide.split(step, dim=1), energies, strict=True)
@@ -283,7 +283,7 @@ class HybridFusionNet(nn.Module):
             threshold = self.config.wide_below * WHITE_NOISE_ENERGY * noise.square()
             return _fold(torch.maximum, means) < threshold[:, None, None]
 
-    def _relative_energies(self, guide: Tensor, noise: Tensor) -> Tensor:
+    def _relative_energies(self, guide: Tensor, noise: Tensor, step: int = 1) -> Tensor:
         """Logarithm of each slice's gradient energy over that of the sharpest slice at this pixel.
 
         Noise adds its own energy to every slice, so where there is nothing but noise all are near 0. Full precision
@@ -292,6 +292,7 @@ class HybridFusionNet(nn.Module):
         Args:
             guide: B Z H W.
             noise: B.
+            step: slices at a time.
 
         Returns:
             B Z K H W, ≤ 0.
@@ -299,12 +300,13 @@ class HybridFusionNet(nn.Module):
         batch, slices, height, width = guide.shape
         windows = self.config.focus_windows
         levels = guide.new_empty(batch, slices, len(windows), height, width)
-        floor = (WHITE_NOISE_ENERGY * noise.square())[:, None, None]
+        floor = (WHITE_NOISE_ENERGY * noise.square())[:, None, None, None]
         with torch.autocast(guide.device.type, enabled=False):
-            for index, plane in enumerate(guide.unbind(dim=1)):  # slice by slice: scratch memory of one
-                energy = gradient_energy(plane)
+            for first in range(0, slices, step):  # scratch memory of so many
+                part = slice(first, first + step)
+                energy = gradient_energy(guide[:, part])
                 for window, sigma in enumerate(windows):
-                    levels[:, index, window] = torch.log(gaussian_blur(energy, sigma) + floor)
+                    levels[:, part, window] = torch.log(gaussian_blur(energy, sigma) + floor)
         return levels - levels.amax(dim=1, keepdim=True)
 
     def _features(self, guide: Tensor, noise_bias: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""timm's Swin-V2 block as the network needs it: a mask that forbids, and windows of two sizes.
+"""timm's Swin-V2 block as the network needs it: no window across a border, and windows of two sizes.
 
 What the network asks of a window's size is a question of content: where a cell of the plane holds hardly any
 structure, sixty-four tokens say too little, and one window of twice the side replaces four.
@@ -20,8 +20,10 @@ _LEAST_SQUARE = 1e-12  # of a query: one of all zeros has no direction
 class SwinBlock(SwinTransformerV2Block):
     """One Swin-V2 block.
 
-    timm adds −100 to the logits of tokens that the cyclic shift rolled in from the opposite border; with a
-    logit scale of up to 100 and a position bias of up to 16 that is no prohibition. Here it is −∞.
+    timm shifts windows by rolling the plane, and adds −100 to the logits of tokens that come from the opposite border;
+    with a logit scale of up to 100 and a position bias of up to 16 that is no prohibition. Here shifted windows lie
+    inside the plane, and tokens nearer to its border than half a window pass the attention by: nothing to forbid, and
+    half the time (measured). They are in the halo or in what is reflected, so no result depends on them.
 
     Args:
         dim: features of a token.
@@ -38,23 +40,14 @@ class SwinBlock(SwinTransformerV2Block):
             input_resolution=(window, window),
             num_heads=heads,
             window_size=window,
-            shift_size=window // 2 if shifted else 0,
-            always_partition=True,
-            dynamic_mask=True,
             mlp_ratio=mlp_ratio,
         )
         self.attn = _Attention(dim, (window, window), heads)
+        self.margin = window // 2 if shifted else 0  # tokens that no window covers, on each side
         self.wide = _WideAttention(window) if wide else None
         for norm in (self.norm1, self.norm2):
             assert isinstance(norm, nn.LayerNorm)  # noqa: S101 - narrows the type
             nn.init.ones_(norm.weight)  # timm's 0 leaves the block without gradient
-
-    def get_attn_mask(
-        self, x: Tensor | None = None, device: torch.device | None = None, dtype: torch.dtype | None = None
-    ) -> Tensor | None:
-        """As timm's, with −∞ for −100."""
-        mask: Tensor | None = super().get_attn_mask(x, device=device, dtype=dtype)
-        return None if mask is None else mask.masked_fill(mask != 0, float("-inf"))
 
     def forward(self, x: Tensor, wide_cells: Tensor | None = None) -> Tensor:
         """Let tokens attend to those of their window.
@@ -66,24 +59,43 @@ class SwinBlock(SwinTransformerV2Block):
         Returns:
             B h w D.
         """
-        attended = self._attn(x)
+        attended = self._attend(x)
         if wide_cells is not None and self.wide is not None and bool(wide_cells.any()):
             attended = self._widen(x, attended, wide_cells)
         x = x + self.norm1(attended)
         updated: Tensor = x + self.norm2(self.mlp(x))
         return updated
 
+    def _attend(self, x: Tensor) -> Tensor:
+        """Attention in each window; 0 in the margin. B h w D."""
+        assert isinstance(self.attn, WindowAttention)  # noqa: S101 - narrows the type
+        margin, side = self.margin, self.attn.window_size[0]
+        height, width = x.shape[1] - 2 * margin, x.shape[2] - 2 * margin
+        if min(height, width) < side:  # a plane of one window has no room for a shifted one
+            return torch.zeros_like(x)
+        inner = x[:, margin : margin + height, margin : margin + width]
+        windows = _cut(inner, side)  # B h' w' N D
+        attended = self.attn(windows.flatten(0, 2)).unflatten(0, windows.shape[:3])
+        return nn.functional.pad(_joined(attended), (0, 0, margin, margin, margin, margin))
+
     def _widen(self, x: Tensor, attended: Tensor, wide_cells: Tensor) -> Tensor:
         assert self.wide is not None  # noqa: S101 - narrows the type
         assert isinstance(self.attn, WindowAttention)  # noqa: S101 - narrows the type
         side = 2 * self.attn.window_size[0]
-        # B (h' s) (w' s) D -> B h' w' (s s) D
-        cells = x.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3).flatten(3, 4)
-        result = attended.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3).flatten(3, 4).clone()
+        cells, result = _cut(x, side), _cut(attended, side).clone()
         result[wide_cells] = self.wide(self.attn, cells[wide_cells])
-        result = result.unflatten(3, (side, side)).transpose(2, 3)  # B h' w' (s s) D -> B h' s w' s D
-        widened: Tensor = result.flatten(3, 4).flatten(1, 2)
-        return widened
+        return _joined(result)
+
+
+def _cut(x: Tensor, side: int) -> Tensor:
+    """Cut into windows: B (h s) (w s) D -> B h w (s s) D."""
+    return x.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3).flatten(3, 4)
+
+
+def _joined(windows: Tensor) -> Tensor:
+    """Undo `_cut`."""
+    side = math.isqrt(windows.shape[3])
+    return windows.unflatten(3, (side, side)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
 class _Attention(WindowAttention):
@@ -93,20 +105,13 @@ class _Attention(WindowAttention):
     """
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attend among the tokens of each window.
-
-        Args:
-            x: n N D, windows of one picture after those of the other.
-            mask: windows N N of one picture, added to the logits, or None.
-
-        Returns:
-            n N D.
-        """
+        """Attend among the tokens of each window; n N D -> n N D. There is no mask."""
+        assert mask is None  # noqa: S101 - timm's signature
         table, index = self.relative_coords_table, self.relative_position_index  # 1 y x 2, N N
         assert isinstance(table, Tensor)  # noqa: S101 - narrows the type
         assert isinstance(index, Tensor)  # noqa: S101 - narrows the type
         biases = _GREATEST_BIAS * self.cpb_mlp(table.flatten(0, 2)).sigmoid()  # places H
-        return _attend(self, x, biases[index].permute(2, 0, 1), mask)
+        return _attend(self, x, biases[index].permute(2, 0, 1))
 
 
 class _WideAttention(nn.Module):
@@ -134,19 +139,15 @@ class _WideAttention(nn.Module):
         return _attend(attention, x, biases[self.index].permute(2, 0, 1))
 
 
-def _attend(attention: WindowAttention, x: Tensor, bias: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Scaled cosine attention (Liu et al. 2022, arXiv:2111.09883, eq. 2). x n N D, bias H N N, mask windows N N."""
+def _attend(attention: WindowAttention, x: Tensor, bias: Tensor) -> Tensor:
+    """Scaled cosine attention (Liu et al. 2022, arXiv:2111.09883, eq. 2). x n N D, bias H N N."""
     assert attention.q_bias is not None  # noqa: S101 - narrows the type
     qkv_bias = torch.cat([attention.q_bias, torch.zeros_like(attention.q_bias), attention.v_bias])
     qkv = nn.functional.linear(x, attention.qkv.weight, qkv_bias)
     q, k, v = qkv.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)  # n H N d each
     scale = attention.logit_scale.clamp(max=_GREATEST_SCALE).exp()  # H 1 1
     logits = (_unit(q) * scale) @ _unit(k).transpose(-2, -1)  # n H N N
-    if mask is None:
-        logits += bias
-    else:
-        pictures = logits.unflatten(0, (-1, mask.shape[0]))  # a view
-        pictures += bias + mask[:, None]
+    logits += bias
     mixed = (logits.softmax(dim=-1) @ v).transpose(1, 2).flatten(2)  # n H N d -> n N D
     attended: Tensor = attention.proj(mixed)
     return attended

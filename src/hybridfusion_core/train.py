@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from hybridfusion_core import losses
-from hybridfusion_core.batches import Batch, draw_batch
+from hybridfusion_core.batches import Batch, draw_batch, draw_batches
 from hybridfusion_core.blend import confidence_map, focus_posterior, fuse_soft, fusion_weights, most_probable
 from hybridfusion_core.checkpoint import ModelCard, load_model, save_model
 from hybridfusion_core.curves import draw_curves
@@ -41,6 +41,7 @@ def train(
     *,
     device: torch.device,
     stacks: Path | None = None,
+    processes: int = 0,
     report: Callable[[int, dict[str, float]], None] | None = None,
     checkpoint_seconds: float = 60.0,
     build: Callable[[Recipe], HybridFusionNet] | None = None,
@@ -52,6 +53,7 @@ def train(
         folder: takes `state.pt` (to resume), `scalars.csv`, `validation.csv`, `curves.png` and the model.
         device: where the network runs.
         stacks: folder of the unlabelled stacks that the recipe names.
+        processes: that draw scenes ahead; a GPU trains faster than one process draws. They change no weight.
         report: called after each step with the step and the loss terms.
         checkpoint_seconds: time between two states on disk.
         build: makes the network to train; by default the recipe's own, or the one it starts from.
@@ -71,8 +73,8 @@ def train(
     saved = time.monotonic()
     every = max(1, recipe.steps // _VALIDATIONS)
     with _Rows(folder / "scalars.csv", first) as scalars, _Rows(folder / "validation.csv", first) as validation:
-        for step in range(first, recipe.steps):
-            terms = loss_terms(learner.network, draw_batch(recipe, step, device), _offset(recipe, step, lattice))
+        for step, batch in enumerate(draw_batches(recipe, first, device, processes), first):
+            terms = loss_terms(learner.network, batch, _offset(recipe, step, lattice))
             loss = torch.stack([getattr(recipe.weights, name) * term for name, term in terms.items()]).sum()
             if unlabelled:
                 own = unlabelled_terms(learner.network, draw_patches(unlabelled, recipe, step, device), recipe)

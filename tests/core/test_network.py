@@ -4,7 +4,7 @@ import re
 import pytest
 import torch
 from conftest import opinionated_network
-from timm.models.swin_transformer_v2 import WindowAttention
+from timm.models.swin_transformer_v2 import SwinTransformerV2Block, WindowAttention
 
 from hybridfusion_core.blend import focus_posterior, fuse_soft, fusion_weights
 from hybridfusion_core.errors import UserInputError
@@ -67,11 +67,14 @@ def test_tokens_never_attend_across_the_border_they_were_rolled_over() -> None:
     assert not torch.equal(before.focus[..., :8], after.focus[..., :8])
 
 
-def test_the_mask_forbids_instead_of_discouraging() -> None:
-    shifted = opinionated_network(SMALL).blocks[1]
-    mask = shifted.get_attn_mask(torch.zeros(1, 16, 16, SMALL.dim))
-    assert set(mask.unique().tolist()) == {0.0, float("-inf")}
-    assert (mask == 0).any(dim=-1).all()  # every token may attend at least to itself
+def test_shifted_windows_lie_inside_the_plane() -> None:
+    """A token attends to all 64 of its window or, nearer to the border than half a window, to none."""
+    block = SwinBlock(8, 2, 8, shifted=True, mlp_ratio=2.0, wide=False).double()
+    x = torch.randn(1, 24, 24, 8, dtype=torch.float64, requires_grad=True)
+    for at, reached in ((3, []), (4, range(4, 12)), (11, range(4, 12)), (12, range(12, 20)), (20, [])):
+        (gradient,) = torch.autograd.grad(block._attend(x)[0, at, 9].sum(), x)
+        assert gradient.abs().sum(dim=(0, 2, 3)).nonzero().flatten().tolist() == list(reached)
+    assert not block._attend(x[:, :8, :8]).any()  # a plane of one window has no room for a shifted one
 
 
 def test_the_untrained_network_selects_by_gradient_energy_the_harder_the_less_noise() -> None:
@@ -119,15 +122,22 @@ def test_wide_windows_use_timm_s_attention_at_their_size() -> None:
     torch.testing.assert_close(block.wide(block.attn, x), large(x), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_attention_is_timm_s(masked: bool) -> None:
+def test_attention_is_timm_s() -> None:
     torch.manual_seed(0)
-    ours, theirs = SwinBlock(8, 2, 4, shifted=masked, mlp_ratio=2.0, wide=False), WindowAttention(8, (4, 4), 2)
+    ours, theirs = SwinBlock(8, 2, 4, shifted=False, mlp_ratio=2.0, wide=False), WindowAttention(8, (4, 4), 2)
     torch.nn.init.normal_(ours.attn.q_bias)
     theirs.load_state_dict(ours.attn.state_dict())
-    mask = ours.get_attn_mask(torch.zeros(1, 8, 8, 8)) if masked else None  # of four windows
-    x = torch.randn(12, 16, 8)  # three pictures
-    torch.testing.assert_close(ours.attn(x, mask), theirs(x, mask), rtol=0, atol=1e-5)
+    x = torch.randn(12, 16, 8)
+    torch.testing.assert_close(ours.attn(x), theirs(x), rtol=0, atol=1e-5)
+
+
+def test_a_block_that_is_not_shifted_is_timm_s() -> None:
+    torch.manual_seed(0)
+    ours = SwinBlock(8, 2, 4, shifted=False, mlp_ratio=2.0, wide=False)
+    theirs = SwinTransformerV2Block(8, (12, 8), 2, window_size=4, mlp_ratio=2.0)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(3, 12, 8, 8)
+    torch.testing.assert_close(ours(x), theirs(x), rtol=0, atol=1e-5)
 
 
 CONFIGS = [

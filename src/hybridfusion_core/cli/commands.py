@@ -150,6 +150,7 @@ def train(options: argparse.Namespace) -> None:
             Path(options.output),
             device=resolve_device(options.device),
             stacks=None if options.stacks is None else Path(options.stacks),
+            processes=options.processes,
             report=lambda step, terms: line.update(
                 f"training (l1 {terms['l1']:.3f})" if sys.stderr.isatty() else "training", step + 1, recipe.steps
             ),

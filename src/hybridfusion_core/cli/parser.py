@@ -274,6 +274,14 @@ def _add_train(commands: Any) -> None:
     machine = parser.add_argument_group("with what")
     _add_device(machine)
     machine.add_argument("--threads", type=_positive, metavar="N", help="of PyTorch on the CPU")
+    machine.add_argument(
+        "--processes",
+        type=_positive,
+        default=0,
+        metavar="N",
+        help="that draw scenes ahead, for a GPU, which trains faster than one process draws; they change no weight "
+        "(default: none)",
+    )
 
 
 def _add_evaluate(commands: Any) -> None:
