@@ -10,7 +10,7 @@ import copy
 import csv
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -33,6 +33,7 @@ _CALIBRATION = 1 << 40
 _VALIDATION = 1 << 41
 _BEST_ERROR = 1e-6  # mean square; beyond 60 dB a scene is empty
 _VALIDATIONS = 40  # in a whole training
+_VALIDATION_BATCHES = 6
 
 
 def train(
@@ -72,6 +73,7 @@ def train(
     lattice = _moved_lattice(recipe, learner.network)
     saved = time.monotonic()
     every = max(1, recipe.steps // _VALIDATIONS)
+    unseen = [draw_batch(recipe, _VALIDATION + step, device) for step in range(_VALIDATION_BATCHES)]
     with _Rows(folder / "scalars.csv", first) as scalars, _Rows(folder / "validation.csv", first) as validation:
         for step, batch in enumerate(draw_batches(recipe, first, device, processes), first):
             terms = loss_terms(learner.network, batch, _offset(recipe, step, lattice))
@@ -86,10 +88,10 @@ def train(
                     "lower learning_rate and resume."
                 )
             learner.learn(loss, learning_rate(recipe, step), recipe.clip)
-            values = {name: float(term.detach()) for name, term in terms.items()}
+            values = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))  # one wait for the device
             scalars.write(step, values)
             if (step + 1) % every == 0:
-                validation.write(step, validate(learner.result, recipe))
+                validation.write(step, validate(learner.result, unseen))
                 draw_curves(folder)
             if report is not None:
                 report(step, values)
@@ -176,11 +178,10 @@ def _offset(recipe: Recipe, step: int, lattice: int) -> tuple[int, int] | None:
     return y, x
 
 
-def validate(network: HybridFusionNet, recipe: Recipe, batches: int = 6) -> dict[str, float]:
+def validate(network: HybridFusionNet, unseen: Sequence[Batch]) -> dict[str, float]:
     """Means over scenes that are never trained on: PSNR of the fused image in dB, height error in slices."""
     ratios, errors = [], []
-    for step in range(batches):
-        batch = draw_batch(recipe, _VALIDATION + step, network.temperature.device)
+    for batch in unseen:
         with torch.inference_mode():
             scores = network(batch.guide, batch.noise)
         fused = fuse_soft(fusion_weights(scores), batch.counts)

@@ -32,9 +32,8 @@ class Interrupted(Exception):
 def few_scenes_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     from hybridfusion_core import train as module
 
-    validate = module.validate
     monkeypatch.setattr(module, "calibrate", lambda network, recipe: calibrate(network, recipe, scenes=2))
-    monkeypatch.setattr(module, "validate", lambda network, recipe: validate(network, recipe, batches=1))
+    monkeypatch.setattr(module, "_VALIDATION_BATCHES", 1)
 
 
 def unlabelled_in(folder: Path) -> tuple[str, ...]:
