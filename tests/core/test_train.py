@@ -7,7 +7,7 @@ import tifffile
 import torch
 from conftest import textured_stack
 
-from hybridfusion_core.batches import Batch, draw_batch
+from hybridfusion_core.batches import Batch, draw_batch, draw_batches
 from hybridfusion_core.checkpoint import load_model
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.learner import average_of
@@ -221,6 +221,16 @@ def test_windows_are_not_moved_on_scenes_that_are_too_small(tmp_path: Path) -> N
     recipe = replace(TINY, weights=LossWeights(lattice=0.1))
     with pytest.raises(UserInputError, match=r"expected at least 64.*Raise size"):
         train(recipe, tmp_path, device=CPU)
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_scenes_are_the_same_whoever_draws_them(processes: int) -> None:
+    recipe = replace(TINY, steps=6)
+    drawn = list(draw_batches(recipe, 2, CPU, processes))
+    assert len(drawn) == 4
+    for step, batch in enumerate(drawn, 2):
+        for name, tensor in vars(draw_batch(recipe, step, CPU)).items():
+            assert torch.equal(tensor, getattr(batch, name))
 
 
 def test_a_step_always_draws_the_same_scenes_and_other_steps_others() -> None:
