@@ -179,6 +179,7 @@ class LivePreview:
         self._on = self._held = False
         self._wanted: Wanted | None = None
         self._layers: list[Layer] = []
+        self._watched: tuple[Layer, ...] = ()
         self._remembered: dict[Any, list[FieldStatistics]] = {}
         self._timer = QTimer()
         self._timer.setSingleShot(True)
@@ -209,6 +210,7 @@ class LivePreview:
         for layer in self.layers:
             self._viewer.layers.remove(layer)
         self._layers = []
+        self._watch(())
         self._remembered.clear()
         self._say("")
 
@@ -230,6 +232,7 @@ class LivePreview:
         """Follow no longer; what is shown stays."""
         self._on = False
         self._timer.stop()
+        self._watch(())
         self.jobs.close()
         for event in self._events:
             event.disconnect(self.refresh)
@@ -248,8 +251,23 @@ class LivePreview:
             self.jobs.cancel()  # its end comes back here
             return
         self._wanted, source, job = found
+        self._watch((self._wanted.choices.layer, *self._wanted.choices.others))
         steps = previewing(self._wanted, source, job, self._remembered)
         self.jobs.start(steps, Listener(self._show, lambda _: self._look(), self._look, self._fail))
+
+    def _watch(self, layers: tuple[Layer, ...]) -> None:
+        """Look again when these layers, and no others, get other pixels."""
+        for layer in self._watched:
+            layer.events.data.disconnect(self._forget)
+        self._watched = layers
+        for layer in layers:
+            layer.events.data.connect(self._forget)
+
+    def _forget(self, _event: object = None) -> None:
+        """The pixels are others: what was measured and shown of those before says nothing about them."""
+        self._wanted = None
+        self._remembered.clear()
+        self.refresh()
 
     def _find(self) -> tuple[Wanted, Source, Job] | None:
         """Return what the view shows of the chosen stack; None if it shows no plane of it."""

@@ -6,9 +6,9 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Layer
+from napari.layers import Image, Layer
 
-from napari_hybridfusion.shown import ShownResults, explaining
+from napari_hybridfusion.shown import ShownResults, explaining, shows_result
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -51,14 +51,35 @@ class Probe:
 
     def jump(self, position: Sequence[float]) -> None:
         """Move the Z slider to the slice that the selected result took a place from."""
-        active = self._results.active()
-        number = self.values(position).get("decision", 0)
-        if active is None or number < 1 or "Z" not in active[0].source.frame.axes:
+        number = int(self.values(position).get("decision", 0))
+        slices = self._slices(number) if number else None
+        if slices is None:
             return
-        frame = active[0].source.frame
-        axis = frame.axes.index("Z")
-        place = frame.translate[axis] + (number - 1) * frame.scale[axis]
-        self._viewer.dims.set_point(self._viewer.dims.ndim - len(frame.axes) + axis, place)
+        behind, start, step = slices  # axes from the last one
+        self._viewer.dims.set_point(self._viewer.dims.ndim - behind, start + (number - 1) * step)
+
+    def _slices(self, number: int) -> tuple[int, float, float] | None:
+        """Return where the slices of the selected result's stack lie: which axis from the end, first place, step.
+
+        A result that was just fused knows its stack. Of one that was opened from a file it is the uppermost stack with
+        a Z axis, the same plane and at least so many slices.
+        """
+        active, layer = self._results.active(), self._viewer.layers.selection.active
+        if active is not None:
+            frame = active[0].source.frame
+            if "Z" not in frame.axes:
+                return None
+            axis = frame.axes.index("Z")
+            return len(frame.axes) - axis, frame.translate[axis], frame.scale[axis]
+        for each in reversed(self._viewer.layers):
+            labels = tuple(each.axis_labels)
+            if "z" not in labels or not isinstance(each, Image) or each.rgb or layer is None or shows_result(each):
+                continue
+            axis = labels.index("z")
+            levels = [each.data[0] if each.multiscale else each.data, layer.data[0] if layer.multiscale else layer.data]
+            if levels[0].shape[axis] >= number and levels[0].shape[-2:] == levels[1].shape[-2:]:
+                return len(labels) - axis, float(each.translate[axis]), float(each.scale[axis])
+        return None
 
     def close(self) -> None:
         """Watch no longer."""

@@ -93,6 +93,11 @@ def explaining(viewer: ViewerModel, layer: Layer) -> dict[str, Layer]:
     }
 
 
+def shows_result(layer: Layer) -> bool:
+    """Say whether a layer is of a result, be it just fused or opened from a file."""
+    return _about(layer) is not None
+
+
 def _about(layer: Layer) -> dict[str, Any] | None:
     about = layer.metadata.get("hybridfusion", {})
     return about if {"result", "decision", "product"} <= set(about) else None

@@ -218,3 +218,11 @@ def test_turned_and_sheared_layers_stay_covered(qtbot, viewer):
     fuse(qtbot, widget)
     fused = viewer.layers["DAPI fused"]
     np.testing.assert_allclose(fused.data_to_world((0, 100, 200)), stack.data_to_world((1, 100, 200)), atol=1e-3)
+
+
+def test_other_pixels_of_the_layer_are_measured_anew(qtbot, viewer, widget):
+    switch_on(qtbot, widget)
+    other = 3 * wide_stack(seed=7)[::-1] + 100
+    viewer.layers["DAPI"].data = other
+    settle(qtbot, widget)
+    assert_part_of(shown(widget), hf.fuse(other, z_step_um=2.0).fused)

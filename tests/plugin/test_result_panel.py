@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QFileDialog
 import hybridfusion_core as hf
 from hybridfusion_core.store import verify
 
-from .conftest import write_result
+from .conftest import SLICES, write_result
 from .test_fuse_widget import PLACE, focal_stack, fuse, is_drawn, opened, wait, widget
 
 __all__ = ["widget"]
@@ -200,6 +200,23 @@ def test_a_result_that_is_opened_again_can_be_asked_too(viewer, tmp_path, name, 
             for channel, product in enumerate(("height_um", "confidence")):
                 expected = written.pixels["maps"][t, channel, 0, y, x]
                 assert values[product] == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_result_that_is_opened_again_leads_to_the_slices_of_an_open_stack(viewer, tmp_path):
+    written = write_result(tmp_path / "fused.ome.zarr", y=60, x=200)
+    widget = opened(viewer)
+    decision = written.pixels["decision"][0, 0, 0]
+    y, x = (int(at) for at in np.argwhere(decision > 1)[0])
+    viewer.open(str(written.path), plugin="napari-hybridfusion")
+    fused = viewer.layers["membrane"]
+    viewer.layers.selection.active = fused
+    widget.panel.probe.jump(fused.data_to_world((y, x)))  # there is no stack to show a slice of
+    place = {"scale": (2.0, *fused.scale), "translate": (6.0, 0, 0), "axis_labels": ("z", "y", "x")}
+    viewer.add_image(np.zeros((SLICES, 30, 30)), name="another", **place)
+    viewer.add_image(np.zeros((SLICES, 60, 200)), name="stack", **place)
+    viewer.layers.selection.active = fused
+    widget.panel.probe.jump((0.0, *fused.data_to_world((y, x))))
+    assert viewer.dims.current_step[0] == decision[y, x] - 1
 
 
 @pytest.mark.parametrize("name", ["kept.ome.zarr", "kept.ome.tif"])
