@@ -18,6 +18,12 @@ DETECTION_SMOOTHING = 3.0  # px; the window in which structure is told from nois
 WHITE_NOISE_ENERGY = 2 * 0.5 * 0.375  # gradient energy of white noise of variance 1: Σ slope² × Σ smooth², twice
 DETECTION_SCALE = 6.0  # px; what varies more slowly is out-of-focus light, however bright
 DETECTION_CORE = 5  # px; what is detected spans at least so much: one bright point fills the window
+# In much noise, structure that is coarser than a pixel shows after smoothing alone. Of white noise of variance 1 that
+# leaves this much gradient energy, whose tail beyond 1 in 10⁴ is that of a gamma distribution of this shape (measured).
+COARSE = 1.5  # px
+COARSE_NOISE_ENERGY = 0.0112
+_COARSE_SHAPE = 3.7
+COARSE_FROM = 0.15  # noise up to which what is in focus shows without smoothing; the rest is out-of-focus light
 FALSE_ALARMS = 1e-6  # share of structureless pixels in which some slice of the stack passes for structure
 
 
@@ -107,6 +113,8 @@ def has_structure(guide: Tensor, noise: Tensor) -> Tensor:
     m·s² whose shape is the number of independent gradients in the window. Structure is what noise exceeds in
     `FALSE_ALARMS` of the pixels, in any of the slices: the more slices, the higher. Light that is out of focus has a
     gradient too, around everything bright, and no detail: a Gaussian mean of `DETECTION_SCALE` px is taken off before.
+    Noise hides what is coarser than a pixel but shows after smoothing, so that is asked too. In little noise only blurred
+    rims would be found in that way: the threshold never falls below what pixels alone show at a noise of `COARSE_FROM`.
     Real noise has heavier tails; what they leave is narrower than anything that the window has spread, so detections
     that do not hold a square of `DETECTION_CORE` px are dropped (a morphological opening).
 
@@ -117,17 +125,28 @@ def has_structure(guide: Tensor, noise: Tensor) -> Tensor:
     Returns:
         B H W, bool.
     """
-    energy = torch.zeros_like(guide[:, 0])
+    noisy = bool((noise > COARSE_FROM).any())
+    energy, coarse = torch.zeros_like(guide[:, 0]), torch.zeros_like(guide[:, 0])
     for plane in guide.unbind(dim=1):  # slice by slice: scratch memory of one
-        detail = plane - gaussian_blur(plane, DETECTION_SCALE)
-        energy = torch.maximum(energy, tenengrad(detail, DETECTION_SMOOTHING))
+        slow = gaussian_blur(plane, DETECTION_SCALE)
+        energy = torch.maximum(energy, tenengrad(plane - slow, DETECTION_SMOOTHING))
+        if noisy:
+            smoothed = gaussian_blur(plane, COARSE) - slow
+            coarse = torch.maximum(coarse, tenengrad(smoothed, DETECTION_SMOOTHING))
+    alarms = FALSE_ALARMS / guide.shape[1]
     # The window averages 4πσ² pixels; overlapping Sobel kernels leave one in 4.7 independent, by the tail of white
     # noise beyond 1 in 10⁴ (measured; by its variance it is one in 3.7, but its tail is heavier than a gamma's).
-    shape = 4 * math.pi * DETECTION_SMOOTHING**2 / 4.7
-    exceeded = float(gammainccinv(shape, FALSE_ALARMS / guide.shape[1])) / shape
-    threshold = exceeded * WHITE_NOISE_ENERGY * noise.square()
-    found = (energy > threshold[:, None, None]).to(energy.dtype)
+    beyond = _exceeded(4 * math.pi * DETECTION_SMOOTHING**2 / 4.7, alarms) * WHITE_NOISE_ENERGY
+    beyond_coarse = _exceeded(_COARSE_SHAPE, alarms) * COARSE_NOISE_ENERGY * noise.square()
+    shown = energy > (beyond * noise.square())[:, None, None]
+    shown |= coarse > beyond_coarse.clamp(min=beyond * COARSE_FROM**2)[:, None, None]
+    found = shown.to(energy.dtype)
     return _widest(-_widest(-found)) > 0
+
+
+def _exceeded(shape: float, share: float) -> float:
+    """What a gamma distribution of mean 1 exceeds in so small a share."""
+    return float(gammainccinv(shape, share)) / shape
 
 
 def structure_reach() -> int:

@@ -29,7 +29,7 @@ from hybridfusion_core.store.spool import spooled
 from hybridfusion_core.thumbnails import Thumbnails, montage_of
 
 _STATISTICS = TypeAdapter(FieldStatistics)
-ALGORITHM_VERSION = 5  # raised whenever equal settings would give other pixels
+ALGORITHM_VERSION = 6  # raised whenever equal settings would give other pixels
 
 
 @dataclass(frozen=True)

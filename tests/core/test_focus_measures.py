@@ -96,3 +96,28 @@ def test_the_haze_around_something_bright_is_no_structure_and_its_edge_is(bright
     edge = measures.has_structure(disc + noise, torch.ones(1))[0]
     assert edge[(radius - 60).abs() < 3].float().mean() > 0.95
     assert edge[(radius > 90) & (radius < 120)].float().mean() < 0.02
+
+
+def test_smoothed_white_noise_leaves_the_stated_energy() -> None:
+    torch.manual_seed(0)
+    noise = torch.randn(8, 512, 512)
+    smoothed = measures.gaussian_blur(noise, measures.COARSE) - measures.gaussian_blur(noise, measures.DETECTION_SCALE)
+    energy = measures.gradient_energy(smoothed)[..., 24:-24, 24:-24].mean()
+    assert float(energy) == pytest.approx(measures.COARSE_NOISE_ENERGY, rel=0.02)
+
+
+def test_in_much_noise_what_is_coarser_than_a_pixel_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chromosomes that a person sees and no pixel shows; in little noise the same detection finds nothing more."""
+    torch.manual_seed(0)
+    coarse = measures.gaussian_blur(torch.randn(256, 256), 3.0)
+    coarse = coarse / coarse.std()
+    noise = torch.randn(1, 8, 256, 256)
+    assert measures.has_structure(1.5 * coarse + noise, torch.ones(1)).float().mean() > 0.9
+    little = torch.tensor([measures.COARSE_FROM])
+    rim = little * (1.5 * coarse + noise)
+    usual = measures.has_structure(rim, little)
+    monkeypatch.setattr(measures, "COARSE_FROM", 0.0)
+    assert measures.has_structure(rim, little).float().mean() > usual.float().mean() + 0.1
+    monkeypatch.setattr(measures, "COARSE_FROM", torch.inf)
+    assert torch.equal(measures.has_structure(rim, little), usual)
+    assert measures.has_structure(1.5 * coarse + noise, torch.ones(1)).float().mean() < 0.1
