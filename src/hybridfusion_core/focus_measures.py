@@ -113,8 +113,9 @@ def has_structure(guide: Tensor, noise: Tensor) -> Tensor:
     m·s² whose shape is the number of independent gradients in the window. Structure is what noise exceeds in
     `FALSE_ALARMS` of the pixels, in any of the slices: the more slices, the higher. Light that is out of focus has a
     gradient too, around everything bright, and no detail: a Gaussian mean of `DETECTION_SCALE` px is taken off before.
-    Noise hides what is coarser than a pixel but shows after smoothing, so that is asked too. In little noise only blurred
-    rims would be found in that way: the threshold never falls below what pixels alone show at a noise of `COARSE_FROM`.
+    Noise hides what is coarser than a pixel but shows after smoothing, so that is asked too. In little noise only
+    blurred rims would be found in that way: the threshold never falls below what pixels alone show at a noise of
+    `COARSE_FROM`.
     Real noise has heavier tails; what they leave is narrower than anything that the window has spread, so detections
     that do not hold a square of `DETECTION_CORE` px are dropped (a morphological opening).
 

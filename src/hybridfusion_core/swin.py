@@ -89,13 +89,15 @@ class SwinBlock(SwinTransformerV2Block):
 
 def _cut(x: Tensor, side: int) -> Tensor:
     """Cut into windows: B (h s) (w s) D -> B h w (s s) D."""
-    return x.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3).flatten(3, 4)
+    windows: Tensor = x.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3).flatten(3, 4)
+    return windows
 
 
 def _joined(windows: Tensor) -> Tensor:
     """Undo `_cut`."""
     side = math.isqrt(windows.shape[3])
-    return windows.unflatten(3, (side, side)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    x: Tensor = windows.unflatten(3, (side, side)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    return x
 
 
 class _Attention(WindowAttention):
