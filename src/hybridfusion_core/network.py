@@ -230,7 +230,7 @@ class HybridFusionNet(nn.Module):
         """
         batch, slices = guide.shape[:2]
         noise_bias = self.noise(noise.log()[:, None])  # B -> B C
-        energy_gain = self.energy_gain[..., 0] + noise.log()[:, None, None] * self.energy_gain[..., 1]  # B 2 K
+        energy_gain = self.energy_gain_at(noise)  # B 2 K
         step = z_chunk or slices
         energies = self._relative_energies(guide, noise, step).split(step, dim=1)  # B z K H W
         features = [
@@ -246,7 +246,7 @@ class HybridFusionNet(nn.Module):
             mean, maximum = _pool(tokens, batch)
             for index, chunk in enumerate(tokens):
                 tokens[index] = _exchange(exchange, chunk, mean, maximum)
-        of_own, of_mean, of_maximum, of_tokens = self._mixing()
+        of_own, of_mean, of_maximum, of_tokens = self.mixing()
         mean, maximum = _pool(features, batch)  # B C+1+K H W each
         # The same exchange at full resolution. Mean and maximum are the same for every slice: mixed in once.
         others = nn.functional.conv2d(mean, of_mean, self.mix.bias) + nn.functional.conv2d(maximum, of_maximum)
@@ -319,7 +319,11 @@ class HybridFusionNet(nn.Module):
             x = x + torch.relu(convolution(x))
         return x
 
-    def _mixing(self) -> tuple[Tensor, ...]:
+    def energy_gain_at(self, noise: Tensor) -> Tensor:
+        """What each window's energy adds to both scores at a noise: B -> B 2 K."""
+        return self.energy_gain[..., 0] + noise.log()[:, None, None] * self.energy_gain[..., 1]
+
+    def mixing(self) -> tuple[Tensor, ...]:
         """The weights of `mix` for a slice's own features, their mean and maximum over Z, and its tokens."""
         sizes = [self.config.pixel_features] * 3 + [self.config.channels]
         weights: tuple[Tensor, ...] = self.mix.weight.split(sizes, dim=1)
