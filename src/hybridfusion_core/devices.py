@@ -34,8 +34,9 @@ class Runtime:
     note: str | None = None
 
     def __str__(self) -> str:
-        packages = dict.fromkeys((self.package, TORCH))
-        stated = ", ".join(f"{package} {version(package)}" for package in packages)
+        stated = f"torch {torch.__version__}"
+        if self.package != TORCH:
+            stated = f"{self.package} {version(self.package)}, {stated}"
         return stated if self.note is None else f"{stated} ({self.note})"
 
 

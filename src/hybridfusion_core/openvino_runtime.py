@@ -63,7 +63,7 @@ class CompiledNetwork:
         }
         self._core = openvino.Core()
         self._blocks = [self._compile(block_graph(block, _WINDOWS)) for block in self._swin()]
-        self._of_size = lru_cache(maxsize=4)(self._graphs)  # tiles at the far edges of a plane are smaller
+        self._of_size = lru_cache(maxsize=4)(self._pixel_graphs)  # tiles at the far edges of a plane are smaller
 
     def __call__(self, guide: Tensor, noise: Tensor) -> Scores:
         """Score every slice at every pixel, as `HybridFusionNet.forward` does.
@@ -79,7 +79,7 @@ class CompiledNetwork:
         slices, height, width = guide.shape[1:]
         graphs = self._of_size(height, width)
         planes = guide[0, :, None].contiguous()  # 1 Z H W -> Z 1 H W
-        energies = self._energies(graphs["energies"], planes, noise)  # Z H W K
+        energies = self._energies(graphs.get("energies"), planes, noise)  # Z H W K
         told = [energies] if config.focus_windows else []
         features = torch.empty(slices, height, width, config.channels)
         tokens = torch.empty(slices, height // config.patch, width // config.patch, config.dim)
@@ -94,11 +94,15 @@ class CompiledNetwork:
         _each_slice(graphs["head"], [planes, features, tokens, *told], [shared, *gain], [scores])
         return Scores(focus=scores[None, :, 0], spread=scores[None, :, 1])
 
-    def _energies(self, graph: openvino.CompiledModel, planes: Tensor, noise: Tensor) -> Tensor:
+    def graphs(self, height: int, width: int) -> list[openvino.CompiledModel]:
+        """All that runs for a tile of one size, H and W multiples of the lattice."""
+        return [*self._of_size(height, width).values(), *self._blocks]
+
+    def _energies(self, graph: openvino.CompiledModel | None, planes: Tensor, noise: Tensor) -> Tensor:
         """As `HybridFusionNet.relative_energies`; Z 1 H W -> Z H W K."""
         slices, _, height, width = planes.shape
         levels = torch.empty(slices, height, width, len(self._network.config.focus_windows))
-        if levels.numel():
+        if graph is not None:
             _each_slice(graph, [planes], [], [levels])
             levels.add_(WHITE_NOISE_ENERGY * noise.square()).log_()
             levels.sub_(levels.amax(dim=0))
@@ -117,7 +121,7 @@ class CompiledNetwork:
             assert isinstance(block, SwinBlock)  # noqa: S101 - narrows the type
             yield block
 
-    def _graphs(self, height: int, width: int) -> dict[str, openvino.CompiledModel]:
+    def _pixel_graphs(self, height: int, width: int) -> dict[str, openvino.CompiledModel]:
         network = self._network
         made = {"slice": slice_graph(network, height, width), "head": head_graph(network, height, width)}
         graphs = {name: self._compile(graph) for name, graph in made.items()}

@@ -88,7 +88,9 @@ def train(
                     "lower learning_rate and resume."
                 )
             learner.learn(loss, learning_rate(recipe, step), recipe.clip)
-            values = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))  # one wait for the device
+            values = dict(
+                zip(terms, torch.stack(list(terms.values())).tolist(), strict=True)
+            )  # one wait for the device
             scalars.write(step, values)
             if (step + 1) % every == 0:
                 validation.write(step, validate(learner.result, unseen))
