@@ -118,7 +118,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_that_cannot_be_imported_is_noted_and_not_insisted_on(tiny_model: str) -> None:
     stack = hf.Stack.from_array(textured_stack((2, 64, 64)))
     assert "(not openvino: it cannot be imported" in str(resolve(make_request(model=tiny_model), stack).runtime)
-    with pytest.raises(UserInputError, match="OpenVINO cannot run this network here.*--device cpu"):
+    with pytest.raises(UserInputError, match="OpenVINO cannot run this network here"):
         resolve(make_request(model=tiny_model, device="openvino"), stack)
 
 
