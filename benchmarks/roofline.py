@@ -101,7 +101,7 @@ def through_openvino(network: Any, guide: Tensor, noise: Tensor, threads: int) -
     for precision in ("float32", "bfloat16"):
         run = compiled(network, precision, threads)
         with torch.inference_mode():
-            seconds = best(lambda run=run: run(guide, noise))
+            seconds = best(lambda run=run: run(guide, noise, network.config.halo))
         print(f"| whole network, OpenVINO {precision} | | | {1e9 * seconds / guide.numel():,.0f} | |")
 
 

@@ -282,7 +282,7 @@ def score(job: Job, decider: Decider, guide: Tensor, noise: Tensor) -> tuple[Ten
     if job.runtime.package == OPENVINO:  # which need not be installed
         from hybridfusion_core.openvino_runtime import compiled  # noqa: PLC0415
 
-        scores = compiled(network, job.request.precision, job.request.threads)(guide, noise)
+        scores = compiled(network, job.request.precision, job.request.threads)(guide, noise, job.geometry.halo)
     else:
         low = job.request.precision == "bfloat16"
         with torch.autocast(job.device.type, dtype=torch.bfloat16) if low else nullcontext():

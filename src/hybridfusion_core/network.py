@@ -126,26 +126,31 @@ def receptive_field(config: NetworkConfig) -> int:
     Returns:
         The maximum over all phases of the lattice, in pixels.
     """
-    shift = config.window // 2
     features = sum(config.dilations)  # of what the tokens are told: `near_windows` reach no farther
     direct = max([features, *(_energy_reach(window) for window in config.focus_windows)])  # of what the head is told
-
-    def windows(low: int, high: int, block: int) -> tuple[int, int]:
-        offset = shift if config.shifted(block) else 0
-        side = config.window * (2 if config.wide_below and not offset else 1)
-        return (low - offset) // side * side + offset, -(-(high - offset) // side) * side + offset
-
     reach = 0
     for phase in range(config.lattice):
-        low, high = phase - 1, phase + 2  # the head's 3 × 3; half-open
-        near_low, near_high = low, high
-        low, high = low // config.patch, -(-high // config.patch)  # pixels -> tokens
-        for block in reversed(range(config.depth)):
-            low, high = windows(low, high, block)
-        low, high = low * config.patch, high * config.patch  # tokens -> pixels
-        low, high = min(low - features, near_low - direct), max(high + features, near_high + direct)
+        low, high = _tokens_behind(config, phase)
+        low, high = min(low - features, phase - 1 - direct), max(high + features, phase + 2 + direct)
         reach = max(reach, phase - low, high - 1 - phase)
     return reach
+
+
+def token_reach(config: NetworkConfig) -> int:
+    """How far beyond a core that fills cells of the lattice lie tokens that its scores depend on; whole cells, pixels."""
+    intervals = [_tokens_behind(config, phase) for phase in range(config.lattice)]
+    reach = max(max(-low, high - config.lattice) for low, high in intervals)
+    return -(-reach // config.lattice) * config.lattice
+
+
+def _tokens_behind(config: NetworkConfig, phase: int) -> tuple[int, int]:
+    """Interval of pixels, half-open, whose tokens a pixel's score depends on; followed back through the blocks."""
+    low, high = (phase - 1) // config.patch, -(-(phase + 2) // config.patch)  # the head's 3 × 3; pixels -> tokens
+    for block in reversed(range(config.depth)):
+        offset = config.window // 2 if config.shifted(block) else 0
+        side = config.window * (2 if config.wide_below and not offset else 1)
+        low, high = (low - offset) // side * side + offset, -(-(high - offset) // side) * side + offset
+    return low * config.patch, high * config.patch  # tokens -> pixels
 
 
 def _energy_reach(window: float) -> int:

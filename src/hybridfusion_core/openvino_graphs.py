@@ -10,24 +10,58 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from openvino import Model as Graph
 from openvino import opset13 as op
 from torch import Tensor, nn
 
 from hybridfusion_core.focus_measures import gaussian_kernel, kernel_radius
-from hybridfusion_core.network import HybridFusionNet
+from hybridfusion_core.network import HybridFusionNet, NetworkConfig, token_reach
 from hybridfusion_core.swin import GREATEST_SCALE, LEAST_SQUARE, SwinBlock, position_bias
 
 Node = Any  # openvino's nodes and outputs have no common type
 
 
-def energy_graph(network: HybridFusionNet, height: int, width: int) -> Graph:
-    """Gradient energy of one slice in the network's focus windows: 1 1 H W -> 1 H W K."""
-    guide = op.parameter([1, 1, height, width], np.float32)
+@dataclass(frozen=True)
+class Frame:
+    """A tile's window and the parts of it that a stage has to know; all in pixels.
+
+    The core is what is wanted. Around it the head reads `rim`, tokens `inner`; convolutions and energies read on into
+    the window, which reaches `halo` beyond the core.
+
+    Attributes:
+        height: of the window.
+        width: of the window.
+        halo: of the window around its core; at least the network's.
+        inner: distance from the core that tokens reach.
+        rim: distance from the core that the head reads: one token.
+    """
+
+    height: int
+    width: int
+    halo: int
+    inner: int
+    rim: int
+
+    @classmethod
+    def of(cls, config: NetworkConfig, height: int, width: int, halo: int) -> Frame:
+        """Frame of a window for a network."""
+        return cls(height, width, halo, token_reach(config), config.patch)
+
+    def size(self, beyond: int) -> tuple[int, int]:
+        """Height and width of the core and so many pixels around it."""
+        less = 2 * (self.halo - beyond)
+        return self.height - less, self.width - less
+
+
+def energy_graph(network: HybridFusionNet, frame: Frame) -> Graph:
+    """Gradient energy of one slice in the network's focus windows: guide 1 1 H W -> inner 1 h w K."""
+    guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
     smooth, slope = np.array([0.25, 0.5, 0.25]), np.array([-0.5, 0.0, 0.5])
     sobel = np.stack([np.outer(slope, smooth), np.outer(smooth, slope)])[:, None]
     gradients = _convolution(_edge_padded(guide, 1), sobel)
@@ -38,28 +72,33 @@ def energy_graph(network: HybridFusionNet, height: int, width: int) -> Graph:
     for kernel, sigma in zip(kernels, sigmas, strict=True):
         reach = kernel_radius(sigma)
         kernel[radius - reach : radius + reach + 1] = _values(gaussian_kernel(sigma))
-    along_x = _convolution(_edge_padded(energy, radius), kernels[:, None, None, :])  # 1 1 H+2r W+2r -> 1 K H+2r W
+    # The widest windows reach beyond a narrow halo, but only around tokens, which are not told of them.
+    spare = frame.halo - frame.inner - radius
+    energy = _cropped(energy, max(spare, 0), 2, 3) if spare >= 0 else _edge_padded(energy, -spare)
+    along_x = _convolution(energy, kernels[:, None, None, :])  # 1 1 h+2r w+2r -> 1 K h+2r w
     one = [1, 1]
     blurred = op.group_convolution(along_x, _floats(kernels[:, None, None, :, None]), one, [0, 0], [0, 0], one)
     return Graph([_pixels_first(blurred)], [guide], "energies")
 
 
-def slice_graph(network: HybridFusionNet, height: int, width: int) -> Graph:
+def slice_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     """What the convolutions and the tokens say of one slice.
 
-    Inputs: guide 1 1 H W, relative energies 1 H W K (none if K is 0), the noise's bias 1 C 1 1. Outputs: features
-    1 H W C, tokens 1 h w D.
+    Inputs: guide 1 1 H W, relative energies of the inner part 1 h w K (none if K is 0), the noise's bias 1 C 1 1.
+    Outputs: features of the core with its rim 1 h w C, tokens of the inner part 1 h w D.
     """
     config = network.config
-    guide = op.parameter([1, 1, height, width], np.float32)
+    guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
     bias = op.parameter([1, config.channels, 1, 1], np.float32)
-    inputs, x = [guide], guide
+    reach = sum(config.dilations)
+    x = _cropped(guide, frame.halo - frame.inner - reach, 2, 3)
     for index, (layer, dilation) in enumerate(zip(network.convolutions, config.dilations, strict=True)):
         made = _convolution(x, _values(layer.weight), _values(layer.bias), dilation=dilation, padding=dilation)
         x = op.add(x, op.relu(made)) if index else op.relu(op.add(made, bias))
-    told = [x, guide]
+    told = [_cropped(x, reach, 2, 3), _cropped(guide, frame.halo - frame.inner, 2, 3)]
+    inputs = [guide]
     if config.focus_windows:
-        energies = op.parameter([1, height, width, len(config.focus_windows)], np.float32)
+        energies = op.parameter([1, *frame.size(frame.inner), len(config.focus_windows)], np.float32)
         inputs.append(energies)
         told.append(_channels_first(energies))
     near = len(config.near_windows)
@@ -70,7 +109,8 @@ def slice_graph(network: HybridFusionNet, height: int, width: int) -> Graph:
         parts[2] = np.pad(parts[2], ((0, 0), (0, len(config.focus_windows) - near), (0, 0), (0, 0)))
     tokens = _sum([_convolution(each, part, stride=config.patch) for each, part in zip(told, parts, strict=True)])
     tokens = op.add(tokens, _floats(_values(network.embed.bias).reshape(1, -1, 1, 1)))
-    return Graph([_pixels_first(x), _pixels_first(tokens)], [*inputs, bias], "slice")
+    features = _cropped(x, reach + frame.inner - frame.rim, 2, 3)
+    return Graph([_pixels_first(features), _pixels_first(tokens)], [*inputs, bias], "slice")
 
 
 def block_graph(block: SwinBlock, windows: int) -> Graph:
@@ -97,41 +137,74 @@ def block_graph(block: SwinBlock, windows: int) -> Graph:
     return Graph([op.add(attended, made)], [x], "block")
 
 
-def head_graph(network: HybridFusionNet, height: int, width: int) -> Graph:
+def head_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     """Both scores of one slice.
 
-    Inputs: guide 1 1 H W, features 1 H W C, tokens 1 h w D, relative energies 1 H W K, what all slices share 1 H W C,
-    the energies' gain K 2 (neither energies nor gain if K is 0). Output: 1 2 H W.
+    Inputs: guide 1 1 H W; features of the core with its rim 1 h w C; tokens of the inner part 1 h w D, as the last
+    block left them; relative energies of the inner part 1 h w K; what all slices share, of the core with its rim,
+    1 h w C; the energies' gain K 2 (neither energies nor gain if K is 0). Output: the core's scores, 1 2 h w.
     """
     config = network.config
-    channels, patch, windows = config.channels, config.patch, len(config.focus_windows)
-    rows, columns = height // patch, width // patch
-    guide = op.parameter([1, 1, height, width], np.float32)
+    channels, windows, rim = config.channels, len(config.focus_windows), frame.rim
+    height, width = frame.size(rim)
+    guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
     features = op.parameter([1, height, width, channels], np.float32)
-    tokens = op.parameter([1, rows, columns, config.dim], np.float32)
+    tokens = op.parameter([1, *(size // config.patch for size in frame.size(frame.inner)), config.dim], np.float32)
     shared = op.parameter([1, height, width, channels], np.float32)
-    of_energies: list[Node] = []
-    own, _, _, of_tokens = (_values(part)[:, :, 0, 0] for part in network.mixing())
-    # Expanding tokens to pixels and mixing them in are one linear step: C (c p p) D -> (p p C) D
-    expand = _values(network.expand.weight).reshape(channels, patch, patch, config.dim)
-    expand = np.einsum("oc,cijd->ijod", of_tokens, expand).reshape(-1, config.dim)
-    expand_bias = np.einsum("oc,cij->ijo", of_tokens, _values(network.expand.bias).reshape(channels, patch, patch))
-    up = op.add(op.matmul(tokens, _floats(expand), False, True), _floats(expand_bias.reshape(-1)))
-    up = op.reshape(up, _integers(rows, columns, patch, patch * channels), False)
-    up = op.reshape(op.transpose(up, _integers(0, 2, 1, 3)), _integers(1, height, width, channels), False)
+    own, _, _, _ = (_values(part)[:, :, 0, 0] for part in network.mixing())
+    near = _cropped(tokens, (frame.inner - rim) // config.patch, 1, 2)
+    up = _expanded(op.matmul(near, _floats(_values(token_weights(network)[0])), False, True), config, height, width)
     mixed = [op.matmul(features, _floats(own[:, :channels]), False, True), up, shared]
+    told: list[Node] = []
     if windows:
-        gain = op.parameter([windows, 2], np.float32)
-        energies = op.parameter([1, height, width, windows], np.float32)
-        of_energies = [energies, gain]
-        mixed.append(op.matmul(energies, _floats(own[:, channels + 1 :]), False, True))
-    of_guide = _convolution(guide, own[:, channels : channels + 1, None, None])
+        energies = op.parameter([1, *frame.size(frame.inner), windows], np.float32)
+        told = [energies, op.parameter([windows, 2], np.float32)]
+        around = _cropped(energies, frame.inner - rim, 1, 2)
+        mixed.append(op.matmul(around, _floats(own[:, channels + 1 :]), False, True))
+    of_guide = _convolution(_cropped(guide, frame.halo - rim, 2, 3), own[:, channels : channels + 1, None, None])
     hidden = op.relu(op.add(_channels_first(_sum(mixed)), of_guide))
-    scores = _convolution(hidden, _values(network.head.weight), _values(network.head.bias), padding=1)
+    scores = _convolution(hidden, _values(network.head.weight), _values(network.head.bias))  # a pixel less all around
+    scores = _cropped(scores, rim - 1, 2, 3)
     if windows:
-        scores = op.add(scores, _channels_first(op.matmul(energies, gain, False, False)))
-    inputs = [guide, features, tokens, *of_energies[:1], shared, *of_energies[1:]]
-    return Graph([scores], inputs, "head")
+        at = _cropped(energies, frame.inner, 1, 2)
+        scores = op.add(scores, _channels_first(op.matmul(at, told[1], False, False)))
+    return Graph([scores], [guide, features, tokens, *told[:1], shared, *told[1:]], "head")
+
+
+def token_weights(network: HybridFusionNet) -> tuple[Tensor, Tensor, Tensor]:
+    """The last exchange, the expansion to pixels and the tokens' share of the mixture as one linear step.
+
+    Returns:
+        Of a token itself, (p p C) D; of what its location's slices share, likewise; added to that, (p p C).
+    """
+    channels, patch = network.config.channels, network.config.patch
+    *_, of_tokens = (part[:, :, 0, 0] for part in network.mixing())
+    weight = network.expand.weight.unflatten(0, (channels, patch, patch))
+    expand = torch.einsum("oc,cijd->ijod", of_tokens, weight).flatten(0, 2)
+    bias = torch.einsum("oc,cij->ijo", of_tokens, network.expand.bias.unflatten(0, (channels, patch, patch))).flatten()
+    return expand @ own_share(network.exchanges[-1]), expand, bias
+
+
+def own_share(exchange: nn.Module) -> Tensor:
+    """What an exchange keeps of a token: itself, and what it says by itself; D D."""
+    assert isinstance(exchange, nn.Linear)  # noqa: S101 - narrows the type
+    dim = exchange.out_features
+    return exchange.weight[:, :dim] + torch.eye(dim)
+
+
+def _expanded(x: Node, config: NetworkConfig, height: int, width: int) -> Node:
+    """Tokens' pixels to their places: 1 h w (p p C) -> 1 H W C."""
+    rows, columns, patch = height // config.patch, width // config.patch, config.patch
+    x = op.reshape(x, _integers(rows, columns, patch, patch * config.channels), False)
+    return op.reshape(op.transpose(x, _integers(0, 2, 1, 3)), _integers(1, height, width, config.channels), False)
+
+
+def _cropped(x: Node, border: int, *axes: int) -> Node:
+    """Take so many off both ends of some axes."""
+    if not border:
+        return x
+    ends = [_integers(*[value] * len(axes)) for value in (border, -border, 1)]
+    return op.slice(x, *ends, _integers(*axes))
 
 
 def _convolution(

@@ -16,7 +16,15 @@ from torch import Tensor, nn
 
 from hybridfusion_core.focus_measures import WHITE_NOISE_ENERGY
 from hybridfusion_core.network import HybridFusionNet, Scores
-from hybridfusion_core.openvino_graphs import block_graph, energy_graph, head_graph, slice_graph
+from hybridfusion_core.openvino_graphs import (
+    Frame,
+    block_graph,
+    energy_graph,
+    head_graph,
+    own_share,
+    slice_graph,
+    token_weights,
+)
 from hybridfusion_core.swin import SwinBlock
 
 _WINDOWS = 64  # attended to at a time: their logits stay in a core's cache (measured: 32 and 128 are slower)
@@ -63,70 +71,98 @@ class CompiledNetwork:
         }
         self._core = openvino.Core()
         self._blocks = [self._compile(block_graph(block, _WINDOWS)) for block in self._swin()]
-        self._of_size = lru_cache(maxsize=4)(self._pixel_graphs)  # tiles at the far edges of a plane are smaller
+        self._of_frame = lru_cache(maxsize=4)(self._framed)  # tiles at the far edges of a plane are smaller
 
-    def __call__(self, guide: Tensor, noise: Tensor) -> Scores:
-        """Score every slice at every pixel, as `HybridFusionNet.forward` does.
+    def __call__(self, guide: Tensor, noise: Tensor, halo: int) -> Scores:
+        """Score every slice at every pixel of a tile's core, as `HybridFusionNet.forward` does.
 
         Args:
-            guide: 1 Z H W on the CPU; H and W multiples of the lattice.
+            guide: 1 Z H W on the CPU, a tile's window; H and W multiples of the lattice.
             noise: 1, standard deviation of the noise in `guide`, > 0.
+            halo: of the window around its core; a multiple of the lattice, at least the network's.
 
         Returns:
-            Focus and spread, 1 Z H W each.
+            Focus and spread, 1 Z H W each; 0 outside the core.
         """
         network, config = self._network, self._network.config
         slices, height, width = guide.shape[1:]
-        graphs = self._of_size(height, width)
+        frame = Frame.of(config, height, width, halo)
+        graphs = self._of_frame(frame)
         planes = guide[0, :, None].contiguous()  # 1 Z H W -> Z 1 H W
-        energies = self._energies(graphs.get("energies"), planes, noise)  # Z H W K
+        energies = self._energies(graphs.get("energies"), frame, planes, noise)  # Z h w K
         told = [energies] if config.focus_windows else []
-        features = torch.empty(slices, height, width, config.channels)
-        tokens = torch.empty(slices, height // config.patch, width // config.patch, config.dim)
+        features = torch.empty(slices, *frame.size(frame.rim), config.channels)
+        tokens = torch.empty(slices, *(size // config.patch for size in frame.size(frame.inner)), config.dim)
         bias = network.noise(noise.log()[:, None])[..., None, None].contiguous()  # 1 C -> 1 C 1 1
         _each_slice(graphs["slice"], [planes, *told], [bias], [features, tokens])
-        for graph, block, exchange in zip(self._blocks, self._swin(), network.exchanges, strict=True):
-            _attend(graph, block, tokens)
-            _exchange(exchange, tokens)
+        shares = self._attended(tokens)
         gain = [network.energy_gain_at(noise)[0].T.contiguous()] if told else []  # K 2
-        shared = self._shared([features, planes.movedim(1, 3), *told])
-        scores = torch.empty(slices, 2, height, width)
+        shared = self._shared(frame, [features, planes.movedim(1, 3), *told], shares)
+        scores = torch.empty(slices, 2, *frame.size(0))
         _each_slice(graphs["head"], [planes, features, tokens, *told], [shared, *gain], [scores])
-        return Scores(focus=scores[None, :, 0], spread=scores[None, :, 1])
+        whole = nn.functional.pad(scores, (halo, halo, halo, halo))[None]
+        return Scores(focus=whole[:, :, 0], spread=whole[:, :, 1])
 
     def graphs(self, height: int, width: int) -> list[openvino.CompiledModel]:
-        """All that runs for a tile of one size, H and W multiples of the lattice."""
-        return [*self._of_size(height, width).values(), *self._blocks]
+        """All that runs for a window of one size with the network's own halo."""
+        frame = Frame.of(self._network.config, height, width, self._network.config.halo)
+        return [*self._of_frame(frame).values(), *self._blocks]
 
-    def _energies(self, graph: openvino.CompiledModel | None, planes: Tensor, noise: Tensor) -> Tensor:
-        """As `HybridFusionNet.relative_energies`; Z 1 H W -> Z H W K."""
-        slices, _, height, width = planes.shape
-        levels = torch.empty(slices, height, width, len(self._network.config.focus_windows))
+    def _energies(self, graph: openvino.CompiledModel | None, frame: Frame, planes: Tensor, noise: Tensor) -> Tensor:
+        """Logarithms of energies over the sharpest slice's, as the network is told them; Z 1 H W -> inner Z h w K."""
+        levels = torch.empty(len(planes), *frame.size(frame.inner), len(self._network.config.focus_windows))
         if graph is not None:
             _each_slice(graph, [planes], [], [levels])
             levels.add_(WHITE_NOISE_ENERGY * noise.square()).log_()
             levels.sub_(levels.amax(dim=0))
         return levels
 
-    def _shared(self, parts: Sequence[Tensor]) -> Tensor:
-        """What mean and maximum over Z add to every slice's mixture. Each part Z H W c, together C+1+K; 1 H W C."""
+    def _attended(self, tokens: Tensor) -> Tensor:
+        """Pass tokens, Z h w D, through all blocks and exchanges, in place.
+
+        Of the last exchange only what slices share is returned, h w D: the rest is one step with what follows.
+        """
+        shared = tokens.new_zeros(())
+        exchanges = zip(self._blocks, self._swin(), self._network.exchanges, strict=True)
+        for number, (graph, block, exchange) in enumerate(exchanges, 1):
+            _attend(graph, block, tokens)
+            shared = _common(exchange, tokens)
+            if number < len(self._blocks):
+                _keep(own_share(exchange).T, shared, tokens)
+        return shared
+
+    def _shared(self, frame: Frame, parts: Sequence[Tensor], of_tokens: Tensor) -> Tensor:
+        """What is added to every slice's mixture, of the core with its rim, 1 h w C.
+
+        Args:
+            frame: of the tile.
+            parts: Z h w c each, together C+1+K, of the core with its rim or more; their means and maxima count.
+            of_tokens: what slices share in the last exchange, of the inner part, h w D.
+        """
+        config, (height, width) = self._network.config, frame.size(frame.rim)
         _, of_mean, of_maximum, _ = (part.flatten(1) for part in self._network.mixing())
-        mean = torch.cat([part.mean(dim=0) for part in parts], dim=-1)
-        maximum = torch.cat([part.amax(dim=0) for part in parts], dim=-1)
+        near = [_middle(part, height, width) for part in parts]
+        mean = torch.cat([part.mean(dim=0) for part in near], dim=-1)
+        maximum = torch.cat([part.amax(dim=0) for part in near], dim=-1)
         shared = nn.functional.linear(mean, of_mean, self._network.mix.bias)
-        return shared.add_(nn.functional.linear(maximum, of_maximum))[None]
+        shared += nn.functional.linear(maximum, of_maximum)
+        _, weight, bias = token_weights(self._network)
+        tokens = _middle(of_tokens[None], height // config.patch, width // config.patch)[0]
+        up = nn.functional.linear(tokens, weight, bias).unflatten(2, (config.patch, config.patch, config.channels))
+        shared += up.transpose(1, 2).reshape(shared.shape)  # h w (p p C) -> h p w p C -> H W C
+        return shared[None]
 
     def _swin(self) -> Iterator[SwinBlock]:
         for block in self._network.blocks:
             assert isinstance(block, SwinBlock)  # noqa: S101 - narrows the type
             yield block
 
-    def _pixel_graphs(self, height: int, width: int) -> dict[str, openvino.CompiledModel]:
+    def _framed(self, frame: Frame) -> dict[str, openvino.CompiledModel]:
         network = self._network
-        made = {"slice": slice_graph(network, height, width), "head": head_graph(network, height, width)}
+        made = {"slice": slice_graph(network, frame), "head": head_graph(network, frame)}
         graphs = {name: self._compile(graph) for name, graph in made.items()}
         if network.config.focus_windows:
-            graphs["energies"] = self._compile(energy_graph(network, height, width), "f32")
+            graphs["energies"] = self._compile(energy_graph(network, frame), "f32")
         return graphs
 
     def _compile(self, graph: openvino.Model, hint: str | None = None) -> openvino.CompiledModel:
@@ -161,17 +197,27 @@ def _attend(graph: openvino.CompiledModel, block: SwinBlock, tokens: Tensor) -> 
         windows[batch.unbind(dim=1)] = made[: len(batch)].unflatten(1, (side, side))
 
 
-def _exchange(layer: nn.Module, tokens: Tensor) -> None:
-    """Let every slice see the mean and the maximum over Z of its own location's tokens, in place; Z h w D."""
-    assert isinstance(layer, nn.Linear)  # noqa: S101 - narrows the type
-    own, of_mean, of_maximum = layer.weight.split(tokens.shape[3], dim=1)
-    shared = nn.functional.linear(tokens.mean(dim=0), of_mean, layer.bias)
+def _common(exchange: nn.Module, tokens: Tensor) -> Tensor:
+    """What mean and maximum over Z of each location's tokens, Z h w D, tell all slices; h w D."""
+    assert isinstance(exchange, nn.Linear)  # noqa: S101 - narrows the type
+    _, of_mean, of_maximum = exchange.weight.split(tokens.shape[3], dim=1)
+    shared = nn.functional.linear(tokens.mean(dim=0), of_mean, exchange.bias)
     shared += nn.functional.linear(tokens.amax(dim=0), of_maximum)
-    kept = own.T + torch.eye(tokens.shape[3])  # the token and its own share in one step
+    return shared
+
+
+def _keep(share: Tensor, shared: Tensor, tokens: Tensor) -> None:
+    """Replace every token of Z h w D by its own share, D D, and what all slices of its location share, h w D."""
     made = torch.empty_like(shared).flatten(0, 1)
     for plane in tokens:
-        torch.addmm(shared.flatten(0, 1), plane.flatten(0, 1), kept, out=made)
+        torch.addmm(shared.flatten(0, 1), plane.flatten(0, 1), share, out=made)
         plane.copy_(made.view_as(plane))
+
+
+def _middle(x: Tensor, height: int, width: int) -> Tensor:
+    """The middle of Z H W c, Z h w c."""
+    top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
+    return x[:, top : top + height, left : left + width]
 
 
 class _Run:
