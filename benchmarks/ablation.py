@@ -52,16 +52,16 @@ class NoExchange(HybridFusionNet):
         for exchange in self.exchanges:
             _silence(exchange)
 
-    def _mixing(self) -> tuple[Tensor, ...]:
-        own, mean, maximum, tokens = super()._mixing()
+    def mixing(self) -> tuple[Tensor, ...]:  # noqa: D102
+        own, mean, maximum, tokens = super().mixing()
         return own, torch.zeros_like(mean), torch.zeros_like(maximum), tokens
 
 
 class NoMean(HybridFusionNet):
     """The head is told the maximum over Z of its pixel's features, but not their mean."""
 
-    def _mixing(self) -> tuple[Tensor, ...]:
-        own, mean, maximum, tokens = super()._mixing()
+    def mixing(self) -> tuple[Tensor, ...]:  # noqa: D102
+        own, mean, maximum, tokens = super().mixing()
         return own, torch.zeros_like(mean), maximum, tokens
 
 

@@ -37,9 +37,7 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
     if sigma <= 0:
         return image
     radius = kernel_radius(sigma)
-    offsets = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = kernel / kernel.sum()
+    kernel = gaussian_kernel(sigma).to(image)
     x = image.reshape(-1, *image.shape[-2:])  # … H W -> n H W
     x = functional.pad(x, (radius, radius, radius, radius), mode="replicate")
     return _along_x(_along_x(x.mT, kernel).mT, kernel).reshape(image.shape)
@@ -51,6 +49,14 @@ def _along_x(image: Tensor, kernel: Tensor) -> Tensor:
     # image and 15 times as fast as conv2d of a batch (measured).
     rows = image.shape[1]
     return functional.conv1d(image, kernel.expand(rows, 1, -1), groups=rows)
+
+
+def gaussian_kernel(sigma: float) -> Tensor:
+    """Weights of `gaussian_blur`, float32, sum one."""
+    radius = kernel_radius(sigma)
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    return kernel / kernel.sum()
 
 
 def kernel_radius(sigma: float) -> int:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hybridfusion_core import blend
+from hybridfusion_core.devices import OPENVINO
 from hybridfusion_core.focus_measures import has_structure, laplacian_energy, tenengrad
 from hybridfusion_core.intensity import FieldStatistics, NoiseModel, StatisticsCollector
 from hybridfusion_core.planes import Planes, fill, guide_planes, read_planes
@@ -278,9 +279,14 @@ def score(job: Job, decider: Decider, guide: Tensor, noise: Tensor) -> tuple[Ten
         posterior = (_CLASSICAL_SHARPNESS * energy.clamp(min=floor).log()).softmax(dim=1)
         return posterior, posterior
     network = decider.model.network
-    low = job.request.precision == "bfloat16"
-    with torch.autocast(job.device.type, dtype=torch.bfloat16) if low else nullcontext():
-        scores = network(guide, noise, job.plan.z_chunk)
+    if job.runtime.package == OPENVINO:  # which need not be installed
+        from hybridfusion_core.openvino_runtime import compiled  # noqa: PLC0415
+
+        scores = compiled(network, job.request.precision, job.request.threads)(guide, noise, job.geometry.halo)
+    else:
+        low = job.request.precision == "bfloat16"
+        with torch.autocast(job.device.type, dtype=torch.bfloat16) if low else nullcontext():
+            scores = network(guide, noise, job.plan.z_chunk)
     scores = type(scores)(scores.focus.float(), scores.spread.float())
     return blend.focus_posterior(scores, network.temperature), blend.fusion_weights(scores)
 
@@ -304,8 +310,7 @@ def _fuse(job: Job, posterior: Tensor, weights: Tensor, counts: NDArray[Any]) ->
         fused = blend.fuse_soft(weights[None], slices[None])[0]
     else:
         fused = blend.fuse_valid(weights[None], slices[None], torch.from_numpy(valid).to(weights.device)[None])[0]
-    values = fused.cpu().numpy()
-    return to_dtype(values, counts.dtype)
+    return to_dtype(fused.cpu().numpy(), counts.dtype)
 
 
 def project(method: str, counts: NDArray[Any]) -> NDArray[Any]:

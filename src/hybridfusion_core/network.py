@@ -126,26 +126,31 @@ def receptive_field(config: NetworkConfig) -> int:
     Returns:
         The maximum over all phases of the lattice, in pixels.
     """
-    shift = config.window // 2
     features = sum(config.dilations)  # of what the tokens are told: `near_windows` reach no farther
     direct = max([features, *(_energy_reach(window) for window in config.focus_windows)])  # of what the head is told
-
-    def windows(low: int, high: int, block: int) -> tuple[int, int]:
-        offset = shift if config.shifted(block) else 0
-        side = config.window * (2 if config.wide_below and not offset else 1)
-        return (low - offset) // side * side + offset, -(-(high - offset) // side) * side + offset
-
     reach = 0
     for phase in range(config.lattice):
-        low, high = phase - 1, phase + 2  # the head's 3 × 3; half-open
-        near_low, near_high = low, high
-        low, high = low // config.patch, -(-high // config.patch)  # pixels -> tokens
-        for block in reversed(range(config.depth)):
-            low, high = windows(low, high, block)
-        low, high = low * config.patch, high * config.patch  # tokens -> pixels
-        low, high = min(low - features, near_low - direct), max(high + features, near_high + direct)
+        low, high = _tokens_behind(config, phase)
+        low, high = min(low - features, phase - 1 - direct), max(high + features, phase + 2 + direct)
         reach = max(reach, phase - low, high - 1 - phase)
     return reach
+
+
+def token_reach(config: NetworkConfig) -> int:
+    """How far beyond a core that fills cells of the lattice lie tokens that its scores depend on; whole cells, pixels."""
+    intervals = [_tokens_behind(config, phase) for phase in range(config.lattice)]
+    reach = max(max(-low, high - config.lattice) for low, high in intervals)
+    return -(-reach // config.lattice) * config.lattice
+
+
+def _tokens_behind(config: NetworkConfig, phase: int) -> tuple[int, int]:
+    """Interval of pixels, half-open, whose tokens a pixel's score depends on; followed back through the blocks."""
+    low, high = (phase - 1) // config.patch, -(-(phase + 2) // config.patch)  # the head's 3 × 3; pixels -> tokens
+    for block in reversed(range(config.depth)):
+        offset = config.window // 2 if config.shifted(block) else 0
+        side = config.window * (2 if config.wide_below and not offset else 1)
+        low, high = (low - offset) // side * side + offset, -(-(high - offset) // side) * side + offset
+    return low * config.patch, high * config.patch  # tokens -> pixels
 
 
 def _energy_reach(window: float) -> int:
@@ -230,7 +235,7 @@ class HybridFusionNet(nn.Module):
         """
         batch, slices = guide.shape[:2]
         noise_bias = self.noise(noise.log()[:, None])  # B -> B C
-        energy_gain = self.energy_gain[..., 0] + noise.log()[:, None, None] * self.energy_gain[..., 1]  # B 2 K
+        energy_gain = self.energy_gain_at(noise)  # B 2 K
         step = z_chunk or slices
         energies = self._relative_energies(guide, noise, step).split(step, dim=1)  # B z K H W
         features = [
@@ -246,7 +251,7 @@ class HybridFusionNet(nn.Module):
             mean, maximum = _pool(tokens, batch)
             for index, chunk in enumerate(tokens):
                 tokens[index] = _exchange(exchange, chunk, mean, maximum)
-        of_own, of_mean, of_maximum, of_tokens = self._mixing()
+        of_own, of_mean, of_maximum, of_tokens = self.mixing()
         mean, maximum = _pool(features, batch)  # B C+1+K H W each
         # The same exchange at full resolution. Mean and maximum are the same for every slice: mixed in once.
         others = nn.functional.conv2d(mean, of_mean, self.mix.bias) + nn.functional.conv2d(maximum, of_maximum)
@@ -319,7 +324,11 @@ class HybridFusionNet(nn.Module):
             x = x + torch.relu(convolution(x))
         return x
 
-    def _mixing(self) -> tuple[Tensor, ...]:
+    def energy_gain_at(self, noise: Tensor) -> Tensor:
+        """What each window's energy adds to both scores at a noise: B -> B 2 K."""
+        return self.energy_gain[..., 0] + noise.log()[:, None, None] * self.energy_gain[..., 1]
+
+    def mixing(self) -> tuple[Tensor, ...]:
         """The weights of `mix` for a slice's own features, their mean and maximum over Z, and its tokens."""
         sizes = [self.config.pixel_features] * 3 + [self.config.channels]
         weights: tuple[Tensor, ...] = self.mix.weight.split(sizes, dim=1)

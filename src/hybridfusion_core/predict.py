@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
@@ -297,7 +296,7 @@ def _provenance(job: Job, stack: Stack, statistics: list[list[FieldStatistics]],
         "model": one_or_all([{"name": model.card.name, "sha256": model.sha256} for model in job.models]),
         "settings": job.settings(),
         "statistics": [_STATISTICS.dump_python(one, mode="json") for of_time in statistics for one in of_time],
-        "runtime": f"torch {torch.__version__}",
+        "runtime": str(job.runtime),
     }
 
 

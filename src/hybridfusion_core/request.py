@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
+from hybridfusion_core.devices import PYTORCH, TORCH, Runtime, choose_runtime, resolve_device
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.focus_measures import SMOOTHING, kernel_radius, structure_reach
 from hybridfusion_core.intensity import FieldStatistics
@@ -76,7 +77,7 @@ class FuseRequest:
         stats: statistics to normalise with; None takes the field's own.
         camera: noise to stabilise with; None estimates it.
         nan: "refuse" or "ignore" pixels that are no numbers.
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        device: "auto", "cpu", "openvino", "cuda", "cuda:N" or "mps".
         precision: "auto" and "float32" are the same everywhere; "bfloat16" is faster on some devices.
         exact: no shortcut of any kind. (There is none yet: every pixel passes the whole network.)
         tile: core of a tile in pixels, rounded up to the lattice; None plans it.
@@ -141,6 +142,7 @@ class Job:
         device: where tensors live.
         geometry: lattice and halo that serve every decider.
         plan: tiles and blocks.
+        runtime: what runs the networks.
     """
 
     request: FuseRequest
@@ -151,6 +153,12 @@ class Job:
     device: torch.device
     geometry: Geometry
     plan: Plan
+    runtime: Runtime = PYTORCH
+
+    @property
+    def device_name(self) -> str:
+        """What asks for the same device and runtime again."""
+        return str(self.device) if self.runtime.package == TORCH else self.runtime.package
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -167,7 +175,7 @@ class Job:
             z=list(self.slices),
             model=one_or_all([model.card.name for model in self.models]),
             deciders=[{"guide": list(decider.guide), "serves": list(decider.serves)} for decider in self.deciders],
-            device=str(self.device),
+            device=self.device_name,
             precision="float32" if self.request.precision == "auto" else self.request.precision,
             tile=self.plan.tile,
             block=self.plan.block,
@@ -217,7 +225,9 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
         tile=request.tile,
         memory=request.memory,
     )
-    return Job(request, products, slices, channels, deciders, device, geometry, plan)
+    networks = [decider.model.network for decider in deciders if decider.model is not None]
+    runtime = choose_runtime(request.device, device, networks, request.precision, request.threads)
+    return Job(request, products, slices, channels, deciders, device, geometry, plan, runtime)
 
 
 def auto_model(guide: Sequence[Channel], *, rgb: bool, slices: int) -> str:
@@ -242,36 +252,6 @@ def auto_model(guide: Sequence[Channel], *, rgb: bool, slices: int) -> str:
 def one_or_all(values: list[T]) -> T | list[T] | None:
     """Write down something of `Job.models`: nothing as None, one as itself, several as a list."""
     return (values[0] if len(values) == 1 else values) if values else None
-
-
-def resolve_device(name: str) -> torch.device:
-    """Turn a device option into a device that exists.
-
-    Args:
-        name: "auto" takes CUDA, else MPS, else the CPU.
-
-    Raises:
-        UserInputError: unknown name, or no such device here.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    present = {
-        "cpu": 1,
-        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
-        "mps": int(torch.backends.mps.is_available()),
-    }
-    if device.type not in present:
-        raise UserInputError(f"Unknown device {name!r}; expected auto, cpu, cuda, cuda:N or mps.")
-    if (device.index or 0) >= present[device.type]:
-        have = ", ".join(kind for kind, count in present.items() if count)
-        raise UserInputError(f"Device {name!r} is not on this machine, which has: {have}. Use --device auto.")
-    return device
 
 
 def load_statistics(path: Path) -> FieldStatistics:

@@ -12,9 +12,9 @@ import torch
 from timm.models.swin_transformer_v2 import SwinTransformerV2Block, WindowAttention
 from torch import Tensor, nn
 
-_GREATEST_SCALE = math.log(100)  # of the attention's logits, as in timm and in Liu et al. 2022 (arXiv:2111.09883)
+GREATEST_SCALE = math.log(100)  # of the attention's logits, as in timm and in Liu et al. 2022 (arXiv:2111.09883)
 _GREATEST_BIAS = 16
-_LEAST_SQUARE = 1e-12  # of a query: one of all zeros has no direction
+LEAST_SQUARE = 1e-12  # of a query: one of all zeros has no direction
 
 
 class SwinBlock(SwinTransformerV2Block):
@@ -109,11 +109,17 @@ class _Attention(WindowAttention):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend among the tokens of each window; n N D -> n N D. There is no mask."""
         assert mask is None  # noqa: S101 - timm's signature
-        table, index = self.relative_coords_table, self.relative_position_index  # 1 y x 2, N N
-        assert isinstance(table, Tensor)  # noqa: S101 - narrows the type
-        assert isinstance(index, Tensor)  # noqa: S101 - narrows the type
-        biases = _GREATEST_BIAS * self.cpb_mlp(table.flatten(0, 2)).sigmoid()  # places H
-        return _attend(self, x, biases[index].permute(2, 0, 1))
+        return _attend(self, x, position_bias(self))
+
+
+def position_bias(attention: WindowAttention) -> Tensor:
+    """What a block adds to the logits of each pair of places in a window; H N N."""
+    table, index = attention.relative_coords_table, attention.relative_position_index  # 1 y x 2, N N
+    assert isinstance(table, Tensor)  # noqa: S101 - narrows the type
+    assert isinstance(index, Tensor)  # noqa: S101 - narrows the type
+    biases = _GREATEST_BIAS * attention.cpb_mlp(table.flatten(0, 2)).sigmoid()  # places H
+    bias: Tensor = biases[index].permute(2, 0, 1)
+    return bias
 
 
 class _WideAttention(nn.Module):
@@ -147,7 +153,7 @@ def _attend(attention: WindowAttention, x: Tensor, bias: Tensor) -> Tensor:
     qkv_bias = torch.cat([attention.q_bias, torch.zeros_like(attention.q_bias), attention.v_bias])
     qkv = nn.functional.linear(x, attention.qkv.weight, qkv_bias)
     q, k, v = qkv.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)  # n H N d each
-    scale = attention.logit_scale.clamp(max=_GREATEST_SCALE).exp()  # H 1 1
+    scale = attention.logit_scale.clamp(max=GREATEST_SCALE).exp()  # H 1 1
     logits = (_unit(q) * scale) @ _unit(k).transpose(-2, -1)  # n H N N
     logits += bias
     mixed = (logits.softmax(dim=-1) @ v).transpose(1, 2).flatten(2)  # n H N d -> n N D
@@ -156,4 +162,4 @@ def _attend(attention: WindowAttention, x: Tensor, bias: Tensor) -> Tensor:
 
 
 def _unit(x: Tensor) -> Tensor:
-    return x * torch.rsqrt(x.square().sum(dim=-1, keepdim=True) + _LEAST_SQUARE)
+    return x * torch.rsqrt(x.square().sum(dim=-1, keepdim=True) + LEAST_SQUARE)

@@ -18,7 +18,8 @@ from magicgui.widgets import (
 )
 from napari.layers import Image
 
-from hybridfusion_core.request import METHODS, PROJECTIONS, resolve_device
+from hybridfusion_core.devices import resolve_device
+from hybridfusion_core.request import METHODS, PROJECTIONS
 from napari_hybridfusion.field_form import FieldForm, text_label
 from napari_hybridfusion.llvm import load_triton_apart
 from napari_hybridfusion.prepare import Choices, FieldError, prepare_source

@@ -16,12 +16,13 @@ from hybridfusion_core.batch.reporting import write_reports
 from hybridfusion_core.batch.resolving import Choices, Stats
 from hybridfusion_core.batch.rows import missing_times, rows_of
 from hybridfusion_core.batch.running import Result, run_batch
+from hybridfusion_core.devices import resolve_device
 from hybridfusion_core.errors import HybridFusionError, UserInputError
 from hybridfusion_core.plates import Plate, Selection, Unit, open_plate, select
 from hybridfusion_core.plates.forecast import forecast
 from hybridfusion_core.plates.selection import chosen_times, select_fields, select_wells
 from hybridfusion_core.plates.summary import plate_warnings, summary, table
-from hybridfusion_core.request import FuseRequest, make_request, resolve_device
+from hybridfusion_core.request import FuseRequest, make_request
 from hybridfusion_core.store.creating import refuse_input_as_output
 from napari_hybridfusion.jobs import Calling
 from napari_hybridfusion.plate_states import PlateStates

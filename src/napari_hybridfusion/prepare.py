@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from hybridfusion_core.devices import resolve_device
 from hybridfusion_core.errors import HybridFusionError, UserInputError
 from hybridfusion_core.predict import describe
-from hybridfusion_core.request import PRODUCTS, PROJECTIONS, Job, find_channel, make_request, resolve, resolve_device
+from hybridfusion_core.request import PRODUCTS, PROJECTIONS, Job, find_channel, make_request, resolve
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.store import create_output
 from hybridfusion_core.store.creating import refuse_input_as_output

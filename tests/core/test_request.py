@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from hybridfusion_core.devices import resolve_device
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.request import load_statistics, make_request, resolve, resolve_device
+from hybridfusion_core.request import load_statistics, make_request, resolve
 from hybridfusion_core.stack import Axis, Channel, Stack
 
 

@@ -21,8 +21,8 @@ import zarr
 from distributed import Client, LocalCluster, WorkerPlugin
 
 from hybridfusion_core.batch.spawning import keep_main_out
+from hybridfusion_core.devices import resolve_device
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.request import resolve_device
 
 WAIT = 120.0  # s for a scheduler to answer, and for a first worker to appear
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them

@@ -17,11 +17,12 @@ from pydantic import TypeAdapter
 from hybridfusion_core.batch.fusing_units import Settings
 from hybridfusion_core.batch.places import Places
 from hybridfusion_core.batch.records import FORMAT, in_session
+from hybridfusion_core.devices import resolve_device
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
 from hybridfusion_core.intensity import FieldStatistics
 from hybridfusion_core.plates import Plate, Unit, open_unit
 from hybridfusion_core.predict import ALGORITHM_VERSION
-from hybridfusion_core.request import FuseRequest, resolve, resolve_device
+from hybridfusion_core.request import FuseRequest, resolve
 
 Stats = Literal["plate", "well", "field"]
 
@@ -95,7 +96,7 @@ def settle(units: Sequence[Unit], choices: Choices, memory: int | None) -> dict[
         with stack:
             job = resolve(replace(request, channels=None), stack.with_z_step(choices.z_step_um))
         return {
-            "device": str(job.device),
+            "device": job.device_name,
             "precision": "float32" if request.precision == "auto" else request.precision,
             "threads": request.threads,
             "tile": job.plan.tile,

@@ -17,10 +17,11 @@ from typing import Any
 import torch
 
 from hybridfusion_core.cli.progress import ProgressLine
+from hybridfusion_core.devices import resolve_device
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.fusion import exhaust
 from hybridfusion_core.predict import measured_rate, steps_to_disk
-from hybridfusion_core.request import Job, load_statistics, make_request, resolve, resolve_device
+from hybridfusion_core.request import Job, load_statistics, make_request, resolve
 from hybridfusion_core.stack import Axis, Stack
 from hybridfusion_core.store import open_stack
 from hybridfusion_core.store import verify as find_faults
@@ -241,7 +242,7 @@ def _describe(stack: Stack, job: Job, rate: float) -> dict[str, Any]:
         "products": list(job.products),
         "decisions": deciders,
         "model": job.settings()["model"],
-        "device": str(job.device),
+        "device": job.device_name,
         "tile": job.plan.tile,
         "block": job.plan.block,
         "z_chunk": job.plan.z_chunk,

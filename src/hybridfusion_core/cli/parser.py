@@ -332,7 +332,11 @@ def _add_model(group: Any) -> None:
 
 
 def _add_device(group: Any) -> None:
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    group.add_argument(
+        "--device",
+        default="auto",
+        help="auto, cpu (PyTorch), openvino (a CPU too), cuda, cuda:N or mps (default: auto, the fastest of them)",
+    )
 
 
 def _add_memory(group: Any) -> None:
