@@ -161,7 +161,7 @@ def finished(unit: Unit, record: Mapping[str, Any] | None, places: Places) -> bo
             and bool(pixels)
             and record["frame"] == frame_digest(unit)
             and record["fingerprint"] == fingerprint(Path(unit.folder), inputs)
-            and all((places.output.parent / each).is_dir() for each in pixels)
+            and all((places.output.parent / each).exists() for each in pixels)
         )
     except (LookupError, TypeError, ValueError):  # somebody else wrote into it
         return False

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
+from urllib.parse import quote
 
 import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -140,7 +141,7 @@ def _pictures(places: Places, rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "source": f"data:image/jpeg;base64,{encoded}",
                 "caption": printable(f"{row.unit.well} {row.unit.field}{flags}"),
                 "flagged": bool(flags),
-                "link": f"../{places.output.name}/{'/'.join(key)}",
+                "link": f"../{places.output.name}/{quote(row.files[0]) if row.files else '/'.join(key)}",
             }
         )
     return pictures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,8 @@ import torch
 import zarr
 from pydantic import TypeAdapter
 
+from hybridfusion_core.batch.file_names import NameTemplate
+from hybridfusion_core.batch.form import PLATE, SUFFIXES, Form
 from hybridfusion_core.batch.fusing_units import Settings
 from hybridfusion_core.batch.places import Places
 from hybridfusion_core.batch.records import FORMAT, in_session
@@ -34,12 +36,13 @@ class Choices:
     """What a batch is asked for; all of it must be the same when the batch is gone on with.
 
     Attributes:
-        output: the plate to write, ending in ".ome.zarr".
+        output: the plate to write, ending in ".ome.zarr", or the folder of files.
         request: how each field is fused.
         stats: whose statistics fields are normalised with: those of the whole plate, of their well, or their own.
         times: indices of the time points to fuse, in order; None takes all.
         z_step_um: replaces the distance between slices.
         pixel_size_um: replaces the distance between pixels.
+        form: of the results.
     """
 
     output: Path
@@ -48,6 +51,26 @@ class Choices:
     times: tuple[int, ...] | None = None
     z_step_um: float | None = None
     pixel_size_um: float | None = None
+    form: Form = PLATE
+
+    @property
+    def places(self) -> Places:
+        """Where everything stands.
+
+        Raises:
+            UserInputError: the output is called like something else.
+        """
+        return self.form.places(self.output)
+
+    def check_names(self, plate: Plate) -> None:
+        """See that all files would have names, and each its own.
+
+        Raises:
+            UserInputError: they have not.
+        """
+        if self.form.name:
+            template = NameTemplate(self.form.name, SUFFIXES[self.form.format])
+            template.check(filter(self.takes, plate.units()), self.request.channels)
 
     def takes(self, unit: Unit) -> bool:
         """Say whether a unit is at one of the time points that are fused."""
@@ -61,6 +84,7 @@ class Choices:
             "times": None if self.times is None else list(self.times),
             "z_step_um": self.z_step_um,
             "pixel_size_um": self.pixel_size_um,
+            **asdict(self.form),
             "plate": plate.name,
             "layout": plate.layout,
             "algorithm_version": ALGORITHM_VERSION,
@@ -157,6 +181,7 @@ def settings_of(record: Mapping[str, Any], choices: Choices, session: str) -> Se
         models=models,
         z_step_um=choices.z_step_um,
         pixel_size_um=choices.pixel_size_um,
+        form=choices.form,
         **sizes,
     )
 
@@ -175,10 +200,9 @@ def statistics_of(record: Mapping[str, Any], choices: Choices) -> dict[str, tupl
 
 
 def _damaged(choices: Choices) -> StoredDataError:
-    places = Places(choices.output)
     return StoredDataError(
-        f"{places.run_record} does not say how fields are fused; expected the record of a batch. Move it, the plate "
-        "and its maps away to start anew."
+        f"{choices.places.run_record} does not say how fields are fused; expected the record of a batch. Move it and "
+        "what the batch wrote away to start anew."
     )
 
 
@@ -194,7 +218,7 @@ def unfit(settings: Settings, inputs: str, algorithm: int) -> str | None:
 
 
 def _hindrances(settings: Settings, inputs: str, algorithm: int) -> Iterator[str]:
-    places = Places(Path(settings.output))
+    places = settings.places
     if algorithm != ALGORITHM_VERSION:
         yield f"it has version {ALGORITHM_VERSION} of the algorithm, not {algorithm}"
     if not Path(inputs).exists():

@@ -47,6 +47,7 @@ class Row:
         seconds: that it took, or None.
         tile: core of the tiles, pixels, or None.
         figures: of the result.
+        files: names of the fused images, where results are files.
     """
 
     unit: Unit
@@ -55,6 +56,7 @@ class Row:
     seconds: float | None = None
     tile: int | None = None
     figures: Figures = Figures()
+    files: tuple[str, ...] = ()
 
 
 _FIGURES = TypeAdapter(Figures)
@@ -70,7 +72,7 @@ def missing_times(plate: Plate, choices: Choices) -> dict[FieldKey, set[int]]:
     Raises:
         UserInputError: a record may not be read.
     """
-    places = Places(choices.output)
+    places = choices.places
     missing: dict[FieldKey, set[int]] = {}
     for unit in filter(choices.takes, plate.units()):
         key = key_of(unit)
@@ -103,8 +105,9 @@ def rows_of(plate: Plate, places: Places, missing: Mapping[FieldKey, set[int]]) 
 def _done(unit: Unit, record: Mapping[str, Any]) -> Row:
     try:
         figures = _FIGURES.validate_python(record["figures"])
-        return Row(unit, "done", "", float(record["seconds"]), int(record["settings"]["tile"]), figures)
-    except (LookupError, TypeError, ValueError, ValidationError):  # somebody else wrote into it
+        files = tuple(str(each) for each in record.get("files", {}).values())
+        return Row(unit, "done", "", float(record["seconds"]), int(record["settings"]["tile"]), figures, files)
+    except (LookupError, TypeError, ValueError, AttributeError, ValidationError):  # somebody else wrote into it
         return Row(unit, "done")
 
 

@@ -14,6 +14,7 @@ from distributed import Client, Future, KilledWorker, get_worker
 
 from hybridfusion_core.batch.cluster import Preparation, fit_workers
 from hybridfusion_core.batch.fusing_units import Outcome, Settings, Task, measure_unit, write_failure
+from hybridfusion_core.batch.load_data import FileList
 from hybridfusion_core.batch.loop import Loop
 from hybridfusion_core.batch.places import FieldKey, Places, key_of
 from hybridfusion_core.batch.plate_statistics import common_statistics, sampled
@@ -124,7 +125,8 @@ def run_batch(
         KeyboardInterrupt: for the second time.
     """
     started = time.monotonic()
-    places = Places(choices.output)
+    places = choices.places
+    choices.check_names(plate)
     if not places.output.parent.is_dir():
         raise UserInputError(
             f"The folder {places.output.parent} does not exist; expected an existing folder for {places.output.name}. "
@@ -161,7 +163,7 @@ class _Run:
         self._plate, self._choices, self._places = plate, choices, places
         self._report, self._stop = report, stop
         self._session = uuid.uuid4().hex
-        self._publisher = Publisher(plate, places)
+        self._publisher = _publisher(plate, choices)
         self._workers: list[str] | None = None
         self._chosen = list(units)
         self._missing: dict[FieldKey, set[int]] = {}
@@ -231,7 +233,7 @@ class _Run:
             settings = settings_of(stored, self._choices, self._session)
             self._workers = fit_workers(client, unfit, settings, self._plate.folder, ALGORITHM_VERSION)
             return settings
-        bare = Settings(str(self._choices.output), self._session, self._choices.request, block=1, z_chunk=1)
+        bare = Settings(str(self._choices.output), self._session, self._choices.request, 1, 1, form=self._choices.form)
         self._workers = fit_workers(client, unfit, bare, self._plate.folder, ALGORITHM_VERSION)
         deepest = sorted(self._sound(), key=lambda unit: -max(unit.frame.slices, default=0))[:_DEPTHS]
         settled = self._value(client.submit(_settle, deepest, self._choices, workers=self._workers, pure=False))
@@ -309,6 +311,11 @@ class _Run:
         if outcome.status in ("done", "failed"):
             done = result.fused + len(result.failures)
             self._report(Event("fusing", unit, outcome, done, result.total - result.kept, len(result.failures)))
+
+
+def _publisher(plate: Plate, choices: Choices) -> Publisher | FileList:
+    places, form = choices.places, choices.form
+    return FileList(plate, places) if places.files else Publisher(plate, places, form.ngff)
 
 
 def _settle(units: Sequence[Unit], choices: Choices) -> dict[str, Any]:

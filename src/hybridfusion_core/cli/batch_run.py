@@ -15,12 +15,11 @@ from tqdm import tqdm
 
 from hybridfusion_core.batch.cluster import Where, connected
 from hybridfusion_core.batch.reporting import write_reports
-from hybridfusion_core.batch.resolving import Choices
 from hybridfusion_core.batch.running import Event, Result, run_batch
+from hybridfusion_core.cli.batch import choices_of
 from hybridfusion_core.cli.progress import ProgressLine
 from hybridfusion_core.errors import UserInputError, printable
 from hybridfusion_core.plates import Plate, Unit
-from hybridfusion_core.plates.selection import chosen_times
 from hybridfusion_core.request import FuseRequest
 
 FAILED = 3  # exit status
@@ -38,15 +37,7 @@ def run(plate: Plate, units: Sequence[Unit], request: FuseRequest, options: argp
     Returns:
         The exit status.
     """
-    choices = Choices(
-        # Workers stand in other folders.
-        output=Path(options.output).absolute(),
-        request=request,
-        stats=options.stats,
-        times=chosen_times(plate, options.times),
-        z_step_um=options.z_step,
-        pixel_size_um=options.pixel_size,
-    )
+    choices = choices_of(plate, request, options)
     file = options.scheduler_file
     where = Where(options.workers, options.scheduler, None if file is None else Path(file))
     with _terminable(), ProgressLine("fields") as line:
