@@ -25,14 +25,17 @@ class FileList:
     def __init__(self, plate: Plate, places: Places) -> None:
         self._plate, self._places = plate, places
         self._finished: dict[FieldKey, dict[int, Mapping[str, str]]] = {}
+        self.warnings: dict[str, str] = {}
 
-    def add(self, key: FieldKey, records: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, key: FieldKey, records: Sequence[Mapping[str, Any]], *, fresh: bool = False) -> None:
         """Take the files of a field.
 
         Args:
             key: of the field.
             records: of its units, in order of time, all of them finished.
+            fresh: it was fused a moment ago; makes no difference here.
         """
+        del fresh
         self._finished[key] = {int(each["unit"]["time"]): each["files"] for each in records}
 
     def publish(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridfusion_core.batch.places import FieldKey, Places, field_key, safe_name
+from hybridfusion_core.batch.tables import copy_tables
 from hybridfusion_core.batch.zarr_metadata import remove_group, write_group
 from hybridfusion_core.plates import Plate
 from hybridfusion_core.plates.well_names import row_letters
@@ -36,13 +37,16 @@ class Publisher:
             for field in well.fields
         }
         self._finished: dict[FieldKey, frozenset[str]] = {}
+        self._images = _images(plate)
+        self.warnings: dict[str, str] = {}
 
-    def add(self, key: FieldKey, records: Sequence[Mapping[str, Any]]) -> None:
-        """Describe a field.
+    def add(self, key: FieldKey, records: Sequence[Mapping[str, Any]], *, fresh: bool = False) -> None:
+        """Describe a field, and give it the tables that its image had.
 
         Args:
             key: of the field.
             records: of its units, in order of time, all of them finished.
+            fresh: it was fused a moment ago, so that tables of an earlier image are replaced.
         """
         described = {
             store: {path: merged([each["attributes"][store][path] for each in records]) for path in groups}
@@ -53,6 +57,8 @@ class Publisher:
             for path in (each for each in _GROUPS if each in groups):
                 write_group(folder / path, _moved(groups[path], self._positions[key]), self._ngff)
         self._finished[key] = frozenset(described)
+        if key in self._images:
+            self._copy_tables(self._images[key], self._places.output.joinpath(*key), fresh=fresh)
 
     def publish(self) -> None:
         """List all fields that were added, and no others; the plate itself comes last."""
@@ -63,6 +69,13 @@ class Publisher:
                 remove_group(root, self._ngff)
                 continue
             self._publish(root, listed)
+
+    def _copy_tables(self, image: str, target: Path, *, fresh: bool) -> None:
+        source = Path(self._plate.folder, image, "tables")
+        if (source.is_dir() or source.is_symlink()) and (fresh or not (target / "tables").exists()):
+            problem = copy_tables(source, target / "tables", self._places.staging / "tables", self._ngff)
+            if problem:
+                self.warnings[str(source)] = problem
 
     def _publish(self, root: Path, listed: set[FieldKey]) -> None:
         plate, ngff, wells = self._plate, self._ngff, []
@@ -81,6 +94,20 @@ class Publisher:
             plate.name, *_axes(plate), wells, fields=most, acquisitions=acquisitions, ngff=ngff
         )
         write_group(root, described, ngff)
+        if self._images and root == self._places.output:
+            self._copy_tables("", root, fresh=False)
+
+
+def _images(plate: Plate) -> dict[FieldKey, str]:
+    """Return the path of every image of an OME-Zarr plate; others have no tables."""
+    if plate.layout != "ome-zarr":
+        return {}
+    return {
+        field_key(well.row, well.column, field.name): field.frames[0].image.path
+        for well in plate.wells
+        for field in well.fields
+        if field.frames and field.frames[0].image is not None
+    }
 
 
 def _axes(plate: Plate) -> tuple[list[str], list[str]]:

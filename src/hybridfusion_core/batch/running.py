@@ -83,6 +83,7 @@ class Result:
         interrupted: the user stopped it.
         full: what the system said when the disk was full.
         missing: time points of fields that are not in the plate, chosen or not.
+        warnings: what was not kept of the input.
     """
 
     places: Places
@@ -94,6 +95,7 @@ class Result:
     interrupted: bool = False
     full: str = ""
     missing: Mapping[FieldKey, set[int]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def run_batch(
@@ -187,6 +189,7 @@ class _Run:
             self.result.interrupted = True
         finally:
             self._publisher.publish()
+            self.result.warnings = list(self._publisher.warnings.values())
 
     def _look(self) -> None:
         """Find out which units of the whole plate are finished, and list those fields that are."""
@@ -199,11 +202,11 @@ class _Run:
             self._list(key)
         self._publisher.publish()
 
-    def _list(self, key: FieldKey) -> None:
+    def _list(self, key: FieldKey, *, fresh: bool = False) -> None:
         """Have a field listed if all its time points are finished."""
         if not self._missing[key]:
             records = [unit_record(self._places, key, t) for t in self._times[key]]
-            self._publisher.add(key, [record for record in records if record is not None])
+            self._publisher.add(key, [record for record in records if record is not None], fresh=fresh)
 
     def _without_defects(self, units: list[Unit]) -> list[Unit]:
         """Write down what fails without a look at its pixels."""
@@ -300,7 +303,7 @@ class _Run:
         if outcome.status == "done":
             result.fused += 1
             self._missing[key].discard(unit.t)
-            self._list(key)
+            self._list(key, fresh=True)
             if time.monotonic() - self._published > _PUBLISH:
                 self._publisher.publish()
                 self._published = time.monotonic()

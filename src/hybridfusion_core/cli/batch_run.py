@@ -86,6 +86,8 @@ def unit_name(unit: Unit) -> str:
 
 def _say(result: Result, *, as_json: bool) -> None:
     places, failed = result.places, len(result.failures)
+    for warning in result.warnings:
+        print(f"hybridfusion: warning: {printable(warning)}", file=sys.stderr)
     if as_json:
         summary = {
             "event": "summary",
@@ -95,6 +97,7 @@ def _say(result: Result, *, as_json: bool) -> None:
             "fused": result.fused,
             "kept": result.kept,
             "failed": failed,
+            "warnings": [printable(each) for each in result.warnings],
             "interrupted": result.interrupted,
             "seconds": round(result.seconds, 3),
         }

@@ -26,6 +26,7 @@ from zarr.codecs import BloscCodec, GzipCodec, ShardingCodec, ZstdCodec
 from hybridfusion_core.errors import StoredDataError
 
 _MOST_ABSENT = 1000  # a store with fewer than one of so many chunks is no image
+_TEXT = 256  # bytes of a string in a table, on average
 _SLACK = 1 << 20  # bytes; headers of codecs and of filters before them
 
 
@@ -141,7 +142,7 @@ class _Bounded:
     codec_id: str
 
     async def _decode_single(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
-        limit = prod(chunk_spec.shape) * chunk_spec.dtype.item_size + _SLACK
+        limit = prod(chunk_spec.shape) * getattr(chunk_spec.dtype, "item_size", _TEXT) + _SLACK
         data = chunk_bytes.to_bytes()
         inflated = await asyncio.to_thread(_INFLATE[self.codec_id], data, limit)
         if inflated is not None:
