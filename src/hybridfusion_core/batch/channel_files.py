@@ -70,6 +70,8 @@ class _Spread:
 
     def __init__(self, places: Sequence[tuple[Any, int]]) -> None:
         self._places = places
+        first = places[0][0].shape
+        self.shape = (first[0], len(places), *first[2:])
 
     def __getitem__(self, key: tuple[Any, int, Any, slice, slice]) -> NDArray[Any]:
         array, at = self._places[key[1]]

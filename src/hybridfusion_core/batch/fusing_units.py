@@ -35,6 +35,7 @@ from hybridfusion_core.batch.records import (
     write_json,
     write_whole,
 )
+from hybridfusion_core.batch.slice_checks import slice_figures
 from hybridfusion_core.batch.staging import Staged, StagedImage, staged_files
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
 from hybridfusion_core.fusion import Progress, measure, run
@@ -271,8 +272,9 @@ def _fused(task: Task, settings: Settings, places: Places, key: FieldKey, halvin
                 thumbnails = Thumbnails(output.arrays, spec)
                 for _ in run(job, planes, statistics, thumbnails.arrays):
                     _go_on(places, settings)
+                seen = slice_figures(job, planes, output.arrays)
                 output.commit()
-    found = figures(job, spec, thumbnails.copies)
+    found = figures(job, spec, thumbnails.copies, seen)
     write_whole(places.thumbnail(key, unit.t), picture(thumbnails.copies, spec.slices))
     return {
         "format": FORMAT,

@@ -15,7 +15,7 @@ import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hybridfusion_core.batch.places import Places, key_of
-from hybridfusion_core.batch.quality import EMPTY_BELOW, FLAGS, SATURATED_ABOVE, UNSURE_BELOW
+from hybridfusion_core.batch.quality import BIAS_ABOVE, DRIFT_ABOVE, EMPTY_BELOW, FLAGS, SATURATED_ABOVE, UNSURE_BELOW
 from hybridfusion_core.batch.rows import Row
 from hybridfusion_core.errors import printable
 from hybridfusion_core.plates import Plate
@@ -58,7 +58,13 @@ def render(plate: Plate, places: Places, rows: Sequence[Row], record: Mapping[st
         failures=[_named(row) | {"reason": printable(row.reason)} for row in rows if row.status == "failed"],
         flagged=[_named(row) | {"flags": ", ".join(row.figures.flags)} for row in flagged],
         flag_counts={flag: sum(flag in row.figures.flags for row in flagged) for flag in FLAGS},
-        limits={"empty": EMPTY_BELOW, "unsure": UNSURE_BELOW, "saturated": SATURATED_ABOVE},
+        limits={
+            "empty": EMPTY_BELOW,
+            "unsure": UNSURE_BELOW,
+            "saturated": SATURATED_ABOVE,
+            "drift": DRIFT_ABOVE,
+            "bias": BIAS_ABOVE,
+        },
         pictures=_pictures(places, rows),
         settings=_settings(record),
         methods=_methods(rows, record),

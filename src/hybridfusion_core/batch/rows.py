@@ -18,7 +18,7 @@ from hybridfusion_core.plates.selection import guarded_cell
 
 COLUMNS = (
     *("well", "field", "time", "status", "reason", "seconds", "tile", "median_confidence", "in_focus"),
-    *("height_low", "height_high", "height_unit", "sharpest_slice", "slices", "flags"),
+    *("height_low", "height_high", "height_unit", "sharpest_slice", "slices", "drift_px", "bias", "flags"),
 )
 
 
@@ -33,6 +33,8 @@ class Figures:
     height_unit: str | None = None
     sharpest_slice: int | None = None
     slices: int | None = None
+    drift_px: float | None = None
+    bias: float | None = None
     flags: tuple[str, ...] = ()
 
 
@@ -122,7 +124,7 @@ def report_csv(rows: Sequence[Row]) -> str:
         cells = (
             *(row.unit.well, row.unit.field, row.unit.t, row.status, row.reason, row.seconds, row.tile),
             *(found.median_confidence, found.in_focus, low, high, found.height_unit, found.sharpest_slice),
-            *(found.slices, "; ".join(found.flags)),
+            *(found.slices, found.drift_px, found.bias, "; ".join(found.flags)),
         )
         writer.writerow(guarded_cell(cell) if isinstance(cell, str) else _number(cell) for cell in cells)
     return stream.getvalue()
