@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -55,18 +56,20 @@ class Event:
     Attributes:
         stage: "measuring" or "fusing".
         unit: which one.
-        outcome: how it ended.
+        outcome: how it ended, or None: a worker has just begun it.
         done: units that ended so far in this stage of this run.
         total: units of this stage of this run.
         failed: how many of them failed.
+        wells: how many wells are done, with all that was chosen of them, and how many there are; earlier runs count.
     """
 
     stage: str
     unit: Unit
-    outcome: Outcome
+    outcome: Outcome | None
     done: int
     total: int
     failed: int
+    wells: tuple[int, int] = (0, 0)
 
 
 @dataclass
@@ -114,7 +117,7 @@ def run_batch(
         units: of it, that are to be fused now.
         choices: how.
         connect: gives a client, for so many units.
-        report: called when a unit has ended.
+        report: called when a unit has begun, as far as that is noticed, and when it has ended.
         finish: called with the result, while no other run can write.
         stop: whether the user wants it to stop, asked every second; for callers that Ctrl-C does not reach.
 
@@ -169,8 +172,10 @@ class _Run:
         self._workers: list[str] | None = None
         self._chosen = list(units)
         self._missing: dict[FieldKey, set[int]] = {}
-        self._times: dict[FieldKey, tuple[int, ...]] = {}
+        self._times: dict[FieldKey, dict[int, int]] = {}  # index among those that are fused, by time point
         self._published = time.monotonic()
+        self._left: Counter[str] = Counter()
+        self._wells = len({unit.well for unit in units})
         self.result = Result(places, total=len(units), missing=self._missing)
 
     def go(self, connect: Connect, stored: Mapping[str, Any] | None) -> None:
@@ -180,6 +185,7 @@ class _Run:
         self._look()
         pending = [unit for unit in self._chosen if unit.t in self._missing[key_of(unit)]]
         self.result.kept = len(self._chosen) - len(pending)
+        self._left.update(unit.well for unit in pending)
         pending = self._without_defects(pending)
         try:
             if pending:
@@ -195,8 +201,8 @@ class _Run:
         """Find out which units of the whole plate are finished, and list those fields that are."""
         for unit in self._plate.units():
             if self._choices.takes(unit):
-                key = key_of(unit)
-                self._times[key] = (*self._times.get(key, ()), unit.t)
+                times = self._times.setdefault(key_of(unit), {})
+                times[unit.t] = len(times)
         self._missing.update(missing_times(self._plate, self._choices))
         for key in self._missing:
             self._list(key)
@@ -227,7 +233,7 @@ class _Run:
         client.register_plugin(Preparation(settings.request.threads or 1))
         statistics = statistics_of(read_json(self._places.run_record) or {}, self._choices)
         tasks = [self._task(unit, statistics) for unit in pending]
-        loop = Loop(client, self._workers, self._places, settings, self._end, self._stop)
+        loop = Loop(client, self._workers, self._places, settings, self._begin, self._end, self._stop)
         self.result.interrupted = loop.run(tasks)
 
     def _settings(self, client: Client, stored: Mapping[str, Any] | None) -> Settings:
@@ -295,7 +301,7 @@ class _Run:
     def _task(self, unit: Unit, statistics: Mapping[str, tuple[FieldStatistics, ...]] | None) -> Task:
         times = self._times[key_of(unit)]
         common = None if statistics is None else statistics.get(unit.well) or statistics.get("")
-        return Task(unit, times.index(unit.t), len(times), common)
+        return Task(unit, times[unit.t], len(times), common)
 
     def _end(self, unit: Unit, outcome: Outcome) -> None:
         """Take note of how a unit ended."""
@@ -312,8 +318,19 @@ class _Run:
         elif outcome.status == "full":
             result.full = outcome.reason
         if outcome.status in ("done", "failed"):
-            done = result.fused + len(result.failures)
-            self._report(Event("fusing", unit, outcome, done, result.total - result.kept, len(result.failures)))
+            self._left[unit.well] -= 1
+            if not self._left[unit.well]:
+                del self._left[unit.well]
+            self._tell(unit, outcome)
+
+    def _begin(self, unit: Unit) -> None:
+        self._tell(unit, None)
+
+    def _tell(self, unit: Unit, outcome: Outcome | None) -> None:
+        result = self.result
+        failed = len(result.failures)
+        wells = self._wells - len(self._left), self._wells
+        self._report(Event("fusing", unit, outcome, result.fused + failed, result.total - result.kept, failed, wells))
 
 
 def _publisher(plate: Plate, choices: Choices) -> Publisher | FileList:

@@ -122,7 +122,7 @@ def _quiet(arrays: Mapping[str, Any], channel: int, y: slice, x: slice) -> NDArr
     decision = arrays.get("decision")
     if decision is None:
         return None
-    return np.asarray(decision[0, channel if decision.shape[1] > 1 else 0, 0, y, x]) == 0
+    return np.asarray(decision[0, channel if decision.shape[1] > 1 else 0, 0, y, x] == 0)
 
 
 class _Sums:

@@ -58,25 +58,32 @@ def run(plate: Plate, units: Sequence[Unit], request: FuseRequest, options: argp
 
 
 def _show(event: Event, line: ProgressLine, *, as_json: bool) -> None:
-    unit, outcome = event.unit, event.outcome
     if event.stage == "fusing" and as_json:
-        ended: dict[str, Any] = {
-            "event": "unit",
-            "well": unit.well,
-            "field": unit.field,
-            "time": unit.t,
+        print(json.dumps(_as_json(event)), flush=True)
+    if event.outcome is not None and event.outcome.status == "failed":
+        tqdm.write(f"hybridfusion: {unit_name(event.unit)} failed: {printable(event.outcome.reason)}", file=sys.stderr)
+    done, total = event.wells
+    note = f"{done} of {total} wells done" if total else ""
+    line.update(event.stage, event.done, event.total, note + (f", {event.failed} failed" if event.failed else ""))
+
+
+def _as_json(event: Event) -> dict[str, Any]:
+    unit, outcome = event.unit, event.outcome
+    about: dict[str, Any] = {
+        "event": "start" if outcome is None else "unit",
+        "well": unit.well,
+        "field": unit.field,
+        "time": unit.t,
+    }
+    if outcome is not None:
+        about |= {
             "status": outcome.status,
             "reason": outcome.reason,
             "seconds": round(outcome.seconds, 3),
             "flags": list(outcome.flags),
-            "done": event.done,
-            "total": event.total,
-            "failed": event.failed,
         }
-        print(json.dumps(ended), flush=True)
-    if outcome.status == "failed":
-        tqdm.write(f"hybridfusion: {unit_name(unit)} failed: {printable(outcome.reason)}", file=sys.stderr)
-    line.update(event.stage, event.done, event.total)
+    wells = {"wells_done": event.wells[0], "wells": event.wells[1]}
+    return about | {"done": event.done, "total": event.total, "failed": event.failed} | wells
 
 
 def unit_name(unit: Unit) -> str:
