@@ -47,6 +47,7 @@ from hybridfusion_core.stack import Stack
 from hybridfusion_core.store.access import system_error
 from hybridfusion_core.store.lock import Lock
 from hybridfusion_core.store.spool import spooled
+from hybridfusion_core.store.zarr_source import is_url
 from hybridfusion_core.thumbnails import Thumbnails
 
 TRIES = 2  # of a unit that fails
@@ -259,7 +260,7 @@ def _fused(task: Task, settings: Settings, places: Places, key: FieldKey, halvin
     with _opened(unit, settings) as stack:
         # Before any pixel is read: what changes meanwhile is done again.
         inputs = sorted({*listed_inputs(unit), *(_inside(unit, each) for each in stack.source)})
-        mark = fingerprint(Path(unit.folder), inputs)
+        mark = fingerprint(unit.folder, inputs)
         job = job_for(stack, settings, halvings)
         with spooled(stack, job.plan.block, room=job.plan.room, folder=places.staging) as planes:
             statistics = (
@@ -311,6 +312,8 @@ def _check_statistics(stack: Stack, job: Job, statistics: list[list[FieldStatist
 
 
 def _inside(unit: Unit, source: str) -> str:
+    if is_url(source):
+        return source.removeprefix(f"{unit.folder}/")
     path, folder = Path(source), Path(unit.folder)
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path.absolute())
 

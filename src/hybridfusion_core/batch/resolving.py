@@ -24,6 +24,7 @@ from hybridfusion_core.intensity import FieldStatistics
 from hybridfusion_core.plates import Plate, Unit, open_unit
 from hybridfusion_core.predict import ALGORITHM_VERSION
 from hybridfusion_core.request import FuseRequest, resolve, resolve_device
+from hybridfusion_core.store.zarr_source import METADATA_FILES, UrlSource, is_url, reached
 
 Stats = Literal["plate", "well", "field"]
 
@@ -211,7 +212,7 @@ def unfit(settings: Settings, inputs: str, algorithm: int) -> str | None:
 
     Args:
         settings: of the run; without models when nothing is resolved yet.
-        inputs: folder of the plate.
+        inputs: folder or URL of the plate.
         algorithm: version of whoever asks.
     """
     return next(_hindrances(settings, inputs, algorithm), None)
@@ -221,7 +222,7 @@ def _hindrances(settings: Settings, inputs: str, algorithm: int) -> Iterator[str
     places = settings.places
     if algorithm != ALGORITHM_VERSION:
         yield f"it has version {ALGORITHM_VERSION} of the algorithm, not {algorithm}"
-    if not Path(inputs).exists():
+    if not _sees(inputs):
         yield f"it does not see the plate {inputs}"
     if not in_session(places, settings.session):
         yield f"it does not see what was just written to {places.folder}"
@@ -235,3 +236,14 @@ def _hindrances(settings: Settings, inputs: str, algorithm: int) -> Iterator[str
                 yield f"its model {name} is another one than when this plate was begun"
     except HybridFusionError as error:
         yield str(error)
+
+
+def _sees(inputs: str) -> bool:
+    if not is_url(inputs):
+        return Path(inputs).exists()
+    try:
+        with reached(inputs):
+            source = UrlSource(inputs)
+            return any(source.read(name) is not None for name in METADATA_FILES)
+    except HybridFusionError:
+        return False

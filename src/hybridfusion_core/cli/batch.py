@@ -11,7 +11,7 @@ from typing import Any
 
 from hybridfusion_core.batch.form import make_form
 from hybridfusion_core.batch.resolving import Choices
-from hybridfusion_core.errors import printable
+from hybridfusion_core.errors import UserInputError, printable
 from hybridfusion_core.plates import Plate, Selection, Unit, open_plate, read_failures, select
 from hybridfusion_core.plates.forecast import Forecast, forecast
 from hybridfusion_core.plates.selection import chosen_times
@@ -19,6 +19,7 @@ from hybridfusion_core.plates.summary import plate_warnings, summary, table
 from hybridfusion_core.plates.well_names import row_letters
 from hybridfusion_core.request import FuseRequest
 from hybridfusion_core.store.creating import refuse_input_as_output
+from hybridfusion_core.store.zarr_source import is_url
 
 _SHOWN = 10  # failures, in the text
 _LARGEST_MAP = (48, 72)
@@ -52,6 +53,12 @@ def choices_of(plate: Plate, request: FuseRequest, options: argparse.Namespace) 
         request: how each field is fused.
         options: for the rest.
     """
+    if is_url(options.output):
+        raise UserInputError(
+            f"The output {options.output} is a URL; expected a path, because results are renamed into their place once "
+            "they are whole, and locked, which stores of objects know nothing of. Write to a disk, and copy the plate "
+            "when it is finished."
+        )
     choices = Choices(
         # Workers stand in other folders.
         output=Path(options.output).absolute(),
@@ -70,7 +77,8 @@ def open_selection(options: argparse.Namespace) -> tuple[Plate, tuple[Unit, ...]
     """Open the plate that was named and choose from it; what is odd about it goes to stderr."""
     only = None if options.only is None else read_failures(Path(options.only))
     plate = open_plate(options.input, pattern=options.pattern)
-    refuse_input_as_output(Path(options.output), [plate.folder])
+    if not is_url(plate.folder):
+        refuse_input_as_output(Path(options.output), [plate.folder])
     for warning in plate_warnings(plate):
         print(f"hybridfusion: warning: {warning}", file=sys.stderr)
     chosen = Selection(options.wells, options.fields, options.times, options.pilot, only)

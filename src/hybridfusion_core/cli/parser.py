@@ -161,7 +161,8 @@ def _add_batch(commands: Any) -> None:
     parser.add_argument(
         "input",
         metavar="INPUT",
-        help="OME-Zarr HCS 0.4 and 0.5; folder of OME-TIFFs, one field or more in each; names that --pattern "
+        help="OME-Zarr HCS 0.4 and 0.5, also behind s3:// and https:// (extra 'cloud'); "
+        "folder of OME-TIFFs, one field or more in each; names that --pattern "
         "describes; and, experimental because no files of the vendors have been read with them yet: Opera Phenix and "
         "Operetta (Harmony), ImageXpress (MetaXpress), Yokogawa CV7000 and CV8000. The index file of a plate stands "
         "for its folder",

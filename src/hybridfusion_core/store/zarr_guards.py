@@ -47,7 +47,26 @@ def check_chunks(folder: Path, array: Any, letters: str, name: str) -> tuple[str
     """
     files = getattr(array, "shards", None) or array.chunks
     grid = tuple(-(-length // size) for length, size in zip(array.shape, files, strict=True))
-    present = _present(folder, grid, name)
+    return check_present(_present(folder, grid, name), array, letters, name)
+
+
+def check_present(present: set[tuple[int, ...]], array: Any, letters: str, name: str) -> tuple[str, ...]:
+    """Say what it means that some chunks are there and others are not.
+
+    Args:
+        present: places in the grid of chunks (of shards, if the array is sharded).
+        array: zarr.Array.
+        letters: one per stored axis, as for `RegionView`.
+        name: what to call the store in messages.
+
+    Returns:
+        Warnings: how many chunks are absent.
+
+    Raises:
+        StoredDataError: a slice has no chunk at all, or hardly any chunk exists.
+    """
+    files = getattr(array, "shards", None) or array.chunks
+    grid = tuple(-(-length // size) for length, size in zip(array.shape, files, strict=True))
     expected = prod(grid)
     absent = expected - len(present)
     if not absent:
