@@ -25,6 +25,7 @@ from hybridfusion_core.store import MapChannel, Ngff, ResultSpec, create_output,
 from hybridfusion_core.store.access import permitted
 from hybridfusion_core.store.creating import refuse_input_as_output
 from hybridfusion_core.store.spool import spooled
+from hybridfusion_core.store.zarr_source import is_url
 from hybridfusion_core.thumbnails import Thumbnails, montage_of
 
 _STATISTICS = TypeAdapter(FieldStatistics)
@@ -292,7 +293,7 @@ def _provenance(job: Job, stack: Stack, statistics: list[list[FieldStatistics]],
     return {
         "software": f"napari-hybridfusion {version('napari-hybridfusion')}",
         "algorithm_version": ALGORITHM_VERSION,
-        "input": [_identify(Path(source), checksum) for source in stack.source],
+        "input": [{"name": source} if is_url(source) else _identify(Path(source), checksum) for source in stack.source],
         "model": one_or_all([{"name": model.card.name, "sha256": model.sha256} for model in job.models]),
         "settings": job.settings(),
         "statistics": [_STATISTICS.dump_python(one, mode="json") for of_time in statistics for one in of_time],

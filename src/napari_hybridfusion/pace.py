@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from hybridfusion_core.cli.progress import duration
 from hybridfusion_core.fusion import Progress
 
 
@@ -34,12 +35,4 @@ class Pace:
         rate = step.done / max(self._seen - self._started, 1e-6)
         left = (step.total - step.done) / max(rate, 1e-6)
         share = 100 * step.done / max(step.total, 1)
-        return f"{step.stage} {share:.0f} %, {self._rate_text(rate)}, {_duration(left)} left"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+        return f"{step.stage} {share:.0f} %, {self._rate_text(rate)}, {duration(left)} left"

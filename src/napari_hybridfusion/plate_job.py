@@ -180,7 +180,7 @@ def _seen(choices: PlateChoices, plate: Plate, units: tuple[Unit, ...], request:
     try:
         with _blame("output"):
             batch = _batch(choices, plate, request)
-            places = Places(batch.output)
+            places = batch.places
             refuse_input_as_output(batch.output, [plate.folder])
             if not batch.output.parent.is_dir():
                 raise UserInputError(

@@ -17,12 +17,14 @@ COLORS: dict[Status, str] = {
     "failed": "#c0392b",
     "flagged": "#e0a030",
     "fused": "#4c9a5f",
+    "running": "#3f7fbf",
     "waiting": "#c8c8c8",
     "left": "#808080",
 }
 LEGEND: dict[Status, str] = {
     "left": "not chosen",
     "waiting": "waiting",
+    "running": "running",
     "fused": "fused",
     "flagged": "flagged",
     "failed": "failed",

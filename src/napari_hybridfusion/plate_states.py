@@ -11,7 +11,7 @@ from hybridfusion_core.batch.fusing_units import Outcome
 from hybridfusion_core.batch.rows import Row
 from hybridfusion_core.plates import Plate, Unit
 
-Status = Literal["failed", "flagged", "fused", "waiting", "left"]
+Status = Literal["failed", "flagged", "fused", "running", "waiting", "left"]
 STATUSES: tuple[Status, ...] = get_args(Status)  # the worst first
 _NOTES = 3  # in a tooltip
 
@@ -59,6 +59,7 @@ class PlateStates:
             self._units[unit.well].append(unit)
         self._chosen = {_key(unit) for unit in units}
         self._ended: dict[tuple[str, str, int], tuple[Status, str]] = {}
+        self._running: set[tuple[str, str, int]] = set()
         self._wells: dict[str, WellState] = {}
         for row in rows:
             if row.status != "missing":
@@ -75,17 +76,26 @@ class PlateStates:
         return self._wells[name]
 
     def begin(self) -> None:
-        """What failed and was chosen is tried again."""
+        """What failed and was chosen is tried again; nothing runs yet."""
+        self._running.clear()
         again = {key for key, (status, _) in self._ended.items() if status == "failed" and key in self._chosen}
         for key in again:
             del self._ended[key]
         self._wells.clear()
 
-    def take(self, unit: Unit, outcome: Outcome) -> None:
-        """Take note of how a unit ended."""
-        if outcome.status in ("done", "failed"):
+    def take(self, unit: Unit, outcome: Outcome | None) -> None:
+        """Take note of how a unit ended, or, without an outcome, that it has begun."""
+        if outcome is None:
+            self._running.add(_key(unit))
+            self._wells.pop(unit.well, None)
+        elif outcome.status in ("done", "failed"):
             self._end(unit, outcome.status == "failed", outcome.reason, outcome.flags)
             self._wells.pop(unit.well, None)
+
+    def end(self) -> None:
+        """Nothing runs any more; what had begun and did not end waits for the next run."""
+        self._running.clear()
+        self._wells.clear()
 
     def failures(self) -> list[tuple[Unit, str]]:
         """Return the units that failed, and why."""
@@ -102,7 +112,7 @@ class PlateStates:
             states = [self.status(unit) for unit in units]
             fused = [unit for unit, status in zip(units, states, strict=True) if status in ("fused", "flagged")]
             # Time points that nobody asked for are no part of the image of the field.
-            if fused and not {"waiting", "failed"} & set(states):
+            if fused and not {"waiting", "running", "failed"} & set(states):
                 return fused[0]
         return None
 
@@ -113,10 +123,13 @@ class PlateStates:
     def status(self, unit: Unit) -> Status:
         """Return the status of a unit."""
         key = _key(unit)
-        return self._ended[key][0] if key in self._ended else "waiting" if key in self._chosen else "left"
+        if key in self._ended:
+            return self._ended[key][0]
+        return "running" if key in self._running else "waiting" if key in self._chosen else "left"
 
     def _end(self, unit: Unit, failed: bool, reason: str, flags: Sequence[str]) -> None:
         status: Status = "failed" if failed else "flagged" if flags else "fused"
+        self._running.discard(_key(unit))
         self._ended[_key(unit)] = status, reason if failed else ", ".join(flags)
 
     def _counted(self, name: str) -> WellState:

@@ -243,7 +243,9 @@ class PlateWidget(Container):  # type: ignore[misc]
             self.map.update()
         parts = _PARTS * step.done // max(step.total, 1)
         self.bar.value = parts
-        failed = f", {step.failed} failed" if step.failed else ""
+        failed = (f", {step.wells[0]} of {step.wells[1]} wells" if step.wells[1] else "") + (
+            f", {step.failed} failed" if step.failed else ""
+        )
         self.state.value = self._pace.describe(Progress(step.stage, step.done, step.total)) + failed
         if self._activity.show(step.stage, parts):
             self.jobs.cancel()
@@ -313,6 +315,9 @@ class PlateWidget(Container):  # type: ignore[misc]
             self.open_well(*self._next_well)
 
     def _end(self, state: str) -> None:
+        if self.seen is not None:
+            self.seen.states.end()
+            self.map.update()
         self.bar.value = 0
         self.state.value = state
         self._show_running(False)

@@ -1,6 +1,8 @@
 """`hybridfusion batch`: what it prints, how it exits, and that what failed can be given back to it."""
 
 import json
+import re
+import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,6 +12,8 @@ from distributed import Client, LocalCluster
 from plate_makers import places as plane_places
 from plate_makers import write_harmony
 
+from hybridfusion_core.batch import fusing_units, loop
+from hybridfusion_core.batch.running import Event
 from hybridfusion_core.cli import batch_run, main
 from hybridfusion_core.plates import open_plate
 
@@ -51,7 +55,9 @@ def test_failures_go_back_in(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     file.write_bytes(content[:100])
     output, failures = tmp_path / "out.ome.zarr", tmp_path / "out.hybridfusion" / "failures.csv"
     assert run(folder, output, "--json") == 3
-    *units, summary = lines(capsys)
+    *units, summary = (each for each in lines(capsys) if each["event"] != "start")
+    assert [unit["wells"] for unit in units] == [2] * 4
+    assert sorted(unit["wells_done"] for unit in units)[-1] == 2
     assert [(unit["event"], unit["total"]) for unit in units] == [("unit", 4)] * 4
     assert (summary["event"], summary["fused"], summary["failed"]) == ("summary", 3, 1)
     assert run(folder, output, "--only", failures, "--json") == 3
@@ -74,6 +80,35 @@ def test_people_are_told_what_failed_and_where_to_look(tmp_path: Path, capsys: p
     assert "3 of 4 fields × times fused" in said.out
     assert str(tmp_path / "out.hybridfusion" / "report.html") in said.out
     assert str(tmp_path / "out.hybridfusion" / "failures.csv") in said.out
+
+
+def test_people_see_wells_rate_time_left_and_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_harmony(tmp_path / "in", plane_places())
+    (folder / next(open_plate(folder).units()).frame.planes[0][1].file).write_bytes(b"")
+    assert run(folder, tmp_path / "out.ome.zarr") == 3
+    line = [each for each in capsys.readouterr().err.splitlines() if each.startswith("fusing: 100 %")][-1]
+    assert re.fullmatch(r"fusing: 100 %, [0-9.]+ fields/\w+, 0 s left, 2 of 2 wells done, 1 failed", line)
+
+
+def test_machines_see_what_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_harmony(tmp_path / "in", plane_places(fields=(1,)))
+    told = threading.Event()
+    monkeypatch.setattr(loop, "_TICK", 0.01)
+    monkeypatch.setattr(fusing_units, "run", lambda *rest, _old=fusing_units.run: told.wait(60) and _old(*rest))
+
+    def show(event: Event, *rest: object, _old: object = batch_run._show, **options: object) -> None:
+        _old(event, *rest, **options)
+        if event.stage == "fusing" and event.outcome is None:
+            told.set()
+
+    monkeypatch.setattr(batch_run, "_show", show)
+    assert run(folder, tmp_path / "out.ome.zarr", "--json") == 0
+    first, *rest = lines(capsys)
+    assert (first["event"], first["well"], first["done"], first["total"]) == ("start", "B03", 0, 2)
+    assert {"well": "B03", "status": "done"}.items() <= rest[0].items() or rest[0]["event"] == "start"
+    assert [each["well"] for each in rest if each["event"] == "unit"] == ["B03", "B04"]
 
 
 @pytest.mark.parametrize("name", ["out.ome.zarr", "out.maps.ome.zarr"])

@@ -95,6 +95,27 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(
     assert [each.name for each in output.parent.glob("out.hybridfusion/**/*.part")] == []
 
 
+def test_files_are_as_safe_as_a_plate(plate: Path, tmp_path: Path) -> None:
+    files = ("--format", "tiff", "--workers", "2")
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    with started(plate, tmp_path / "whole" / "out", *files) as process:
+        assert process.wait() == 0
+    dice = random.Random("files")  # noqa: S311  (no secret)
+    output = tmp_path / "parts" / "out"
+    for _ in range(KILLS // 2):
+        with started(plate, output, *files) as process:
+            read_units(process, dice.randrange(3))
+            time.sleep(dice.random() * 0.2)
+            os.killpg(process.pid, signal.SIGKILL)
+    with started(plate, output, *files) as process:
+        assert process.wait() == 0
+    one, other = (contents(each)[0] for each in (tmp_path / "whole" / "out", output))
+    listing = one.pop("load_data.csv").replace(b"whole", b"parts")  # it says where the files are
+    assert other.pop("load_data.csv") == listing
+    assert one == other
+
+
 def test_a_killed_worker_is_replaced_and_its_field_is_fused(
     plate: Path, expected: tuple[Contents, Contents], tmp_path: Path
 ) -> None:

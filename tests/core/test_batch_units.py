@@ -13,6 +13,7 @@ from plate_makers import places as plane_places
 from plate_makers import write_harmony, write_plane
 
 from hybridfusion_core.batch import fusing_units
+from hybridfusion_core.batch.form import Form
 from hybridfusion_core.batch.fusing_units import Settings, Task, fuse_unit, measure_unit
 from hybridfusion_core.batch.places import Places, key_of, safe_name
 from hybridfusion_core.batch.plate_writing import Publisher, merged
@@ -30,7 +31,7 @@ from hybridfusion_core.plates import Plate, Unit, open_plate, open_unit
 from hybridfusion_core.predict import fuse
 from hybridfusion_core.request import make_request
 from hybridfusion_core.samples import write_sample
-from hybridfusion_core.store import verify
+from hybridfusion_core.store import Ngff, verify
 
 TENENGRAD = make_request(method="tenengrad", device="cpu", threads=1, tile=64)
 
@@ -53,19 +54,21 @@ def pixels(path: Path) -> dict[str, bytes]:
     return {str(each.relative_to(path)): each.read_bytes() for each in sorted(path.rglob("*")) if each.is_file()}
 
 
-def publish(plate: Plate, places: Places, units: list[Unit]) -> None:
-    publisher = Publisher(plate, places)
+def publish(plate: Plate, places: Places, units: list[Unit], ngff: Ngff = "0.5") -> None:
+    publisher = Publisher(plate, places, ngff)
     for unit in (each for each in units if each.t == 0):
         records = [read_json(places.record(key_of(each), each.t)) for each in units if key_of(each) == key_of(unit)]
         publisher.add(key_of(unit), [each for each in records if each is not None])
     publisher.publish()
 
 
-def test_a_plate_of_fused_fields_is_valid_and_holds_what_fuse_gives(sample: Plate, tmp_path: Path) -> None:
-    places, settings = a_run(tmp_path)
+@pytest.mark.parametrize("ngff", ["0.5", "0.4"])
+def test_a_plate_of_fused_fields_is_valid_and_holds_what_fuse_gives(ngff: Ngff, sample: Plate, tmp_path: Path) -> None:
+    places, settings = a_run(tmp_path, form=Form(ngff=ngff))
     units = list(sample.units())
     assert [fuse_unit(Task(unit), settings).status for unit in units] == ["done"] * 8
-    publish(sample, places, units)
+    publish(sample, places, units, ngff)
+    assert verify(places.output) == []
     for path in (places.output, places.maps):
         yaozarrs.validate_zarr_store(str(path))
         ome_zarr_models.open_ome_zarr(zarr.open_group(path, mode="r"))
@@ -92,7 +95,23 @@ def test_only_finished_fields_are_listed(sample: Plate, tmp_path: Path) -> None:
     assert not (places.output / "zarr.json").exists()
 
 
-def test_time_points_share_an_image_in_whichever_order_they_come(tmp_path: Path) -> None:
+def test_old_and_new_versions_of_a_plate_hold_the_same(sample: Plate, tmp_path: Path) -> None:
+    found = {}
+    unit = next(sample.units())
+    for ngff in ("0.4", "0.5"):
+        (tmp_path / ngff).mkdir()
+        places, settings = a_run(tmp_path / ngff, form=Form(ngff=ngff))
+        assert fuse_unit(Task(unit), settings).status == "done"
+        publish(sample, places, [unit], ngff)
+        plate = open_plate(places.output)
+        with open_unit(next(plate.units())) as stack:
+            found[ngff] = stack.read(0, 0, [0], slice(None), slice(None)), replace(plate, folder="", metadata=())
+    assert np.array_equal(found["0.4"][0], found["0.5"][0])
+    assert found["0.4"][1] == found["0.5"][1]
+
+
+@pytest.mark.parametrize("ngff", ["0.5", "0.4"])
+def test_time_points_share_an_image_in_whichever_order_they_come(ngff: Ngff, tmp_path: Path) -> None:
     folder = write_harmony(tmp_path / "in", plane_places(times=(0, 1, 2), wells=((2, 3),), fields=(1,)))
     plate = open_plate(folder)
     units = list(plate.units())
@@ -100,10 +119,10 @@ def test_time_points_share_an_image_in_whichever_order_they_come(tmp_path: Path)
     begin_session(apart, "session")
     for places, order in ((together, units), (apart, units[::-1])):
         places.staging.mkdir(exist_ok=True)
-        settings = Settings(str(places.output), "session", TENENGRAD, block=128, z_chunk=4)
+        settings = Settings(str(places.output), "session", TENENGRAD, block=128, z_chunk=4, form=Form(ngff=ngff))
         for unit in order:
             assert fuse_unit(Task(unit, index=unit.t, times=3), settings).status == "done"
-        publish(plate, places, units)
+        publish(plate, places, units, ngff)
     assert pixels(together.output) == pixels(apart.output)
     assert pixels(together.maps) == pixels(apart.maps)
     yaozarrs.validate_zarr_store(str(together.output))
@@ -112,7 +131,9 @@ def test_time_points_share_an_image_in_whichever_order_they_come(tmp_path: Path)
     for unit in units:
         with open_unit(unit) as stack:
             assert np.array_equal(field["0"][unit.t : unit.t + 1], fuse(stack, method="tenengrad").fused)
-    move = field.attrs["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"][1]["translation"]
+    move = dict(field.attrs).get("ome", field.attrs)["multiscales"][0]["datasets"][0]["coordinateTransformations"][1][
+        "translation"
+    ]
     assert move[3:] == pytest.approx([-200 - 0.296 * 23 / 2, 100 - 0.296 * 31 / 2])
 
 

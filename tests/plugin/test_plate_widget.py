@@ -342,6 +342,9 @@ def test_states_follow_what_ends(tmp_path):
     units = select(plate, Selection(wells="B03"))
     states = PlateStates(plate, units)
     assert [dict(each.counts) for each in states.wells()] == [{"waiting": 4}, {"left": 4}]
+    states.take(units[0], None)
+    assert dict(states.well("B03").counts) == {"running": 1, "waiting": 3}
+    assert "1 running" in states.well("B03").describe()
     states.take(units[0], Outcome("done"))
     assert states.first_fused("B03") is None  # its second time point is missing
     states.take(units[1], Outcome("done", flags=("empty",)))
@@ -351,6 +354,9 @@ def test_states_follow_what_ends(tmp_path):
     assert dict(states.well("B03").counts) == {"fused": 1, "flagged": 1, "failed": 1, "waiting": 1}
     assert "field 2 time 0: it is <b>torn</b>" in states.well("B03").describe()
     assert states.failures() == [(units[2], "it is <b>torn</b>")]
+    states.take(units[3], None)
+    states.end()  # it was stopped
+    assert states.status(units[3]) == "waiting"
     states.begin()
     assert dict(states.well("B03").counts) == {"fused": 1, "flagged": 1, "waiting": 2}
 

@@ -17,9 +17,9 @@ from typing import Any, Literal, TypeVar
 import torch
 from pydantic import TypeAdapter
 
+from hybridfusion_core.batch.form import PLATE, Form
 from hybridfusion_core.batch.pictures import picture
 from hybridfusion_core.batch.places import FieldKey, Places, key_of
-from hybridfusion_core.batch.plate_writing import place_unit
 from hybridfusion_core.batch.quality import figures
 from hybridfusion_core.batch.records import (
     FORMAT,
@@ -35,6 +35,8 @@ from hybridfusion_core.batch.records import (
     write_json,
     write_whole,
 )
+from hybridfusion_core.batch.slice_checks import slice_figures
+from hybridfusion_core.batch.staging import Staged, StagedImage, staged_files
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
 from hybridfusion_core.fusion import Progress, measure, run
 from hybridfusion_core.intensity import FieldStatistics
@@ -42,10 +44,10 @@ from hybridfusion_core.plates import Unit, open_unit
 from hybridfusion_core.predict import ALGORITHM_VERSION, describe
 from hybridfusion_core.request import FuseRequest, Job, resolve
 from hybridfusion_core.stack import Stack
-from hybridfusion_core.store import create_output
 from hybridfusion_core.store.access import system_error
 from hybridfusion_core.store.lock import Lock
 from hybridfusion_core.store.spool import spooled
+from hybridfusion_core.store.zarr_source import is_url
 from hybridfusion_core.thumbnails import Thumbnails
 
 TRIES = 2  # of a unit that fails
@@ -72,6 +74,7 @@ class Settings:
         models: sha256 of the models by their name.
         z_step_um: replaces the distance between slices.
         pixel_size_um: replaces the distance between pixels.
+        form: of the results.
     """
 
     output: str
@@ -83,6 +86,12 @@ class Settings:
     models: tuple[tuple[str, str], ...] = ()
     z_step_um: float | None = None
     pixel_size_um: float | None = None
+    form: Form = PLATE
+
+    @property
+    def places(self) -> Places:
+        """Where everything stands."""
+        return self.form.places(Path(self.output))
 
 
 @dataclass(frozen=True)
@@ -131,7 +140,7 @@ def fuse_unit(task: Task, settings: Settings) -> Outcome:
         task: what to fuse.
         settings: of the run.
     """
-    places, key, t = Places(Path(settings.output)), key_of(task.unit), task.unit.t
+    places, key, t = settings.places, key_of(task.unit), task.unit.t
     started = time.monotonic()
     reason, trace = "", ""
     try:
@@ -193,7 +202,7 @@ def killed(count: int) -> str:
 
 def measure_unit(unit: Unit, settings: Settings) -> tuple[FieldStatistics, ...] | None:
     """Return the statistics of a unit, one for each decider; None if it cannot be read: fusing it will tell."""
-    places = Places(Path(settings.output))
+    places = settings.places
     try:
         with _opened(unit, settings) as stack:
             job = job_for(stack, settings)
@@ -251,7 +260,7 @@ def _fused(task: Task, settings: Settings, places: Places, key: FieldKey, halvin
     with _opened(unit, settings) as stack:
         # Before any pixel is read: what changes meanwhile is done again.
         inputs = sorted({*listed_inputs(unit), *(_inside(unit, each) for each in stack.source)})
-        mark = fingerprint(Path(unit.folder), inputs)
+        mark = fingerprint(unit.folder, inputs)
         job = job_for(stack, settings, halvings)
         with spooled(stack, job.plan.block, room=job.plan.room, folder=places.staging) as planes:
             statistics = (
@@ -259,15 +268,15 @@ def _fused(task: Task, settings: Settings, places: Places, key: FieldKey, halvin
             )
             _check_statistics(stack, job, statistics)
             spec = describe(job, stack, statistics)
-            staged = places.staged(key, unit.t)
-            with create_output(staged, spec, block=job.plan.block, overwrite=True) as output:
+            staged = _staged(task, settings, places)
+            with staged.create(spec, job) as output:
                 thumbnails = Thumbnails(output.arrays, spec)
                 for _ in run(job, planes, statistics, thumbnails.arrays):
                     _go_on(places, settings)
+                seen = slice_figures(job, planes, output.arrays)
                 output.commit()
-    found = figures(job, spec, thumbnails.copies)
+    found = figures(job, spec, thumbnails.copies, seen)
     write_whole(places.thumbnail(key, unit.t), picture(thumbnails.copies, spec.slices))
-    placed = place_unit(staged, places, key, task.index, task.times)
     return {
         "format": FORMAT,
         "status": "done",
@@ -281,8 +290,15 @@ def _fused(task: Task, settings: Settings, places: Places, key: FieldKey, halvin
         "statistics": [_STATISTICS.dump_python(each, mode="json") for each in statistics],
         "halvings": halvings,
         "figures": found,
-        **placed,
+        **staged.place(),
     }
+
+
+def _staged(task: Task, settings: Settings, places: Places) -> Staged:
+    if places.files:
+        return staged_files(task.unit, settings.request.channels, settings.form, places)
+    key = key_of(task.unit)
+    return StagedImage(places.staged(key, task.unit.t), places, key, task.index, task.times, settings.form.ngff)
 
 
 def _check_statistics(stack: Stack, job: Job, statistics: list[list[FieldStatistics]]) -> None:
@@ -296,6 +312,8 @@ def _check_statistics(stack: Stack, job: Job, statistics: list[list[FieldStatist
 
 
 def _inside(unit: Unit, source: str) -> str:
+    if is_url(source):
+        return source.removeprefix(f"{unit.folder}/")
     path, folder = Path(source), Path(unit.folder)
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path.absolute())
 

@@ -30,6 +30,7 @@ class Loop:
         workers: addresses of those that may be used; None means all, also those that come later.
         places: of the batch.
         settings: of the run.
+        begun: called with a unit that a worker has begun, within a second or two; not if it ends before that.
         ended: called with a unit and how it ended.
         stop: whether the user wants it to stop, as with the first Ctrl-C.
     """
@@ -40,15 +41,19 @@ class Loop:
         workers: list[str] | None,
         places: Places,
         settings: Settings,
+        begun: Callable[[Unit], None],
         ended: Callable[[Unit, Outcome], None],
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._client, self._workers, self._places = client, workers, places
-        self._settings, self._ended, self._stop = settings, ended, stop
+        self._settings, self._begun, self._ended, self._stop = settings, begun, ended, stop
         self._woken = threading.Event()
         self._running: dict[Future[Outcome], Task] = {}
         self._resubmitted: Counter[Unit] = Counter()
+        self._under_way: set[Future[Outcome]] = set()
         self._seen = time.monotonic()
+        self._looked = -_TICK
+        self._room = 1
 
     def run(self, tasks: Iterable[Task]) -> bool:
         """Run all tasks, each to its end; the first Ctrl-C lets those that have begun end after their tile.
@@ -67,7 +72,8 @@ class Loop:
                 if not interrupted and self._stop():
                     stopping = interrupted = True
                     end_session(self._places)
-                while pending and not stopping and len(self._running) < self._room():
+                self._look()
+                while pending and not stopping and len(self._running) < self._room:
                     self._submit(pending.popleft())
                 for outcome in self._some():
                     stopping = stopping or outcome.status == "full"
@@ -83,9 +89,24 @@ class Loop:
                 )
         return interrupted
 
-    def _room(self) -> int:
+    def _look(self) -> None:
+        """Find out now and then who works, and on what: each question goes to the scheduler or the disk."""
+        if time.monotonic() - self._looked < _TICK:
+            return
+        self._looked = time.monotonic()
+        if self._client.status != "running":
+            raise self._gone("The Dask scheduler is gone")
         threads = int(sum(self._client.nthreads().values()))
-        return max(_AHEAD * threads, 1)
+        self._room = max(_AHEAD * threads, 1)
+        if threads:
+            self._seen = self._looked
+        elif self._looked - self._seen > _PATIENCE:
+            raise self._gone(f"There has been no worker for {_PATIENCE:g} s")
+        for future in self._running.keys() - self._under_way:
+            unit = self._running[future].unit
+            if starts_in_run(self._places, key_of(unit), unit.t, self._settings.session):
+                self._under_way.add(future)
+                self._begun(unit)
 
     def _submit(self, task: Task) -> None:
         # Every task has its own key: the same unit may be submitted again.
@@ -96,12 +117,12 @@ class Loop:
 
     def _some(self) -> list[Outcome]:
         """Wait a moment for tasks to end, and take note of those that have."""
-        if not self._woken.wait(_TICK):
-            self._look_for_workers()
+        self._woken.wait(_TICK)
         self._woken.clear()
         outcomes = []
         for future in [each for each in self._running if each.done()]:
             task = self._running.pop(future)
+            self._under_way.discard(future)
             outcome = self._outcome(future, task)
             if outcome is None:
                 self._resubmitted[task.unit] += 1
@@ -131,15 +152,6 @@ class Loop:
 
     def _may_again(self, task: Task) -> bool:
         return self._resubmitted[task.unit] < _RESUBMITS
-
-    def _look_for_workers(self) -> None:
-        """Say so when there is nobody left to wait for."""
-        if self._client.status != "running":
-            raise self._gone("The Dask scheduler is gone")
-        if self._client.nthreads():
-            self._seen = time.monotonic()
-        elif time.monotonic() - self._seen > _PATIENCE:
-            raise self._gone(f"There has been no worker for {_PATIENCE:g} s")
 
     def _gone(self, what: str) -> UserInputError:
         return UserInputError(

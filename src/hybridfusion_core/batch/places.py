@@ -13,8 +13,16 @@ from typing import NamedTuple
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.plates import Unit
-from hybridfusion_core.store.suffixes import has_suffix, image_name, result_paths
+from hybridfusion_core.store.suffixes import (
+    PICTURE_SUFFIXES,
+    TIFF_SUFFIXES,
+    ZARR_SUFFIXES,
+    has_suffix,
+    image_name,
+    result_paths,
+)
 
+_IMAGES = (*ZARR_SUFFIXES, *TIFF_SUFFIXES, *PICTURE_SUFFIXES)
 _PLAIN = re.compile("[A-Za-z0-9]{1,32}")
 
 
@@ -31,22 +39,33 @@ class Places:
     """Paths of one batch.
 
     Attributes:
-        output: the plate, ending in ".ome.zarr".
+        output: the plate, ending in ".ome.zarr", or the folder of files.
+        files: whether it is a folder of files.
     """
 
     output: Path
+    files: bool = False
 
     def __post_init__(self) -> None:
-        if not has_suffix(self.output, (".ome.zarr",)) or len(self.output.name) == len(".ome.zarr"):
+        if not self.files and (not has_suffix(self.output, (".ome.zarr",)) or self.output.name == ".ome.zarr"):
             raise UserInputError(
                 f"The output {self.output.name!r} has another suffix; expected a name that ends in .ome.zarr, since a "
-                "plate is written as OME-Zarr. Rename it."
+                "plate is written as OME-Zarr. Rename it, or write files with --format tiff or --format ome-tiff."
+            )
+        if self.files and (has_suffix(self.output, _IMAGES) or not self.output.name):
+            raise UserInputError(
+                f"The output {self.output.name!r} is called like an image; expected the name of a folder, which the "
+                "files are written into. Rename it, or leave --format out to write an OME-Zarr plate."
             )
 
     @property
     def maps(self) -> Path:
-        """The plate of maps."""
-        return result_paths(self.output)["maps"]
+        """The plate of maps; files have theirs beside them."""
+        return self.output if self.files else result_paths(self.output)["maps"]
+
+    def store(self, name: str) -> Path:
+        """Return the plate of "fused" images or that of "maps"."""
+        return self.maps if name == "maps" else self.output
 
     @property
     def folder(self) -> Path:
@@ -95,8 +114,8 @@ class Places:
         return self.folder.joinpath("units", *key, f"{t}.lock")
 
     def staged(self, key: FieldKey, t: int) -> Path:
-        """Return where a unit's result is built."""
-        return self.staging / f"{'-'.join(key)}-{t}.ome.zarr"
+        """Return where a unit's result is built: an image, or a folder of files."""
+        return self.staging / f"{'-'.join(key)}-{t}{'' if self.files else '.ome.zarr'}"
 
 
 def field_key(row: str, column: str, field: str) -> FieldKey:

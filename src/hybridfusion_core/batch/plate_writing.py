@@ -1,72 +1,23 @@
-"""The plate that a batch writes: pixels are moved to their place unit by unit, metadata follow once a field is whole.
-
-Every unit is built and verified as an image of its own. Its shards hold one time point each, so that they are whole
-folders, `LEVEL/c/T`, which are renamed into the image of the field: no shard ever has two writers.
-"""
+"""The metadata of the plate that a batch writes: those of a field follow once all its pixels are at their place."""
 
 from __future__ import annotations
 
 import copy
-import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from hybridfusion_core.batch.places import FieldKey, Places, field_key, safe_name
-from hybridfusion_core.batch.records import write_whole
+from hybridfusion_core.batch.tables import copy_tables
+from hybridfusion_core.batch.zarr_metadata import remove_group, write_group
 from hybridfusion_core.plates import Plate
 from hybridfusion_core.plates.well_names import row_letters
 from hybridfusion_core.stack import UNITS_UM
 from hybridfusion_core.store.ngff_plates import plate_attributes, well_attributes
-from hybridfusion_core.store.suffixes import result_paths
+from hybridfusion_core.store.ngff_writing import Ngff
 
 _GROUPS = (".", "labels", "labels/decision")  # of an image; the maps have the first one only
-
-
-def place_unit(staged: Path, places: Places, key: FieldKey, index: int, times: int) -> dict[str, Any]:
-    """Move a unit's result into the plate; may be repeated after it was interrupted at any moment.
-
-    Args:
-        staged: the result, an OME-Zarr image of one time point.
-        places: of the batch.
-        key: of the field.
-        index: of the time point in the field's image.
-        times: how many the field's image has.
-
-    Returns:
-        "attributes" of the groups, by store ("fused", "maps") and path, and "pixels", the folders that hold the
-        pixels, relative to where the plate stands. Plain JSON values.
-    """
-    attributes: dict[str, dict[str, Any]] = {}
-    pixels: list[str] = []
-    for store, source in result_paths(staged).items():
-        if not source.is_dir():
-            continue
-        attributes[store] = {}
-        target = _store(places, store).joinpath(*key)
-        for described in sorted(source.rglob("zarr.json")):
-            inside = described.parent.relative_to(source)
-            stored = json.loads(described.read_bytes())
-            if stored["node_type"] == "group":
-                attributes[store][inside.as_posix()] = stored["attributes"]
-                continue
-            stored["shape"][0] = times
-            write_whole(target / inside / "zarr.json", _json(stored))
-            chunks = target / inside / "c" / str(index)
-            _replace(described.parent / "c" / "0", chunks)
-            pixels.append(chunks.relative_to(places.output.parent).as_posix())
-    for source in result_paths(staged).values():
-        shutil.rmtree(source, ignore_errors=True)
-    return {"attributes": attributes, "pixels": pixels}
-
-
-def _replace(source: Path, target: Path) -> None:
-    if target.exists():
-        shutil.rmtree(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    source.rename(target)
 
 
 class Publisher:
@@ -75,46 +26,59 @@ class Publisher:
     Args:
         plate: that is fused.
         places: of the batch.
+        ngff: version of OME-Zarr.
     """
 
-    def __init__(self, plate: Plate, places: Places) -> None:
-        self._plate, self._places = plate, places
+    def __init__(self, plate: Plate, places: Places, ngff: Ngff = "0.5") -> None:
+        self._plate, self._places, self._ngff = plate, places, ngff
         self._positions = {
             field_key(well.row, well.column, field.name): _corner(plate, field.position_um)
             for well in plate.wells
             for field in well.fields
         }
         self._finished: dict[FieldKey, frozenset[str]] = {}
+        self._images = _images(plate)
+        self.warnings: dict[str, str] = {}
 
-    def add(self, key: FieldKey, records: Sequence[Mapping[str, Any]]) -> None:
-        """Describe a field.
+    def add(self, key: FieldKey, records: Sequence[Mapping[str, Any]], *, fresh: bool = False) -> None:
+        """Describe a field, and give it the tables that its image had.
 
         Args:
             key: of the field.
             records: of its units, in order of time, all of them finished.
+            fresh: it was fused a moment ago, so that tables of an earlier image are replaced.
         """
         described = {
             store: {path: merged([each["attributes"][store][path] for each in records]) for path in groups}
             for store, groups in records[0]["attributes"].items()
         }
         for store, groups in described.items():
-            folder = _store(self._places, store).joinpath(*key)
+            folder = self._places.store(store).joinpath(*key)
             for path in (each for each in _GROUPS if each in groups):
-                _write_group(folder / path, _moved(groups[path], self._positions[key]))
+                write_group(folder / path, _moved(groups[path], self._positions[key]), self._ngff)
         self._finished[key] = frozenset(described)
+        if key in self._images:
+            self._copy_tables(self._images[key], self._places.output.joinpath(*key), fresh=fresh)
 
     def publish(self) -> None:
         """List all fields that were added, and no others; the plate itself comes last."""
         for store in ("maps", "fused"):
-            root = _store(self._places, store)
+            root = self._places.store(store)
             listed = {key for key, stores in self._finished.items() if store in stores}
             if not listed:
-                (root / "zarr.json").unlink(missing_ok=True)
+                remove_group(root, self._ngff)
                 continue
             self._publish(root, listed)
 
+    def _copy_tables(self, image: str, target: Path, *, fresh: bool) -> None:
+        source = Path(self._plate.folder, image, "tables")
+        if (source.is_dir() or source.is_symlink()) and (fresh or not (target / "tables").exists()):
+            problem = copy_tables(source, target / "tables", self._places.staging / "tables", self._ngff)
+            if problem:
+                self.warnings[str(source)] = problem
+
     def _publish(self, root: Path, listed: set[FieldKey]) -> None:
-        plate, wells = self._plate, []
+        plate, ngff, wells = self._plate, self._ngff, []
         most = 0
         for well in plate.wells:
             keys = {field_key(well.row, well.column, field.name): field.acquisition for field in well.fields}
@@ -123,17 +87,27 @@ class Publisher:
                 first = next(iter(keys))
                 wells.append((first.row, first.column))
                 most = max(most, len(fields))
-                _write_group(root / first.row / first.column, well_attributes(fields))
-                _write_group(root / first.row, {})
+                write_group(root / first.row / first.column, well_attributes(fields, ngff), ngff)
+                write_group(root / first.row, {}, ngff)
         acquisitions = {each.id: each.name for each in plate.acquisitions}
-        _write_group(
-            root,
-            plate_attributes(plate.name, *_axes(plate), wells, fields=most, acquisitions=acquisitions),
+        described = plate_attributes(
+            plate.name, *_axes(plate), wells, fields=most, acquisitions=acquisitions, ngff=ngff
         )
+        write_group(root, described, ngff)
+        if self._images and root == self._places.output:
+            self._copy_tables("", root, fresh=False)
 
 
-def _store(places: Places, store: str) -> Path:
-    return places.output if store == "fused" else places.maps
+def _images(plate: Plate) -> dict[FieldKey, str]:
+    """Return the path of every image of an OME-Zarr plate; others have no tables."""
+    if plate.layout != "ome-zarr":
+        return {}
+    return {
+        field_key(well.row, well.column, field.name): field.frames[0].image.path
+        for well in plate.wells
+        for field in well.fields
+        if field.frames and field.frames[0].image is not None
+    }
 
 
 def _axes(plate: Plate) -> tuple[list[str], list[str]]:
@@ -179,8 +153,7 @@ def merged(attributes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Describe the time points of a field together: display limits that show all, and where each came from."""
     found: dict[str, Any] = copy.deepcopy(dict(attributes[0]))
     for other in attributes[1:]:
-        channels = found["ome"].get("omero", {}).get("channels", ())
-        others = other["ome"].get("omero", {}).get("channels", ())
+        channels, others = (each.get("ome", each).get("omero", {}).get("channels", ()) for each in (found, other))
         for channel, beside in zip(channels, others, strict=True):
             channel["window"]["start"] = min(channel["window"]["start"], beside["window"]["start"])
             channel["window"]["end"] = max(channel["window"]["end"], beside["window"]["end"])
@@ -199,7 +172,7 @@ def _moved(attributes: dict[str, Any], position_um: tuple[float, float] | None) 
     moved = copy.deepcopy(attributes)
     if position_um is None:
         return moved
-    for image in moved["ome"].get("multiscales", ()):
+    for image in moved.get("ome", moved).get("multiscales", ()):
         units = {axis["name"]: axis.get("unit") for axis in image["axes"]}
         for dataset in image["datasets"]:
             first, *rest = dataset["coordinateTransformations"]
@@ -213,14 +186,3 @@ def _moved(attributes: dict[str, Any], position_um: tuple[float, float] | None) 
 def _from_um(value: float, unit: str | None) -> float:
     """Return a length in the unit of an axis; one without a unit is taken for µm."""
     return value / UNITS_UM.get(unit or "micrometer", 1.0)
-
-
-def _write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
-    content = _json({"attributes": dict(attributes), "zarr_format": 3, "node_type": "group"})
-    path = folder / "zarr.json"
-    if not path.is_file() or path.read_bytes() != content:
-        write_whole(path, content)
-
-
-def _json(content: Any) -> bytes:
-    return json.dumps(content, indent=2).encode()

@@ -18,6 +18,7 @@ from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.plates import Unit
 from hybridfusion_core.stack import Axis
 from hybridfusion_core.store.access import guarded
+from hybridfusion_core.store.zarr_source import UrlSource, is_url, reached
 
 FORMAT = 1
 _LARGEST = 64 << 20  # bytes of a record
@@ -111,20 +112,23 @@ def run_record(places: Places, request: Mapping[str, Any]) -> dict[str, Any] | N
     return found
 
 
-def fingerprint(folder: Path, inputs: Iterable[str]) -> str:
+def fingerprint(folder: str, inputs: Iterable[str]) -> str:
     """Return a checksum of the names, sizes and times of files, and of all files in folders among them.
 
     Args:
-        folder: of the plate.
+        folder: of the plate, or its URL. Behind `https://`, where no server says which files there are, it is the
+            content of metadata.
         inputs: paths in it, with "/", or absolute ones.
 
     Returns:
         sha256 as hexadecimal digits; "" if one of them is not there.
     """
+    if is_url(folder):
+        return _remote_fingerprint(folder, sorted(inputs))
     digest = hashlib.sha256()
     try:
         for name in sorted(inputs):
-            path = folder / name
+            path = Path(folder, name)
             files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
             if not files:
                 return ""
@@ -135,6 +139,13 @@ def fingerprint(folder: Path, inputs: Iterable[str]) -> str:
     except OSError:
         return ""
     return digest.hexdigest()
+
+
+def _remote_fingerprint(url: str, inputs: Sequence[str]) -> str:
+    with reached(url):
+        source = UrlSource(url)
+        found = [[name, source.versions(name)] for name in inputs]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest() if all(files for _, files in found) else ""
 
 
 def listed_inputs(unit: Unit) -> set[str]:
@@ -160,8 +171,8 @@ def finished(unit: Unit, record: Mapping[str, Any] | None, places: Places) -> bo
             listed_inputs(unit) <= set(inputs)
             and bool(pixels)
             and record["frame"] == frame_digest(unit)
-            and record["fingerprint"] == fingerprint(Path(unit.folder), inputs)
-            and all((places.output.parent / each).is_dir() for each in pixels)
+            and record["fingerprint"] == fingerprint(unit.folder, inputs)
+            and all((places.output.parent / each).exists() for each in pixels)
         )
     except (LookupError, TypeError, ValueError):  # somebody else wrote into it
         return False

@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
+from urllib.parse import quote
 
 import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hybridfusion_core.batch.places import Places, key_of
-from hybridfusion_core.batch.quality import EMPTY_BELOW, FLAGS, SATURATED_ABOVE, UNSURE_BELOW
+from hybridfusion_core.batch.quality import BIAS_ABOVE, DRIFT_ABOVE, EMPTY_BELOW, FLAGS, SATURATED_ABOVE, UNSURE_BELOW
 from hybridfusion_core.batch.rows import Row
 from hybridfusion_core.errors import printable
 from hybridfusion_core.plates import Plate
@@ -57,7 +58,13 @@ def render(plate: Plate, places: Places, rows: Sequence[Row], record: Mapping[st
         failures=[_named(row) | {"reason": printable(row.reason)} for row in rows if row.status == "failed"],
         flagged=[_named(row) | {"flags": ", ".join(row.figures.flags)} for row in flagged],
         flag_counts={flag: sum(flag in row.figures.flags for row in flagged) for flag in FLAGS},
-        limits={"empty": EMPTY_BELOW, "unsure": UNSURE_BELOW, "saturated": SATURATED_ABOVE},
+        limits={
+            "empty": EMPTY_BELOW,
+            "unsure": UNSURE_BELOW,
+            "saturated": SATURATED_ABOVE,
+            "drift": DRIFT_ABOVE,
+            "bias": BIAS_ABOVE,
+        },
         pictures=_pictures(places, rows),
         settings=_settings(record),
         methods=_methods(rows, record),
@@ -140,7 +147,7 @@ def _pictures(places: Places, rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "source": f"data:image/jpeg;base64,{encoded}",
                 "caption": printable(f"{row.unit.well} {row.unit.field}{flags}"),
                 "flagged": bool(flags),
-                "link": f"../{places.output.name}/{'/'.join(key)}",
+                "link": f"../{places.output.name}/{quote(row.files[0]) if row.files else '/'.join(key)}",
             }
         )
     return pictures

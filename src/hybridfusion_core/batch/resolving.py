@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,8 @@ import torch
 import zarr
 from pydantic import TypeAdapter
 
+from hybridfusion_core.batch.file_names import NameTemplate
+from hybridfusion_core.batch.form import PLATE, SUFFIXES, Form
 from hybridfusion_core.batch.fusing_units import Settings
 from hybridfusion_core.batch.places import Places
 from hybridfusion_core.batch.records import FORMAT, in_session
@@ -23,6 +25,7 @@ from hybridfusion_core.intensity import FieldStatistics
 from hybridfusion_core.plates import Plate, Unit, open_unit
 from hybridfusion_core.predict import ALGORITHM_VERSION
 from hybridfusion_core.request import FuseRequest, resolve
+from hybridfusion_core.store.zarr_source import METADATA_FILES, UrlSource, is_url, reached
 
 Stats = Literal["plate", "well", "field"]
 
@@ -35,12 +38,13 @@ class Choices:
     """What a batch is asked for; all of it must be the same when the batch is gone on with.
 
     Attributes:
-        output: the plate to write, ending in ".ome.zarr".
+        output: the plate to write, ending in ".ome.zarr", or the folder of files.
         request: how each field is fused.
         stats: whose statistics fields are normalised with: those of the whole plate, of their well, or their own.
         times: indices of the time points to fuse, in order; None takes all.
         z_step_um: replaces the distance between slices.
         pixel_size_um: replaces the distance between pixels.
+        form: of the results.
     """
 
     output: Path
@@ -49,6 +53,26 @@ class Choices:
     times: tuple[int, ...] | None = None
     z_step_um: float | None = None
     pixel_size_um: float | None = None
+    form: Form = PLATE
+
+    @property
+    def places(self) -> Places:
+        """Where everything stands.
+
+        Raises:
+            UserInputError: the output is called like something else.
+        """
+        return self.form.places(self.output)
+
+    def check_names(self, plate: Plate) -> None:
+        """See that all files would have names, and each its own.
+
+        Raises:
+            UserInputError: they have not.
+        """
+        if self.form.name:
+            template = NameTemplate(self.form.name, SUFFIXES[self.form.format])
+            template.check(filter(self.takes, plate.units()), self.request.channels)
 
     def takes(self, unit: Unit) -> bool:
         """Say whether a unit is at one of the time points that are fused."""
@@ -62,6 +86,7 @@ class Choices:
             "times": None if self.times is None else list(self.times),
             "z_step_um": self.z_step_um,
             "pixel_size_um": self.pixel_size_um,
+            **asdict(self.form),
             "plate": plate.name,
             "layout": plate.layout,
             "algorithm_version": ALGORITHM_VERSION,
@@ -158,6 +183,7 @@ def settings_of(record: Mapping[str, Any], choices: Choices, session: str) -> Se
         models=models,
         z_step_um=choices.z_step_um,
         pixel_size_um=choices.pixel_size_um,
+        form=choices.form,
         **sizes,
     )
 
@@ -176,10 +202,9 @@ def statistics_of(record: Mapping[str, Any], choices: Choices) -> dict[str, tupl
 
 
 def _damaged(choices: Choices) -> StoredDataError:
-    places = Places(choices.output)
     return StoredDataError(
-        f"{places.run_record} does not say how fields are fused; expected the record of a batch. Move it, the plate "
-        "and its maps away to start anew."
+        f"{choices.places.run_record} does not say how fields are fused; expected the record of a batch. Move it and "
+        "what the batch wrote away to start anew."
     )
 
 
@@ -188,17 +213,17 @@ def unfit(settings: Settings, inputs: str, algorithm: int) -> str | None:
 
     Args:
         settings: of the run; without models when nothing is resolved yet.
-        inputs: folder of the plate.
+        inputs: folder or URL of the plate.
         algorithm: version of whoever asks.
     """
     return next(_hindrances(settings, inputs, algorithm), None)
 
 
 def _hindrances(settings: Settings, inputs: str, algorithm: int) -> Iterator[str]:
-    places = Places(Path(settings.output))
+    places = settings.places
     if algorithm != ALGORITHM_VERSION:
         yield f"it has version {ALGORITHM_VERSION} of the algorithm, not {algorithm}"
-    if not Path(inputs).exists():
+    if not _sees(inputs):
         yield f"it does not see the plate {inputs}"
     if not in_session(places, settings.session):
         yield f"it does not see what was just written to {places.folder}"
@@ -212,3 +237,14 @@ def _hindrances(settings: Settings, inputs: str, algorithm: int) -> Iterator[str
                 yield f"its model {name} is another one than when this plate was begun"
     except HybridFusionError as error:
         yield str(error)
+
+
+def _sees(inputs: str) -> bool:
+    if not is_url(inputs):
+        return Path(inputs).exists()
+    try:
+        with reached(inputs):
+            source = UrlSource(inputs)
+            return any(source.read(name) is not None for name in METADATA_FILES)
+    except HybridFusionError:
+        return False

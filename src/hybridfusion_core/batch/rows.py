@@ -18,7 +18,7 @@ from hybridfusion_core.plates.selection import guarded_cell
 
 COLUMNS = (
     *("well", "field", "time", "status", "reason", "seconds", "tile", "median_confidence", "in_focus"),
-    *("height_low", "height_high", "height_unit", "sharpest_slice", "slices", "flags"),
+    *("height_low", "height_high", "height_unit", "sharpest_slice", "slices", "drift_px", "bias", "flags"),
 )
 
 
@@ -33,6 +33,8 @@ class Figures:
     height_unit: str | None = None
     sharpest_slice: int | None = None
     slices: int | None = None
+    drift_px: float | None = None
+    bias: float | None = None
     flags: tuple[str, ...] = ()
 
 
@@ -47,6 +49,7 @@ class Row:
         seconds: that it took, or None.
         tile: core of the tiles, pixels, or None.
         figures: of the result.
+        files: names of the fused images, where results are files.
     """
 
     unit: Unit
@@ -55,6 +58,7 @@ class Row:
     seconds: float | None = None
     tile: int | None = None
     figures: Figures = Figures()
+    files: tuple[str, ...] = ()
 
 
 _FIGURES = TypeAdapter(Figures)
@@ -70,7 +74,7 @@ def missing_times(plate: Plate, choices: Choices) -> dict[FieldKey, set[int]]:
     Raises:
         UserInputError: a record may not be read.
     """
-    places = Places(choices.output)
+    places = choices.places
     missing: dict[FieldKey, set[int]] = {}
     for unit in filter(choices.takes, plate.units()):
         key = key_of(unit)
@@ -103,8 +107,9 @@ def rows_of(plate: Plate, places: Places, missing: Mapping[FieldKey, set[int]]) 
 def _done(unit: Unit, record: Mapping[str, Any]) -> Row:
     try:
         figures = _FIGURES.validate_python(record["figures"])
-        return Row(unit, "done", "", float(record["seconds"]), int(record["settings"]["tile"]), figures)
-    except (LookupError, TypeError, ValueError, ValidationError):  # somebody else wrote into it
+        files = tuple(str(each) for each in record.get("files", {}).values())
+        return Row(unit, "done", "", float(record["seconds"]), int(record["settings"]["tile"]), figures, files)
+    except (LookupError, TypeError, ValueError, AttributeError, ValidationError):  # somebody else wrote into it
         return Row(unit, "done")
 
 
@@ -119,7 +124,7 @@ def report_csv(rows: Sequence[Row]) -> str:
         cells = (
             *(row.unit.well, row.unit.field, row.unit.t, row.status, row.reason, row.seconds, row.tile),
             *(found.median_confidence, found.in_focus, low, high, found.height_unit, found.sharpest_slice),
-            *(found.slices, "; ".join(found.flags)),
+            *(found.slices, found.drift_px, found.bias, "; ".join(found.flags)),
         )
         writer.writerow(guarded_cell(cell) if isinstance(cell, str) else _number(cell) for cell in cells)
     return stream.getvalue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from distributed import Client, Future, KilledWorker, get_worker
 
 from hybridfusion_core.batch.cluster import Preparation, fit_workers
 from hybridfusion_core.batch.fusing_units import Outcome, Settings, Task, measure_unit, write_failure
+from hybridfusion_core.batch.load_data import FileList
 from hybridfusion_core.batch.loop import Loop
 from hybridfusion_core.batch.places import FieldKey, Places, key_of
 from hybridfusion_core.batch.plate_statistics import common_statistics, sampled
@@ -54,18 +56,20 @@ class Event:
     Attributes:
         stage: "measuring" or "fusing".
         unit: which one.
-        outcome: how it ended.
+        outcome: how it ended, or None: a worker has just begun it.
         done: units that ended so far in this stage of this run.
         total: units of this stage of this run.
         failed: how many of them failed.
+        wells: how many wells are done, with all that was chosen of them, and how many there are; earlier runs count.
     """
 
     stage: str
     unit: Unit
-    outcome: Outcome
+    outcome: Outcome | None
     done: int
     total: int
     failed: int
+    wells: tuple[int, int] = (0, 0)
 
 
 @dataclass
@@ -82,6 +86,7 @@ class Result:
         interrupted: the user stopped it.
         full: what the system said when the disk was full.
         missing: time points of fields that are not in the plate, chosen or not.
+        warnings: what was not kept of the input.
     """
 
     places: Places
@@ -93,6 +98,7 @@ class Result:
     interrupted: bool = False
     full: str = ""
     missing: Mapping[FieldKey, set[int]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def run_batch(
@@ -111,7 +117,7 @@ def run_batch(
         units: of it, that are to be fused now.
         choices: how.
         connect: gives a client, for so many units.
-        report: called when a unit has ended.
+        report: called when a unit has begun, as far as that is noticed, and when it has ended.
         finish: called with the result, while no other run can write.
         stop: whether the user wants it to stop, asked every second; for callers that Ctrl-C does not reach.
 
@@ -124,7 +130,8 @@ def run_batch(
         KeyboardInterrupt: for the second time.
     """
     started = time.monotonic()
-    places = Places(choices.output)
+    places = choices.places
+    choices.check_names(plate)
     if not places.output.parent.is_dir():
         raise UserInputError(
             f"The folder {places.output.parent} does not exist; expected an existing folder for {places.output.name}. "
@@ -161,12 +168,14 @@ class _Run:
         self._plate, self._choices, self._places = plate, choices, places
         self._report, self._stop = report, stop
         self._session = uuid.uuid4().hex
-        self._publisher = Publisher(plate, places)
+        self._publisher = _publisher(plate, choices)
         self._workers: list[str] | None = None
         self._chosen = list(units)
         self._missing: dict[FieldKey, set[int]] = {}
-        self._times: dict[FieldKey, tuple[int, ...]] = {}
+        self._times: dict[FieldKey, dict[int, int]] = {}  # index among those that are fused, by time point
         self._published = time.monotonic()
+        self._left: Counter[str] = Counter()
+        self._wells = len({unit.well for unit in units})
         self.result = Result(places, total=len(units), missing=self._missing)
 
     def go(self, connect: Connect, stored: Mapping[str, Any] | None) -> None:
@@ -176,6 +185,7 @@ class _Run:
         self._look()
         pending = [unit for unit in self._chosen if unit.t in self._missing[key_of(unit)]]
         self.result.kept = len(self._chosen) - len(pending)
+        self._left.update(unit.well for unit in pending)
         pending = self._without_defects(pending)
         try:
             if pending:
@@ -185,23 +195,24 @@ class _Run:
             self.result.interrupted = True
         finally:
             self._publisher.publish()
+            self.result.warnings = list(self._publisher.warnings.values())
 
     def _look(self) -> None:
         """Find out which units of the whole plate are finished, and list those fields that are."""
         for unit in self._plate.units():
             if self._choices.takes(unit):
-                key = key_of(unit)
-                self._times[key] = (*self._times.get(key, ()), unit.t)
+                times = self._times.setdefault(key_of(unit), {})
+                times[unit.t] = len(times)
         self._missing.update(missing_times(self._plate, self._choices))
         for key in self._missing:
             self._list(key)
         self._publisher.publish()
 
-    def _list(self, key: FieldKey) -> None:
+    def _list(self, key: FieldKey, *, fresh: bool = False) -> None:
         """Have a field listed if all its time points are finished."""
         if not self._missing[key]:
             records = [unit_record(self._places, key, t) for t in self._times[key]]
-            self._publisher.add(key, [record for record in records if record is not None])
+            self._publisher.add(key, [record for record in records if record is not None], fresh=fresh)
 
     def _without_defects(self, units: list[Unit]) -> list[Unit]:
         """Write down what fails without a look at its pixels."""
@@ -222,7 +233,7 @@ class _Run:
         client.register_plugin(Preparation(settings.request.threads or 1))
         statistics = statistics_of(read_json(self._places.run_record) or {}, self._choices)
         tasks = [self._task(unit, statistics) for unit in pending]
-        loop = Loop(client, self._workers, self._places, settings, self._end, self._stop)
+        loop = Loop(client, self._workers, self._places, settings, self._begin, self._end, self._stop)
         self.result.interrupted = loop.run(tasks)
 
     def _settings(self, client: Client, stored: Mapping[str, Any] | None) -> Settings:
@@ -231,7 +242,7 @@ class _Run:
             settings = settings_of(stored, self._choices, self._session)
             self._workers = fit_workers(client, unfit, settings, self._plate.folder, ALGORITHM_VERSION)
             return settings
-        bare = Settings(str(self._choices.output), self._session, self._choices.request, block=1, z_chunk=1)
+        bare = Settings(str(self._choices.output), self._session, self._choices.request, 1, 1, form=self._choices.form)
         self._workers = fit_workers(client, unfit, bare, self._plate.folder, ALGORITHM_VERSION)
         deepest = sorted(self._sound(), key=lambda unit: -max(unit.frame.slices, default=0))[:_DEPTHS]
         settled = self._value(client.submit(_settle, deepest, self._choices, workers=self._workers, pure=False))
@@ -290,7 +301,7 @@ class _Run:
     def _task(self, unit: Unit, statistics: Mapping[str, tuple[FieldStatistics, ...]] | None) -> Task:
         times = self._times[key_of(unit)]
         common = None if statistics is None else statistics.get(unit.well) or statistics.get("")
-        return Task(unit, times.index(unit.t), len(times), common)
+        return Task(unit, times[unit.t], len(times), common)
 
     def _end(self, unit: Unit, outcome: Outcome) -> None:
         """Take note of how a unit ended."""
@@ -298,7 +309,7 @@ class _Run:
         if outcome.status == "done":
             result.fused += 1
             self._missing[key].discard(unit.t)
-            self._list(key)
+            self._list(key, fresh=True)
             if time.monotonic() - self._published > _PUBLISH:
                 self._publisher.publish()
                 self._published = time.monotonic()
@@ -307,8 +318,24 @@ class _Run:
         elif outcome.status == "full":
             result.full = outcome.reason
         if outcome.status in ("done", "failed"):
-            done = result.fused + len(result.failures)
-            self._report(Event("fusing", unit, outcome, done, result.total - result.kept, len(result.failures)))
+            self._left[unit.well] -= 1
+            if not self._left[unit.well]:
+                del self._left[unit.well]
+            self._tell(unit, outcome)
+
+    def _begin(self, unit: Unit) -> None:
+        self._tell(unit, None)
+
+    def _tell(self, unit: Unit, outcome: Outcome | None) -> None:
+        result = self.result
+        failed = len(result.failures)
+        wells = self._wells - len(self._left), self._wells
+        self._report(Event("fusing", unit, outcome, result.fused + failed, result.total - result.kept, failed, wells))
+
+
+def _publisher(plate: Plate, choices: Choices) -> Publisher | FileList:
+    places, form = choices.places, choices.form
+    return FileList(plate, places) if places.files else Publisher(plate, places, form.ngff)
 
 
 def _settle(units: Sequence[Unit], choices: Choices) -> dict[str, Any]:

@@ -9,13 +9,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hybridfusion_core.errors import printable
+from hybridfusion_core.batch.form import make_form
+from hybridfusion_core.batch.resolving import Choices
+from hybridfusion_core.errors import UserInputError, printable
 from hybridfusion_core.plates import Plate, Selection, Unit, open_plate, read_failures, select
 from hybridfusion_core.plates.forecast import Forecast, forecast
+from hybridfusion_core.plates.selection import chosen_times
 from hybridfusion_core.plates.summary import plate_warnings, summary, table
 from hybridfusion_core.plates.well_names import row_letters
 from hybridfusion_core.request import FuseRequest
 from hybridfusion_core.store.creating import refuse_input_as_output
+from hybridfusion_core.store.zarr_source import is_url
 
 _SHOWN = 10  # failures, in the text
 _LARGEST_MAP = (48, 72)
@@ -32,6 +36,8 @@ def dry_run(
         request: how they would be fused.
         options: for the output and the scale.
     """
+    choices = choices_of(plate, request, options)
+    choices.check_names(plate)
     found = forecast(units, request, z_step_um=options.z_step, pixel_size_um=options.pixel_size)
     about = summary(plate, units, found, Path(options.output))
     about |= {f"{name}_um": value for name in ("z_step", "pixel_size") if (value := getattr(options, name))}
@@ -39,11 +45,40 @@ def dry_run(
     return about, "\n".join([*rows, "", *plate_map(plate, units, found), *_failures(found)])
 
 
+def choices_of(plate: Plate, request: FuseRequest, options: argparse.Namespace) -> Choices:
+    """Return what a batch is asked for; its output is called like what it will be.
+
+    Args:
+        plate: as it was opened.
+        request: how each field is fused.
+        options: for the rest.
+    """
+    if is_url(options.output):
+        raise UserInputError(
+            f"The output {options.output} is a URL; expected a path, because results are renamed into their place once "
+            "they are whole, and locked, which stores of objects know nothing of. Write to a disk, and copy the plate "
+            "when it is finished."
+        )
+    choices = Choices(
+        # Workers stand in other folders.
+        output=Path(options.output).absolute(),
+        request=request,
+        stats=options.stats,
+        times=chosen_times(plate, options.times),
+        z_step_um=options.z_step,
+        pixel_size_um=options.pixel_size,
+        form=make_form(options.format, options.ngff, options.name),
+    )
+    _ = choices.places  # refuses what no result can be called
+    return choices
+
+
 def open_selection(options: argparse.Namespace) -> tuple[Plate, tuple[Unit, ...]]:
     """Open the plate that was named and choose from it; what is odd about it goes to stderr."""
     only = None if options.only is None else read_failures(Path(options.only))
     plate = open_plate(options.input, pattern=options.pattern)
-    refuse_input_as_output(Path(options.output), [plate.folder])
+    if not is_url(plate.folder):
+        refuse_input_as_output(Path(options.output), [plate.folder])
     for warning in plate_warnings(plate):
         print(f"hybridfusion: warning: {warning}", file=sys.stderr)
     chosen = Selection(options.wells, options.fields, options.times, options.pilot, only)

@@ -15,12 +15,11 @@ from tqdm import tqdm
 
 from hybridfusion_core.batch.cluster import Where, connected
 from hybridfusion_core.batch.reporting import write_reports
-from hybridfusion_core.batch.resolving import Choices
 from hybridfusion_core.batch.running import Event, Result, run_batch
+from hybridfusion_core.cli.batch import choices_of
 from hybridfusion_core.cli.progress import ProgressLine
 from hybridfusion_core.errors import UserInputError, printable
 from hybridfusion_core.plates import Plate, Unit
-from hybridfusion_core.plates.selection import chosen_times
 from hybridfusion_core.request import FuseRequest
 
 FAILED = 3  # exit status
@@ -38,15 +37,7 @@ def run(plate: Plate, units: Sequence[Unit], request: FuseRequest, options: argp
     Returns:
         The exit status.
     """
-    choices = Choices(
-        # Workers stand in other folders.
-        output=Path(options.output).absolute(),
-        request=request,
-        stats=options.stats,
-        times=chosen_times(plate, options.times),
-        z_step_um=options.z_step,
-        pixel_size_um=options.pixel_size,
-    )
+    choices = choices_of(plate, request, options)
     file = options.scheduler_file
     where = Where(options.workers, options.scheduler, None if file is None else Path(file))
     with _terminable(), ProgressLine("fields") as line:
@@ -67,25 +58,32 @@ def run(plate: Plate, units: Sequence[Unit], request: FuseRequest, options: argp
 
 
 def _show(event: Event, line: ProgressLine, *, as_json: bool) -> None:
-    unit, outcome = event.unit, event.outcome
     if event.stage == "fusing" and as_json:
-        ended: dict[str, Any] = {
-            "event": "unit",
-            "well": unit.well,
-            "field": unit.field,
-            "time": unit.t,
+        print(json.dumps(_as_json(event)), flush=True)
+    if event.outcome is not None and event.outcome.status == "failed":
+        tqdm.write(f"hybridfusion: {unit_name(event.unit)} failed: {printable(event.outcome.reason)}", file=sys.stderr)
+    done, total = event.wells
+    note = f"{done} of {total} wells done" if total else ""
+    line.update(event.stage, event.done, event.total, note + (f", {event.failed} failed" if event.failed else ""))
+
+
+def _as_json(event: Event) -> dict[str, Any]:
+    unit, outcome = event.unit, event.outcome
+    about: dict[str, Any] = {
+        "event": "start" if outcome is None else "unit",
+        "well": unit.well,
+        "field": unit.field,
+        "time": unit.t,
+    }
+    if outcome is not None:
+        about |= {
             "status": outcome.status,
             "reason": outcome.reason,
             "seconds": round(outcome.seconds, 3),
             "flags": list(outcome.flags),
-            "done": event.done,
-            "total": event.total,
-            "failed": event.failed,
         }
-        print(json.dumps(ended), flush=True)
-    if outcome.status == "failed":
-        tqdm.write(f"hybridfusion: {unit_name(unit)} failed: {printable(outcome.reason)}", file=sys.stderr)
-    line.update(event.stage, event.done, event.total)
+    wells = {"wells_done": event.wells[0], "wells": event.wells[1]}
+    return about | {"done": event.done, "total": event.total, "failed": event.failed} | wells
 
 
 def unit_name(unit: Unit) -> str:
@@ -95,6 +93,8 @@ def unit_name(unit: Unit) -> str:
 
 def _say(result: Result, *, as_json: bool) -> None:
     places, failed = result.places, len(result.failures)
+    for warning in result.warnings:
+        print(f"hybridfusion: warning: {printable(warning)}", file=sys.stderr)
     if as_json:
         summary = {
             "event": "summary",
@@ -104,6 +104,7 @@ def _say(result: Result, *, as_json: bool) -> None:
             "fused": result.fused,
             "kept": result.kept,
             "failed": failed,
+            "warnings": [printable(each) for each in result.warnings],
             "interrupted": result.interrupted,
             "seconds": round(result.seconds, 3),
         }

@@ -101,14 +101,17 @@ def info(options: argparse.Namespace) -> None:
 
 def verify(options: argparse.Namespace) -> None:
     """Look through a result, from its metadata to its last pixel."""
-    findings = find_faults(options.output)
+    from hybridfusion_core.batch.verifying import holds_files, verify_files
+
+    output = Path(options.output)
+    findings = verify_files(output) if holds_files(output) else find_faults(output)
     if options.json:
         _print(options, {"output": options.output, "findings": findings}, "")
     if findings:
         listing = "".join(f"\n  {finding}" for finding in findings)
         raise StoredDataError(
             f"{options.output} is not what was written; expected a whole and consistent result. Fuse the stack again, "
-            f"with --overwrite. Found:{listing}"
+            f"with --overwrite; of a batch, remove what is damaged and run it again. Found:{listing}"
         )
     if not options.json:
         _print(options, {}, f"{options.output}: whole")

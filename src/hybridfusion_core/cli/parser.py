@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import re
 from importlib.metadata import version
 from typing import Any
 
-_SUFFIXES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+from hybridfusion_core.cli.values import byte_count, camera, names, positive
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -91,7 +90,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> Any:
     what = parser.add_argument_group("what")
     what.add_argument(
         "--products",
-        type=_names,
+        type=names,
         metavar="LIST",
         help="some of fused,decision,height,confidence,noise_gain (default: the first four; "
         "height only if z positions are known)",
@@ -109,7 +108,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> Any:
         help="who decides what is in focus: auto (all fluorescence channels together, transmitted light for itself), "
         "each channel for itself, joint, or a channel's name or index (default: auto)",
     )
-    what.add_argument("--channels", type=_names, metavar="LIST", help="names or indices to fuse (default: all)")
+    what.add_argument("--channels", type=names, metavar="LIST", help="names or indices to fuse (default: all)")
     what.add_argument("--z", metavar="START:STOP[:STEP]", help="slices to use, counted from 0 (default: all)")
     how = parser.add_argument_group("how")
     how.add_argument(
@@ -121,7 +120,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> Any:
     _add_model(how)
     how.add_argument(
         "--camera",
-        type=_camera,
+        type=camera,
         metavar="GAIN,OFFSET,READNOISE",
         help="known noise, in counts per electron, counts and counts (default: estimated from the stack)",
     )
@@ -140,7 +139,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> Any:
         help="auto is float32 everywhere; bfloat16 is less exact and on some devices faster",
     )
     machine.add_argument("--exact", action="store_true", help="no shortcut of any kind")
-    machine.add_argument("--tile", type=_positive, metavar="PIXELS", help="core of a tile (default: planned)")
+    machine.add_argument("--tile", type=positive, metavar="PIXELS", help="core of a tile (default: planned)")
     _add_memory(machine)
     return how
 
@@ -153,6 +152,7 @@ def _add_batch(commands: Any) -> None:
         "  hybridfusion batch screen7 screen7_fused.ome.zarr --dry-run\n"
         "  hybridfusion batch screen7 screen7_fused.ome.zarr --wells B02:C05,D07 --fields 1,3-5\n"
         "  hybridfusion batch screen7 screen7_fused.ome.zarr --only screen7_fused.hybridfusion/failures.csv\n"
+        "  hybridfusion batch screen7 screen7_fused --format tiff --name '{well}_s{field}_w{channel}.tif'\n"
         "  hybridfusion batch scans out.ome.zarr --pattern '{row}{column}_f{field}_z{z}_c{channel}.tif' --workers 4\n"
         "The same command again goes on where it was stopped, by whatever. Records, failures.csv, report.csv and\n"
         "report.html are in the folder NAME.hybridfusion beside OUTPUT. Exit status 3: some fields failed.",
@@ -161,12 +161,15 @@ def _add_batch(commands: Any) -> None:
     parser.add_argument(
         "input",
         metavar="INPUT",
-        help="OME-Zarr HCS 0.4 and 0.5; folder of OME-TIFFs, one field or more in each; names that --pattern "
+        help="OME-Zarr HCS 0.4 and 0.5, also behind s3:// and https:// (extra 'cloud'); "
+        "folder of OME-TIFFs, one field or more in each; names that --pattern "
         "describes; and, experimental because no files of the vendors have been read with them yet: Opera Phenix and "
         "Operetta (Harmony), ImageXpress (MetaXpress), Yokogawa CV7000 and CV8000. The index file of a plate stands "
         "for its folder",
     )
-    parser.add_argument("output", metavar="OUTPUT", help="an .ome.zarr, outside INPUT")
+    parser.add_argument(
+        "output", metavar="OUTPUT", help="an .ome.zarr, or a folder for the files of --format; outside INPUT"
+    )
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -185,7 +188,7 @@ def _add_batch(commands: Any) -> None:
     which.add_argument(
         "--times", metavar="LIST", help="indices from 0, such as 0:10 without the 10 itself (default: all)"
     )
-    which.add_argument("--pilot", type=_positive, metavar="N", help="only N wells, spread over the plate")
+    which.add_argument("--pilot", type=positive, metavar="N", help="only N wells, spread over the plate")
     which.add_argument("--only", metavar="failures.csv", help="only what this list of an earlier batch names")
     how = _add_choices(parser)
     how.add_argument(
@@ -197,11 +200,29 @@ def _add_batch(commands: Any) -> None:
     )
     where = parser.add_argument_group("where").add_mutually_exclusive_group()
     where.add_argument(
-        "--workers", type=_positive, metavar="N", help="processes on this computer (default: as it has room for)"
+        "--workers", type=positive, metavar="N", help="processes on this computer (default: as it has room for)"
     )
     where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, such as tcp://host:8786")
     where.add_argument("--scheduler-file", metavar="F", help="that `dask scheduler --scheduler-file F` wrote")
     _add_scale(parser.add_argument_group("what the files do not say"))
+    form = parser.add_argument_group("output")
+    form.add_argument(
+        "--format",
+        choices=("ome-zarr", "ome-tiff", "tiff"),
+        default="ome-zarr",
+        help="an OME-Zarr plate, or files in the folder OUTPUT: OME-TIFF, or TIFF as ImageJ and CellProfiler read it, "
+        "with load_data.csv for CellProfiler (default: ome-zarr)",
+    )
+    form.add_argument(
+        "--name",
+        metavar="TEMPLATE",
+        help="what files are called (default: '{plate}_{well}_T{t:04}F{field:03}C{channel:02}' and the suffix), of "
+        "{plate}, {well}, {row}, {column}, {field}, {t} from 0, {channel} from 1 and {channel_name}. Without a "
+        "channel in it, one file holds all of them",
+    )
+    form.add_argument(
+        "--ngff", choices=("0.5", "0.4"), help="version of OME-Zarr; 0.4 is for older readers (default: 0.5)"
+    )
 
 
 def _add_info(commands: Any) -> None:
@@ -225,7 +246,9 @@ def _add_verify(commands: Any) -> None:
         "look through a result, from its metadata to its last pixel, and name what is wrong with it",
         "  hybridfusion verify organoid_fused.ome.zarr",
     )
-    parser.add_argument("output", metavar="OUTPUT", help="what fuse wrote; its decision and maps are found by name")
+    parser.add_argument(
+        "output", metavar="OUTPUT", help="what fuse or batch wrote; its decision and maps are found by name"
+    )
 
 
 def _add_sample(commands: Any) -> None:
@@ -273,10 +296,10 @@ def _add_train(commands: Any) -> None:
     )
     machine = parser.add_argument_group("with what")
     _add_device(machine)
-    machine.add_argument("--threads", type=_positive, metavar="N", help="of PyTorch on the CPU")
+    machine.add_argument("--threads", type=positive, metavar="N", help="of PyTorch on the CPU")
     machine.add_argument(
         "--processes",
-        type=_positive,
+        type=positive,
         default=0,
         metavar="N",
         help="that draw scenes ahead, for a GPU, which trains faster than one process draws; they change no weight "
@@ -307,7 +330,7 @@ def _add_evaluate(commands: Any) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the page once the new one is complete")
     parser.add_argument(
-        "--scenes", type=_positive, default=24, metavar="N", help="synthetic stacks per kind and noise (default: 24)"
+        "--scenes", type=positive, default=24, metavar="N", help="synthetic stacks per kind and noise (default: 24)"
     )
     parser.add_argument(
         "--kind",
@@ -318,7 +341,7 @@ def _add_evaluate(commands: Any) -> None:
     _add_model(parser)
     machine = parser.add_argument_group("with what")
     _add_device(machine)
-    machine.add_argument("--threads", type=_positive, metavar="N", help="of PyTorch on the CPU")
+    machine.add_argument("--threads", type=positive, metavar="N", help="of PyTorch on the CPU")
 
 
 def _add_model(group: Any) -> None:
@@ -341,9 +364,9 @@ def _add_device(group: Any) -> None:
 
 def _add_memory(group: Any) -> None:
     group.add_argument(
-        "--memory", type=_bytes, metavar="BYTES", help="budget, such as 4G (default: a third of what is free)"
+        "--memory", type=byte_count, metavar="BYTES", help="budget, such as 4G (default: a third of what is free)"
     )
-    group.add_argument("--threads", type=_positive, metavar="N", help="of PyTorch on the CPU")
+    group.add_argument("--threads", type=positive, metavar="N", help="of PyTorch on the CPU")
 
 
 def _add_file_facts(parser: argparse.ArgumentParser) -> None:
@@ -356,28 +379,3 @@ def _add_file_facts(parser: argparse.ArgumentParser) -> None:
 def _add_scale(group: Any) -> None:
     group.add_argument("--z-step", type=float, metavar="UM", help="distance between slices in µm")
     group.add_argument("--pixel-size", type=float, metavar="UM", help="side of a pixel in µm")
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _camera(text: str) -> dict[str, float]:
-    try:
-        gain, offset, read_noise = (float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not GAIN,OFFSET,READNOISE, such as 0.46,100,1.6") from None
-    return {"gain": gain, "offset": offset, "read_noise": read_noise}
-
-
-def _positive(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def _bytes(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    if match is None or not float(match[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes, such as 500M or 4G")
-    return int(float(match[1]) * _SUFFIXES[match[2].upper()])

@@ -26,11 +26,12 @@ class ProgressLine:
         self._stage = ""
         self._started = self._shown = self._seen = time.monotonic()
 
-    def update(self, stage: str, done: int, total: int) -> None:
-        """Show a new state."""
+    def update(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Show a new state, and what there is to say beside it."""
         if stage != self._stage:
             self._start(stage, total)
         if self._bar is not None:
+            self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(done / self._scale - self._bar.n)
         elif time.monotonic() - self._shown > _QUIET_SECONDS or done >= total:
             self._shown = time.monotonic()
@@ -38,7 +39,8 @@ class ProgressLine:
             rate = done / self._scale / seconds
             left = (total - done) / self._scale / max(rate, 1e-9)
             print(
-                f"{stage}: {100 * done / total:.0f} %, {rate:.2f} {self._unit}/s, {left:.0f} s left",
+                f"{stage}: {100 * done / total:.0f} %, {pace(rate, self._unit)}, {duration(left)} left"
+                f"{', ' if note else ''}{note}",
                 file=sys.stderr,
                 flush=True,
             )
@@ -55,7 +57,7 @@ class ProgressLine:
                 desc=stage,
                 unit=self._unit,
                 file=sys.stderr,
-                bar_format="{desc}: {percentage:3.0f}%|{bar}| {rate_fmt}, {remaining} left",
+                bar_format="{desc}: {percentage:3.0f}%|{bar}| {rate_fmt}, {remaining} left{postfix}",
             )
 
     def _close(self) -> None:
@@ -70,3 +72,19 @@ class ProgressLine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
+
+
+def pace(rate: float, unit: str) -> str:
+    """Return how much of a unit is done in a second, a minute or an hour."""
+    if rate >= 0.1:
+        return f"{rate:.2f} {unit}/s"
+    return f"{60 * rate:.1f} {unit}/min" if rate >= 1 / 60 else f"{3600 * rate:.1f} {unit}/h"
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time, such as "12 s", "1 min 05 s" or "3 h 20 min"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -6,7 +6,6 @@ zarr's own opening takes milliseconds for a group, and a plate of 1536 wells has
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,8 @@ from hybridfusion_core.store.access import guarded
 from hybridfusion_core.store.description import Description
 from hybridfusion_core.store.ngff_reading import describe, described_axes, is_plain
 from hybridfusion_core.store.units import number
+from hybridfusion_core.store.zarr_source import METADATA_FILES, ZarrSource, source_of
 
-_LARGEST = 64 << 20  # bytes of one JSON file
 _MOST_TIMES = 100_000
 _DTYPES = {"u": "uint", "i": "int", "f": "float"}
 
@@ -37,8 +36,11 @@ class _Found:
     problem: str = ""
 
 
-def read_ome_zarr_plate(path: Path) -> Plate | None:
+def read_ome_zarr_plate(path: Path | str) -> Plate | None:
     """Describe an OME-Zarr plate.
+
+    Args:
+        path: of its folder, or its URL.
 
     Returns:
         The plate, or None if the zarr is something else.
@@ -47,20 +49,30 @@ def read_ome_zarr_plate(path: Path) -> Plate | None:
         UserInputError: it may not be read.
         StoredDataError: the metadata of the plate are damaged; damage in wells and images is theirs alone.
     """
+    source = source_of(path)
     with guarded(
-        f"{path.name}: the metadata of the plate cannot be understood",
+        f"{source.name}: the metadata of the plate cannot be understood",
         "those of an OME-Zarr plate. They are damaged: copy or write the plate again.",
     ):
-        plate = _attributes(path).get("plate")
-        return _read(path, plate) if isinstance(plate, Mapping) else None
+        plate = _attributes(source).get("plate")
+        return _read(source, str(path), plate) if isinstance(plate, Mapping) else None
 
 
-def _read(path: Path, plate: Mapping[str, Any]) -> Plate:
-    root = Path(os.path.realpath(path))
+def _read(source: ZarrSource, path: str, plate: Mapping[str, Any]) -> Plate:
     names = {kind: [str(each["name"]) for each in plate.get(kind, ())] for kind in ("rows", "columns")}
     wells, all_found = [], []
-    for entry in {str(each["path"]): each for each in plate["wells"]}.values():
-        well, found = _well(path, root, entry, names)
+    entries = {str(each["path"]): each for each in plate["wells"]}
+    source.expect(f"{well}/{name}" for well in filter(source.holds, entries) for name in METADATA_FILES[:2])
+    images = {well: _images(source, well) for well in entries}
+    paths = [f"{well}/{each['path']}" for well, (listed, _) in images.items() for each in listed]
+    # The first level is mostly called so; where it is not, its metadata are read when they are needed.
+    source.expect(
+        f"{image}/{name}"
+        for image in filter(source.holds, paths)
+        for name in (*METADATA_FILES[:2], "0/zarr.json", "0/.zarray")
+    )
+    for inside, entry in entries.items():
+        well, found = _well(source, entry, names, *images[inside])
         wells.append(well)
         all_found += found
     wells.sort(key=lambda well: (well.row_index, well.column_index))
@@ -70,21 +82,25 @@ def _read(path: Path, plate: Mapping[str, Any]) -> Plate:
     )
     acquisitions = [each for each in plate.get("acquisitions") or () if isinstance(each.get("id"), int)]
     return Plate(
-        folder=str(path),
+        folder=path,
         layout="ome-zarr",
-        name=str(plate.get("name") or path.name.removesuffix(".zarr").removesuffix(".ome")),
+        name=str(plate.get("name") or source.name.removesuffix(".zarr").removesuffix(".ome")),
         wells=tuple(wells),
         imaging=_imaging([found for found in all_found if found.lengths]),
         rows=rows,
         columns=columns,
         acquisitions=tuple(Acquisition(each["id"], str(each.get("name") or "")) for each in acquisitions),
-        metadata=(str(path),),
+        metadata=(path,),
         warnings=_odd_channels(all_found),
     )
 
 
 def _well(
-    path: Path, root: Path, entry: Mapping[str, Any], names: Mapping[str, Sequence[str]]
+    source: ZarrSource,
+    entry: Mapping[str, Any],
+    names: Mapping[str, Sequence[str]],
+    images: Sequence[Mapping[str, Any]],
+    problem: str,
 ) -> tuple[Well, list[_Found]]:
     inside = str(entry["path"])
     row, column = (
@@ -94,14 +110,13 @@ def _well(
         )
     )
     at = well_index(f"{row}{column}") or (_index(entry.get("rowIndex")), _index(entry.get("columnIndex")))
-    images, problem = _images(path, root, inside)
     if problem:
         frame = Frame("0", (), defects=(Defect("missing", problem),))
         return Well(row, column, *at, (Field("0", (frame,)),)), []
     fields, found = [], []
     for image in images:
         name = str(image["path"])
-        one = _image(path, root, f"{inside}/{name}")
+        one = _image(source, f"{inside}/{name}")
         found.append(one)
         acquisition = image.get("acquisition")
         fields.append(
@@ -123,36 +138,36 @@ def _index(stored: Any) -> int:
     return stored if isinstance(stored, int) and 0 <= stored < 1000 else 0
 
 
-def _images(path: Path, root: Path, inside: str) -> tuple[list[Mapping[str, Any]], str]:
+def _images(source: ZarrSource, inside: str) -> tuple[list[Mapping[str, Any]], str]:
     """Return the images that a well lists, or what is wrong with it."""
-    if not _is_within(path, root, inside):
+    if not source.holds(inside):
         return [], _outside(inside)
     try:
         with guarded(f"The well {inside!r}: its metadata cannot be read", _CURE):
-            listed = _attributes(path / inside)["well"]["images"]
+            listed = _attributes(source, inside)["well"]["images"]
             # The same path twice is one image.
             return list({str(each["path"]): each for each in listed}.values()), ""
     except HybridFusionError as error:
         return [], str(error)
 
 
-def _image(path: Path, root: Path, inside: str) -> _Found:
-    if not _is_within(path, root, inside):
+def _image(source: ZarrSource, inside: str) -> _Found:
+    if not source.holds(inside):
         return _Found(Description(), problem=_outside(inside))
     try:
         with guarded(f"The image {inside!r}: its metadata cannot be read", _CURE):
-            return _described(path / inside, inside, root)
+            return _described(source, inside)
     except HybridFusionError as error:
         return _Found(Description(), problem=str(error))
 
 
-def _described(folder: Path, name: str, root: Path) -> _Found:
-    attributes = _attributes(folder)
+def _described(source: ZarrSource, name: str) -> _Found:
+    attributes = _attributes(source, name)
     entry = attributes["multiscales"][0]
     level = str(entry["datasets"][0]["path"])
-    if not _is_within(folder, root, level):
+    if not source.holds(f"{name}/{level}") or not is_plain(level):
         raise StoredDataError(_outside(f"{name}/{level}"))
-    shape, dtype = _array(folder / level)
+    shape, dtype = _array(source, f"{name}/{level}")
     axes = described_axes(entry, len(shape), name)
     lengths = {letter: length for letter, length in zip(axes, shape, strict=True) if letter in "TCZYX"}
     if min(shape) < 1 or lengths.get("T", 1) > _MOST_TIMES:
@@ -164,13 +179,13 @@ def _described(folder: Path, name: str, root: Path) -> _Found:
     return _Found(about, lengths, dtype, _position(entry, about))
 
 
-def _array(folder: Path) -> tuple[list[int], str]:
-    stored = _json(folder / "zarr.json")
+def _array(source: ZarrSource, inside: str) -> tuple[list[int], str]:
+    stored = _json(source, f"{inside}/zarr.json")
     if stored is not None:
         return [int(length) for length in stored["shape"]], str(stored["data_type"])
-    stored = _json(folder / ".zarray")
+    stored = _json(source, f"{inside}/.zarray")
     if stored is None:
-        raise FileNotFoundError(f"no array in {folder.name!r}")
+        raise FileNotFoundError(f"no array in {inside!r}")
     code = str(stored["dtype"])
     return [int(length) for length in stored["shape"]], f"{_DTYPES.get(code[1], code[1])}{8 * int(code[2:])}"
 
@@ -220,30 +235,19 @@ def _odd_channels(found: Sequence[_Found]) -> tuple[str, ...]:
     return (f"{odd} images have other channels than the first one, {', '.join(named[0])}.",) if odd else ()
 
 
-def _attributes(folder: Path) -> Mapping[str, Any]:
+def _attributes(source: ZarrSource, inside: str = "") -> Mapping[str, Any]:
     """Return what the metadata of a group say by OME-NGFF, or nothing."""
-    stored = _json(folder / "zarr.json")
-    found = stored.get("attributes") if isinstance(stored, Mapping) else _json(folder / ".zattrs")
-    inside = found.get("ome") if isinstance(found, Mapping) else None
-    result = inside if isinstance(inside, Mapping) else found
+    before = f"{inside}/" if inside else ""
+    stored = _json(source, f"{before}zarr.json")
+    found = stored.get("attributes") if isinstance(stored, Mapping) else _json(source, f"{before}.zattrs")
+    inner = found.get("ome") if isinstance(found, Mapping) else None
+    result = inner if isinstance(inner, Mapping) else found
     return result if isinstance(result, Mapping) else {}
 
 
-def _json(path: Path) -> Any:
-    """Read one file of metadata; None if there is none."""
-    if not path.is_file():
-        return None
-    if path.stat().st_size > _LARGEST:
-        raise StoredDataError(
-            f"{path.name} has {path.stat().st_size >> 20} MiB; expected metadata of at most {_LARGEST >> 20} MiB. It "
-            "is damaged: copy or write the plate again."
-        )
-    return json.loads(path.read_bytes())
-
-
-def _is_within(folder: Path, root: Path, inside: str) -> bool:
-    """Say whether a path from the metadata stays in the store, whatever links lie on its way."""
-    return is_plain(inside) and Path(os.path.realpath(folder / inside)).is_relative_to(root)
+def _json(source: ZarrSource, inside: str) -> Any:
+    content = source.read(inside)
+    return None if content is None else json.loads(content)
 
 
 def _outside(inside: str) -> str:

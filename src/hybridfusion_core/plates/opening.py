@@ -24,6 +24,7 @@ from hybridfusion_core.plates.yokogawa import read_yokogawa
 from hybridfusion_core.stack import Channel
 from hybridfusion_core.store.access import existing
 from hybridfusion_core.store.ome_zarr import is_zarr
+from hybridfusion_core.store.zarr_source import is_url, reached
 
 _READERS: dict[str, Callable[[Listing, Path | None], Findings]] = {
     "harmony": read_harmony,
@@ -37,7 +38,8 @@ def open_plate(path: str | Path, *, pattern: str | None = None) -> Plate:
     """Find out what a plate holds. Names, metadata and a few headers are read, no pixels.
 
     Args:
-        path: OME-Zarr plate, folder, or the index file in it (Index.idx.xml, .HTD, MeasurementData.mlf).
+        path: OME-Zarr plate, folder, or the index file in it (Index.idx.xml, .HTD, MeasurementData.mlf); or the URL of
+            an OME-Zarr plate, `s3://` or `https://`.
         pattern: what the files are called, for names that no layout knows; see `parse_pattern`.
 
     Returns:
@@ -47,6 +49,8 @@ def open_plate(path: str | Path, *, pattern: str | None = None) -> Plate:
         UserInputError: nothing is there, no layout fits, no field was found, or the pattern makes no sense.
         StoredDataError: the metadata of the plate are damaged.
     """
+    if isinstance(path, str) and is_url(path):
+        return _behind(path.rstrip("/"), pattern)
     found = existing(Path(path), _EXPECTED)
     named = Path(found.absolute())
     index = named if named.is_file() else None
@@ -58,6 +62,17 @@ def open_plate(path: str | Path, *, pattern: str | None = None) -> Plate:
     if not any(True for _ in plate.units()):
         raise _nothing(folder, "in the files that fit the layout")
     return replace(with_headers(plate), warnings=tuple(printable(each) for each in plate.warnings))
+
+
+def _behind(url: str, pattern: str | None) -> Plate:
+    with reached(url):
+        plate = None if pattern is not None else read_ome_zarr_plate(url)
+    if plate is None or not any(True for _ in plate.units()):
+        raise UserInputError(
+            f"{url} is no OME-Zarr plate with fields; expected one, because a server does not tell which files there "
+            "are in a folder. Check the address, or copy the folder to this computer."
+        )
+    return replace(plate, warnings=tuple(printable(each) for each in plate.warnings))
 
 
 def _ome_zarr(folder: Path) -> Plate:

@@ -15,15 +15,17 @@ import numpy as np
 
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.plates.arrays import AtPlace, Places, PlaneGrid
-from hybridfusion_core.plates.description import Defect, Plane, Unit
+from hybridfusion_core.plates.description import Defect, Image, Plane, Unit
 from hybridfusion_core.stack import Axis, Channel, Stack
 from hybridfusion_core.store import open_stack
 from hybridfusion_core.store.access import permitted
 from hybridfusion_core.store.description import RGB_CHANNELS
 from hybridfusion_core.store.ome_xml import z_positions
 from hybridfusion_core.store.picture_files import Picture, inspect
+from hybridfusion_core.store.remote_image import open_remote_image
 from hybridfusion_core.store.slices import PictureStack
 from hybridfusion_core.store.views import Unit as DecodeUnit
+from hybridfusion_core.store.zarr_source import is_url
 
 _SAME_HEIGHT = 0.1  # of a step
 
@@ -234,13 +236,7 @@ def _colour(samples: int) -> str:
 def _of_image(unit: Unit, channels: Sequence[str] | None) -> Stack:
     image = unit.frame.image
     assert image is not None  # noqa: S101  (for mypy: the caller has looked)
-    folder = Path(unit.folder)
-    path = folder / image.path
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise StoredDataError(
-            f"{image.path!r} leads out of the folder of the plate; expected an image inside it. Copy the image there."
-        )
-    stack = open_stack(path, series=image.series)
+    stack = open_remote_image(f"{unit.folder}/{image.path}") if is_url(unit.folder) else _of_file(unit, image)
     stack = replace(stack, name=unit.name)
     if "T" in stack.axes:
         stack = _at_time(stack, image.t)
@@ -249,6 +245,16 @@ def _of_image(unit: Unit, channels: Sequence[str] | None) -> Stack:
     return _with_channels(
         stack, find_channels(replace(unit, imaging=replace(unit.imaging, channels=stack.channels)), channels)
     )
+
+
+def _of_file(unit: Unit, image: Image) -> Stack:
+    folder = Path(unit.folder)
+    path = folder / image.path
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise StoredDataError(
+            f"{image.path!r} leads out of the folder of the plate; expected an image inside it. Copy the image there."
+        )
+    return open_stack(path, series=image.series)
 
 
 def _at_time(stack: Stack, t: int) -> Stack:

@@ -52,14 +52,14 @@ def _open(path: Path, axes: str | None, series: str | int | None) -> Stack:
     node = _open_node(path, path.name)
     if isinstance(node, zarr.Array):
         return _bare_array(node, path, axes)
-    attributes = _attributes(node)
+    attributes = ome_attributes(node)
     if "multiscales" not in attributes:
         return _from_collection(node, attributes, path, axes, series)
-    entry = _multiscale(attributes, series, path.name)
+    entry = first_multiscale(attributes, path.name, series)
     about = describe(entry, attributes, path.name)
     folder, array = _dataset(path, entry)
-    letters = _letters(axes or described_axes(entry, array.ndim, path.name), array.shape, path.name)
-    return _stack(folder, array, letters, path, about)
+    letters = axis_letters(axes or described_axes(entry, array.ndim, path.name), array.shape, path.name)
+    return stack_of(array, letters, path.name, about, check_chunks(folder, array, letters, path.name))
 
 
 def _bare_array(array: Any, path: Path, axes: str | None) -> Stack:
@@ -69,20 +69,28 @@ def _bare_array(array: Any, path: Path, axes: str | None) -> Stack:
             f"{path.name} is a zarr array of shape {array.shape} without OME metadata; expected an OME-Zarr image, "
             "or the axes. Say what they are, for example --axes ZYX (Python: axes=)."
         )
-    letters = _letters(axes or named, array.shape, path.name)
-    return _stack(path, array, letters, path, Description())
+    letters = axis_letters(axes or named, array.shape, path.name)
+    return stack_of(array, letters, path.name, Description(), check_chunks(path, array, letters, path.name))
 
 
-def _stack(folder: Path, array: Any, letters: str, path: Path, about: Description) -> Stack:
-    """Make a stack of an array in a folder, whose axes are named by letters."""
-    view = RegionView(bounded(array), letters, path.name)
+def stack_of(array: Any, letters: str, name: str, about: Description, warnings: Sequence[str]) -> Stack:
+    """Make a stack of an array whose axes are named by letters.
+
+    Args:
+        array: zarr.Array of full resolution.
+        letters: as `axis_letters` gave them.
+        name: of the store.
+        about: what its metadata say.
+        warnings: about its chunks.
+    """
+    view = RegionView(bounded(array), letters, name)
     count = view.shape[view.axes.index("C")] if "C" in view.axes else 1
     channels = about.channels if len(about.channels) == count else ()
     colours = [(channel.name, channel.color) for channel in channels]
     stack = Stack(
         array=view,
         axes=view.axes,
-        name=image_name(path),
+        name=image_name(Path(name)),
         channels=channels,
         t=about.t,
         z=about.z,
@@ -90,12 +98,12 @@ def _stack(folder: Path, array: Any, letters: str, path: Path, about: Descriptio
         x=about.x,
         # OME-Zarr has no mark for colour images; ours carry these names and colours.
         rgb=colours == [(channel.name, channel.color) for channel in RGB_CHANNELS],
-        warnings=(*about.warnings, *check_chunks(folder, array, letters, path.name)),
+        warnings=(*about.warnings, *warnings),
     )
     return replace(stack, decode_unit=decode_unit(letters, array.chunks, stack.shape))
 
 
-def _letters(axes: str, shape: Sequence[int], name: str) -> str:
+def axis_letters(axes: str, shape: Sequence[int], name: str) -> str:
     """Return one letter per stored axis; axes of length 1 that are no TCZYX are not shown."""
     if len(axes) != len(shape):
         raise UserInputError(
@@ -111,7 +119,13 @@ def _letters(axes: str, shape: Sequence[int], name: str) -> str:
     return letters
 
 
-def _multiscale(attributes: Mapping[str, Any], series: str | int | None, name: str) -> Mapping[str, Any]:
+def first_multiscale(attributes: Mapping[str, Any], name: str, series: str | int | None = None) -> Mapping[str, Any]:
+    """Return the description of one image of a group: the first one, or the one that `series` names.
+
+    Raises:
+        StoredDataError: there is none.
+        UserInputError: there is no such image.
+    """
     entries = attributes["multiscales"]
     good = isinstance(entries, Sequence) and not isinstance(entries, str) and len(entries) > 0
     if not good or not all(isinstance(entry, Mapping) and entry.get("datasets") for entry in entries):
@@ -167,7 +181,8 @@ def _open_node(path: Path, name: str) -> Any:
         return zarr.open(LocalStore(path, read_only=True), mode="r")
 
 
-def _attributes(group: Any) -> Mapping[str, Any]:
+def ome_attributes(group: Any) -> Mapping[str, Any]:
+    """Return what the attributes of a group say by OME-NGFF, 0.4 or 0.5."""
     attributes = dict(group.attrs)
     inside = attributes.get("ome")
     return inside if isinstance(inside, Mapping) else attributes

@@ -58,13 +58,13 @@ def _findings(target: Path) -> list[str]:
             "Name the fused image itself."
         )
     if suffix == ".png":
-        return _shortened(_check_png(target))
+        return shortened(_check_png(target))
     check = _check_zarr if suffix == ".ome.zarr" else _check_tiff
     paths = result_paths(target)
     # First of all: reading a pipe may wait forever.
     strange = [each for path in paths.values() for each in path.rglob("*") if not (each.is_file() or each.is_dir())]
     if strange:
-        return _shortened([f"{each.relative_to(target.parent)} is no file and no folder" for each in strange])
+        return shortened([f"{each.relative_to(target.parent)} is no file and no folder" for each in strange])
     findings = list(check(target))
     try:
         fields = _fields(target) if suffix == ".ome.zarr" else None
@@ -73,7 +73,7 @@ def _findings(target: Path) -> list[str]:
     if fields is not None:
         if paths["maps"].exists():
             findings += check(paths["maps"])
-        return _shortened([*findings, *_missing_of_plate(target, paths["maps"], fields)])
+        return shortened([*findings, *_missing_of_plate(target, paths["maps"], fields)])
     products = _products(target)
     companions = {"maps": bool(_MAPS & products)}
     if suffix != ".ome.zarr":  # there the decision lies inside
@@ -87,7 +87,7 @@ def _findings(target: Path) -> list[str]:
             findings += _check_size(target, companion)
         elif expected:
             findings.append(f"{companion.name} is missing; it was asked for when this was fused")
-    return _shortened(findings)
+    return shortened(findings)
 
 
 def _check_zarr(path: Path) -> Iterator[str]:
@@ -282,8 +282,8 @@ def _first_line(error: BaseException) -> str:
     return " ".join(lines[:2]) or type(error).__name__
 
 
-def _shortened(findings: Iterator[str] | list[str]) -> list[str]:
-    """Return a few findings of each kind."""
+def shortened(findings: Iterator[str] | list[str]) -> list[str]:
+    """Return a few findings of each kind, and how many more there are."""
     kept: list[str] = []
     counts: dict[str, int] = {}
     for finding in findings:

@@ -26,6 +26,7 @@ from zarr.codecs import BloscCodec, GzipCodec, ShardingCodec, ZstdCodec
 from hybridfusion_core.errors import StoredDataError
 
 _MOST_ABSENT = 1000  # a store with fewer than one of so many chunks is no image
+_TEXT = 256  # bytes of a string in a table, on average
 _SLACK = 1 << 20  # bytes; headers of codecs and of filters before them
 
 
@@ -46,7 +47,26 @@ def check_chunks(folder: Path, array: Any, letters: str, name: str) -> tuple[str
     """
     files = getattr(array, "shards", None) or array.chunks
     grid = tuple(-(-length // size) for length, size in zip(array.shape, files, strict=True))
-    present = _present(folder, grid, name)
+    return check_present(_present(folder, grid, name), array, letters, name)
+
+
+def check_present(present: set[tuple[int, ...]], array: Any, letters: str, name: str) -> tuple[str, ...]:
+    """Say what it means that some chunks are there and others are not.
+
+    Args:
+        present: places in the grid of chunks (of shards, if the array is sharded).
+        array: zarr.Array.
+        letters: one per stored axis, as for `RegionView`.
+        name: what to call the store in messages.
+
+    Returns:
+        Warnings: how many chunks are absent.
+
+    Raises:
+        StoredDataError: a slice has no chunk at all, or hardly any chunk exists.
+    """
+    files = getattr(array, "shards", None) or array.chunks
+    grid = tuple(-(-length // size) for length, size in zip(array.shape, files, strict=True))
     expected = prod(grid)
     absent = expected - len(present)
     if not absent:
@@ -141,7 +161,7 @@ class _Bounded:
     codec_id: str
 
     async def _decode_single(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
-        limit = prod(chunk_spec.shape) * chunk_spec.dtype.item_size + _SLACK
+        limit = prod(chunk_spec.shape) * getattr(chunk_spec.dtype, "item_size", _TEXT) + _SLACK
         data = chunk_bytes.to_bytes()
         inflated = await asyncio.to_thread(_INFLATE[self.codec_id], data, limit)
         if inflated is not None:
