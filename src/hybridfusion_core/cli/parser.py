@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import re
 from importlib.metadata import version
 from typing import Any
 
-_SUFFIXES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+from hybridfusion_core.cli.model_parsers import add_models
+from hybridfusion_core.cli.options import (
+    add_device,
+    add_file_facts,
+    add_memory,
+    add_model,
+    add_scale,
+    camera,
+    command,
+    names,
+    positive,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -24,26 +34,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_verify(commands)
     _add_sample(commands)
-    _add_models(commands)
+    add_models(commands)
     _add_train(commands)
     _add_evaluate(commands)
     return parser
 
 
-def _command(commands: Any, name: str, summary: str, example: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=summary,
-        description=summary[0].upper() + summary[1:] + ".",
-        epilog=f"example:\n{example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", action="store_true", help="print one machine-readable summary on stdout")
-    return parser
-
-
 def _add_fuse(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "fuse",
         "fuse one focal stack into one sharp image",
@@ -71,7 +69,7 @@ def _add_fuse(commands: Any) -> None:
         metavar="field|FILE",
         help="normalise with this field's own statistics, or with those that `fuse --json` printed to FILE",
     )
-    _add_file_facts(parser)
+    add_file_facts(parser)
     output = parser.add_argument_group("output")
     output.add_argument(
         "--preview", metavar="PATH.png", help="also write a montage: sharpest slice, fused, decision mask, height"
@@ -91,7 +89,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> Any:
     what = parser.add_argument_group("what")
     what.add_argument(
         "--products",
-        type=_names,
+        type=names,
         metavar="LIST",
         help="some of fused,decision,height,confidence,noise_gain (default: the first four; "
         "height only if z positions are known)",
@@ -109,7 +107,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> Any:
         help="who decides what is in focus: auto (all fluorescence channels together, transmitted light for itself), "
         "each channel for itself, joint, or a channel's name or index (default: auto)",
     )
-    what.add_argument("--channels", type=_names, metavar="LIST", help="names or indices to fuse (default: all)")
+    what.add_argument("--channels", type=names, metavar="LIST", help="names or indices to fuse (default: all)")
     what.add_argument("--z", metavar="START:STOP[:STEP]", help="slices to use, counted from 0 (default: all)")
     how = parser.add_argument_group("how")
     how.add_argument(
@@ -118,10 +116,10 @@ def _add_choices(parser: argparse.ArgumentParser) -> Any:
         default="network",
         help="the network, or a classical method to compare it with (default: network)",
     )
-    _add_model(how)
+    add_model(how)
     how.add_argument(
         "--camera",
-        type=_camera,
+        type=camera,
         metavar="GAIN,OFFSET,READNOISE",
         help="known noise, in counts per electron, counts and counts (default: estimated from the stack)",
     )
@@ -132,7 +130,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> Any:
         help="what to do about pixels that are no numbers (default: refuse)",
     )
     machine = parser.add_argument_group("with what")
-    _add_device(machine)
+    add_device(machine)
     machine.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16"),
@@ -140,13 +138,13 @@ def _add_choices(parser: argparse.ArgumentParser) -> Any:
         help="auto is float32 everywhere; bfloat16 is less exact and on some devices faster",
     )
     machine.add_argument("--exact", action="store_true", help="no shortcut of any kind")
-    machine.add_argument("--tile", type=_positive, metavar="PIXELS", help="core of a tile (default: planned)")
-    _add_memory(machine)
+    machine.add_argument("--tile", type=positive, metavar="PIXELS", help="core of a tile (default: planned)")
+    add_memory(machine)
     return how
 
 
 def _add_batch(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "batch",
         "fuse every field of a plate or folder",
@@ -185,7 +183,7 @@ def _add_batch(commands: Any) -> None:
     which.add_argument(
         "--times", metavar="LIST", help="indices from 0, such as 0:10 without the 10 itself (default: all)"
     )
-    which.add_argument("--pilot", type=_positive, metavar="N", help="only N wells, spread over the plate")
+    which.add_argument("--pilot", type=positive, metavar="N", help="only N wells, spread over the plate")
     which.add_argument("--only", metavar="failures.csv", help="only what this list of an earlier batch names")
     how = _add_choices(parser)
     how.add_argument(
@@ -197,29 +195,29 @@ def _add_batch(commands: Any) -> None:
     )
     where = parser.add_argument_group("where").add_mutually_exclusive_group()
     where.add_argument(
-        "--workers", type=_positive, metavar="N", help="processes on this computer (default: as it has room for)"
+        "--workers", type=positive, metavar="N", help="processes on this computer (default: as it has room for)"
     )
     where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, such as tcp://host:8786")
     where.add_argument("--scheduler-file", metavar="F", help="that `dask scheduler --scheduler-file F` wrote")
-    _add_scale(parser.add_argument_group("what the files do not say"))
+    add_scale(parser.add_argument_group("what the files do not say"))
 
 
 def _add_info(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "info",
         "say what a file holds, what would be fused, and the memory and time to expect",
         "  hybridfusion info organoid.ome.tif",
     )
     parser.add_argument("input", nargs="+", metavar="INPUT", help="as for fuse")
-    _add_file_facts(parser)
+    add_file_facts(parser)
     machine = parser.add_argument_group("with what")
-    _add_device(machine)
-    _add_memory(machine)
+    add_device(machine)
+    add_memory(machine)
 
 
 def _add_verify(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "verify",
         "look through a result, from its metadata to its last pixel, and name what is wrong with it",
@@ -229,7 +227,7 @@ def _add_verify(commands: Any) -> None:
 
 
 def _add_sample(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "sample",
         "write a sample to try things on",
@@ -247,12 +245,8 @@ def _add_sample(commands: Any) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
-def _add_models(commands: Any) -> None:
-    _command(commands, "models", "list the models and what they are for", "  hybridfusion models")
-
-
 def _add_train(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "train",
         "train a model from scratch, or go on where an interrupted training stopped",
@@ -272,12 +266,12 @@ def _add_train(commands: Any) -> None:
         "that of the synthetic scenes at every step, and no other stack in FOLDER is read",
     )
     machine = parser.add_argument_group("with what")
-    _add_device(machine)
-    machine.add_argument("--threads", type=_positive, metavar="N", help="of PyTorch on the CPU")
+    add_device(machine)
+    machine.add_argument("--threads", type=positive, metavar="N", help="of PyTorch on the CPU")
 
 
 def _add_evaluate(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "evaluate",
         "score ways to fuse on a folder of stacks, or on synthetic stacks that no training has seen",
@@ -299,7 +293,7 @@ def _add_evaluate(commands: Any) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the page once the new one is complete")
     parser.add_argument(
-        "--scenes", type=_positive, default=24, metavar="N", help="synthetic stacks per kind and noise (default: 24)"
+        "--scenes", type=positive, default=24, metavar="N", help="synthetic stacks per kind and noise (default: 24)"
     )
     parser.add_argument(
         "--kind",
@@ -307,65 +301,7 @@ def _add_evaluate(commands: Any) -> None:
         choices=("layers", "volume", "transmitted", "photographic"),
         help="kind of synthetic stacks; may be given several times (default: all)",
     )
-    _add_model(parser)
+    add_model(parser)
     machine = parser.add_argument_group("with what")
-    _add_device(machine)
-    machine.add_argument("--threads", type=_positive, metavar="N", help="of PyTorch on the CPU")
-
-
-def _add_model(group: Any) -> None:
-    group.add_argument(
-        "--model",
-        default="auto",
-        metavar="NAME",
-        help="auto (transmitted for transmitted light, natural for colour and for pairs that do not fluoresce, else "
-        "fluorescence; each channel that decides gets its own), a name that `models` lists, or a path (default: auto)",
-    )
-
-
-def _add_device(group: Any) -> None:
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
-
-
-def _add_memory(group: Any) -> None:
-    group.add_argument(
-        "--memory", type=_bytes, metavar="BYTES", help="budget, such as 4G (default: a third of what is free)"
-    )
-    group.add_argument("--threads", type=_positive, metavar="N", help="of PyTorch on the CPU")
-
-
-def _add_file_facts(parser: argparse.ArgumentParser) -> None:
-    facts = parser.add_argument_group("what the file does not say")
-    facts.add_argument("--axes", metavar="LETTERS", help="what each axis is, some of TCZYX, such as ZCYX")
-    facts.add_argument("--series", metavar="N|NAME", help="which image of a file that holds several")
-    _add_scale(facts)
-
-
-def _add_scale(group: Any) -> None:
-    group.add_argument("--z-step", type=float, metavar="UM", help="distance between slices in µm")
-    group.add_argument("--pixel-size", type=float, metavar="UM", help="side of a pixel in µm")
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _camera(text: str) -> dict[str, float]:
-    try:
-        gain, offset, read_noise = (float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not GAIN,OFFSET,READNOISE, such as 0.46,100,1.6") from None
-    return {"gain": gain, "offset": offset, "read_noise": read_noise}
-
-
-def _positive(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def _bytes(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    if match is None or not float(match[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes, such as 500M or 4G")
-    return int(float(match[1]) * _SUFFIXES[match[2].upper()])
+    add_device(machine)
+    machine.add_argument("--threads", type=positive, metavar="N", help="of PyTorch on the CPU")
