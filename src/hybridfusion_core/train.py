@@ -7,7 +7,6 @@ weights, their average and the optimiser need to be kept between sessions.
 from __future__ import annotations
 
 import copy
-import csv
 import math
 import time
 from collections.abc import Callable
@@ -27,6 +26,8 @@ from hybridfusion_core.learner import Learner
 from hybridfusion_core.network import HybridFusionNet, NetworkConfig
 from hybridfusion_core.patches import Patches, draw_patches, load_unlabelled
 from hybridfusion_core.recipe import Recipe
+from hybridfusion_core.scalars import Scalars
+from hybridfusion_core.synthesis import ANY_LAB, Lab
 
 # Scenes of these steps are far from those of any training and from those of `evaluate`.
 _CALIBRATION = 1 << 40
@@ -70,7 +71,7 @@ def train(
     lattice = _moved_lattice(recipe, learner.network)
     saved = time.monotonic()
     every = max(1, recipe.steps // _VALIDATIONS)
-    with _Rows(folder / "scalars.csv", first) as scalars, _Rows(folder / "validation.csv", first) as validation:
+    with Scalars(folder / "scalars.csv", first) as scalars, Scalars(folder / "validation.csv", first) as validation:
         for step in range(first, recipe.steps):
             terms = loss_terms(learner.network, draw_batch(recipe, step, device), _offset(recipe, step, lattice))
             loss = torch.stack([getattr(recipe.weights, name) * term for name, term in terms.items()]).sum()
@@ -174,11 +175,11 @@ def _offset(recipe: Recipe, step: int, lattice: int) -> tuple[int, int] | None:
     return y, x
 
 
-def validate(network: HybridFusionNet, recipe: Recipe, batches: int = 6) -> dict[str, float]:
+def validate(network: HybridFusionNet, recipe: Recipe, batches: int = 6, lab: Lab = ANY_LAB) -> dict[str, float]:
     """Means over scenes that are never trained on: PSNR of the fused image in dB, height error in slices."""
     ratios, errors = [], []
     for step in range(batches):
-        batch = draw_batch(recipe, _VALIDATION + step, network.temperature.device)
+        batch = draw_batch(recipe, _VALIDATION + step, network.temperature.device, lab)
         with torch.inference_mode():
             scores = network(batch.guide, batch.noise)
         fused = fuse_soft(fusion_weights(scores), batch.counts)
@@ -187,7 +188,7 @@ def validate(network: HybridFusionNet, recipe: Recipe, batches: int = 6) -> dict
     return {"psnr": float(torch.cat(ratios).mean()), "height": float(torch.stack(errors).mean())}
 
 
-def calibrate(network: HybridFusionNet, recipe: Recipe, scenes: int = 48) -> None:
+def calibrate(network: HybridFusionNet, recipe: Recipe, scenes: int = 48, lab: Lab = ANY_LAB) -> None:
     """Set the posterior's temperature to the one under which the confidence keeps its word best.
 
     The confidence claims how probable it is that the decision is right to within one slice. Its Brier score (Brier
@@ -198,7 +199,7 @@ def calibrate(network: HybridFusionNet, recipe: Recipe, scenes: int = 48) -> Non
     candidates = torch.exp(torch.linspace(math.log(0.5), math.log(6), 51))
     total = torch.zeros(len(candidates))
     for step in range(scenes):
-        batch = draw_batch(recipe, _CALIBRATION + step, device)
+        batch = draw_batch(recipe, _CALIBRATION + step, device, lab)
         with torch.inference_mode():
             scores = network(batch.guide, batch.noise)
             asked = has_structure(batch.guide, batch.noise) & (batch.structure > 0.5)
@@ -207,32 +208,6 @@ def calibrate(network: HybridFusionNet, recipe: Recipe, scenes: int = 48) -> Non
                 sure = confidence_map(focus_posterior(scores, candidate), asked)[asked]
                 total[index] += (sure - right[asked].float()).square().sum().cpu()
     network.temperature.fill_(candidates[int(total.argmin())])
-
-
-class _Rows:
-    """A CSV with one row per step; rows of steps that are about to be repeated are dropped."""
-
-    def __init__(self, path: Path, first: int) -> None:
-        self._path, self._first = path, first
-
-    def __enter__(self) -> _Rows:
-        rows = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-        kept = [row for row in rows[1:] if int(row.split(",")[0]) < self._first]
-        self._file = self._path.open("w", encoding="utf-8", newline="")
-        self._file.writelines(f"{row}\n" for row in [*rows[:1], *kept])
-        self._writer = csv.writer(self._file, lineterminator="\n")
-        self._headed = bool(rows)
-        return self
-
-    def write(self, step: int, values: dict[str, float]) -> None:
-        if not self._headed:
-            self._writer.writerow(["step", *values])
-            self._headed = True
-        self._writer.writerow([step, *(f"{value:.6g}" for value in values.values())])
-        self._file.flush()
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
 
 
 def _starting_network(recipe: Recipe) -> HybridFusionNet:
