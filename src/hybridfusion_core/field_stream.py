@@ -11,7 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
+from hybridfusion_core.errors import HybridFusionError
 from hybridfusion_core.patches import Field, UnlabelledStack
+
+_TRIES = 4  # fields to take in the place of one that cannot be read
 
 ReadField = Callable[[Generator], Field]  # reads a field, or a part of a large one that the generator chooses
 
@@ -51,7 +54,14 @@ class FieldStream:
         names = tuple(self.stacks)
         turn, place = divmod(number, len(names))
         # Every stack once, in a new order, before any comes again.
-        name = names[int(np.random.default_rng([self.seed, 0, turn]).permutation(len(names))[place])]
+        order = np.random.default_rng([self.seed, 0, turn]).permutation(len(names))
         generator = np.random.default_rng([self.seed, 1, number])
-        readers = self.stacks[name]
-        return UnlabelledStack(name, (readers[int(generator.integers(len(readers)))](generator),))
+        problem: HybridFusionError | None = None
+        for index in (order[(place + beside) % len(names)] for beside in range(_TRIES)):
+            readers = self.stacks[names[index]]
+            try:
+                return UnlabelledStack(names[index], (readers[int(generator.integers(len(readers)))](generator),))
+            except HybridFusionError as error:  # one broken field ends no training
+                problem = error
+        assert problem is not None  # noqa: S101 - tried at least once
+        raise problem

@@ -65,15 +65,15 @@ def train(
     """
     unlabelled = load_unlabelled(recipe, stacks)
     torch.manual_seed(recipe.seed)
-    learner = Learner.of((build or _starting_network)(recipe).to(device), recipe)
+    learner = Learner.of((build or starting_network)(recipe).to(device), recipe)
     folder.mkdir(parents=True, exist_ok=True)
     first = _resume(folder, recipe, learner)
-    lattice = _moved_lattice(recipe, learner.network)
+    lattice = moved_lattice(recipe, learner.network)
     saved = time.monotonic()
     every = max(1, recipe.steps // _VALIDATIONS)
     with Scalars(folder / "scalars.csv", first) as scalars, Scalars(folder / "validation.csv", first) as validation:
         for step in range(first, recipe.steps):
-            terms = loss_terms(learner.network, draw_batch(recipe, step, device), _offset(recipe, step, lattice))
+            terms = loss_terms(learner.network, draw_batch(recipe, step, device), window_offset(recipe, step, lattice))
             loss = torch.stack([getattr(recipe.weights, name) * term for name, term in terms.items()]).sum()
             if unlabelled:
                 own = unlabelled_terms(learner.network, draw_patches(unlabelled, recipe, step, device), recipe)
@@ -156,7 +156,7 @@ def unlabelled_terms(network: HybridFusionNet, patches: Patches, recipe: Recipe)
     return losses.unsupervised_terms(preset, patches.guide, posterior, patches.noise, weights)
 
 
-def _moved_lattice(recipe: Recipe, network: HybridFusionNet) -> int:
+def moved_lattice(recipe: Recipe, network: HybridFusionNet) -> int:
     """The lattice by less than which windows are moved; 0 if the recipe does not ask what that changes."""
     lattice = network.config.lattice
     if recipe.weights.lattice and recipe.size < 4 * lattice:
@@ -167,7 +167,8 @@ def _moved_lattice(recipe: Recipe, network: HybridFusionNet) -> int:
     return lattice if recipe.weights.lattice else 0
 
 
-def _offset(recipe: Recipe, step: int, lattice: int) -> tuple[int, int] | None:
+def window_offset(recipe: Recipe, step: int, lattice: int) -> tuple[int, int] | None:
+    """By how much windows are moved at a step, y and x in pixels; None if `lattice` is 0."""
     if not lattice:
         return None
     random = torch.Generator().manual_seed((recipe.seed << 32) + step)
@@ -210,7 +211,8 @@ def calibrate(network: HybridFusionNet, recipe: Recipe, scenes: int = 48, lab: L
     network.temperature.fill_(candidates[int(total.argmin())])
 
 
-def _starting_network(recipe: Recipe) -> HybridFusionNet:
+def starting_network(recipe: Recipe) -> HybridFusionNet:
+    """Make the network to train: the one that the recipe starts from, ready to learn, or a new one."""
     if not recipe.start:
         return HybridFusionNet(recipe.network or NetworkConfig())
     network = copy.deepcopy(load_model(recipe.start).network)  # loaded models are shared

@@ -159,6 +159,16 @@ def train(options: argparse.Namespace) -> None:
     _print(options, {"model": str(path), "sha256": load_model(str(path)).sha256}, f"{scores.as_text()}\n\n{path}")
 
 
+def finetune(options: argparse.Namespace) -> None:
+    """Adapt a model to local stacks."""
+    from hybridfusion_core.cli.finetune import answer, request_of, run
+
+    result = run(request_of(options))
+    for warning in result.warnings:
+        print(f"hybridfusion: warning: {warning}", file=sys.stderr)
+    _print(options, *answer(result))
+
+
 def evaluate(options: argparse.Namespace) -> None:
     """Score ways to fuse, on a folder of stacks or on unseen synthetic ones."""
     from hybridfusion_core.evaluate import evaluate_folder, evaluate_methods

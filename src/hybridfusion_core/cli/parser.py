@@ -6,7 +6,7 @@ import argparse
 from importlib.metadata import version
 from typing import Any
 
-from hybridfusion_core.cli.model_parsers import add_models
+from hybridfusion_core.cli.model_parsers import add_finetune, add_models
 from hybridfusion_core.cli.options import (
     add_device,
     add_file_facts,
@@ -35,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_verify(commands)
     _add_sample(commands)
     add_models(commands)
+    add_finetune(commands)
     _add_train(commands)
     _add_evaluate(commands)
     return parser
