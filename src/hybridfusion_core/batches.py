@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hybridfusion_core.intensity import field_statistics
 from hybridfusion_core.recipe import Recipe
-from hybridfusion_core.synthesis import NOISES, Scene, make_scene
+from hybridfusion_core.synthesis import ANY_LAB, NOISES, Lab, Scene, make_scene
 
 _JITTER = 0.3  # natural logarithm: the statistics of a real field are never exact
 
@@ -66,8 +66,8 @@ def draw_batches(recipe: Recipe, first: int, device: torch.device, processes: in
     return (batch.to(device) for batch in ahead)
 
 
-def draw_batch(recipe: Recipe, step: int, device: torch.device) -> Batch:
-    """Draw the scenes of one step; the same step always draws the same."""
+def draw_batch(recipe: Recipe, step: int, device: torch.device, lab: Lab = ANY_LAB) -> Batch:
+    """Draw the scenes of one step, as a laboratory's microscope shows them; the same step always draws the same."""
     generator = Generator().manual_seed((recipe.seed << 32) + step)
     depth = int(torch.randint(recipe.depth[0], recipe.depth[1] + 1, (), generator=generator))
     count = max(1, round(recipe.slices / depth))
@@ -75,7 +75,7 @@ def draw_batch(recipe: Recipe, step: int, device: torch.device) -> Batch:
     drawn = torch.multinomial(shares, count, replacement=True, generator=generator).tolist()
     regimes = torch.randint(0, len(NOISES), (count,), generator=generator).tolist()
     scenes = [
-        make_scene(depth, recipe.size, NOISES[regime], generator, recipe.haze, kind=kinds[kind])
+        make_scene(depth, recipe.size, NOISES[regime], generator, recipe.haze, kind=kinds[kind], lab=lab)
         for kind, regime in zip(drawn, regimes, strict=True)
     ]
     jitter = torch.exp(_JITTER * (2 * torch.rand((2, count), generator=generator) - 1)).tolist()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -20,6 +20,7 @@ from pydantic import ConfigDict, TypeAdapter, with_config
 from safetensors import SafetensorError, safe_open
 
 from hybridfusion_core.errors import StoredDataError, UserInputError
+from hybridfusion_core.model_folder import SUFFIX, local_names, local_path
 from hybridfusion_core.network import HybridFusionNet, NetworkConfig
 
 ALIASES = {"organoid": "fluorescence"}  # what its users call it
@@ -69,14 +70,23 @@ def save_model(path: Path, network: HybridFusionNet, card: ModelCard) -> None:
 
 def model_names() -> tuple[str, ...]:
     """Names of the shipped models."""
-    return tuple(sorted(file.name.removesuffix(".safetensors") for file in _shipped() if _is_model(file.name)))
+    return tuple(sorted(file.name.removesuffix(SUFFIX) for file in _shipped() if _is_model(file.name)))
+
+
+def local_model_names() -> tuple[str, ...]:
+    """Names of the models in the user's own folder; none of them is one of ours."""
+    return local_names(_taken())
 
 
 def load_model(name: str) -> Model:
-    """Load a shipped model by name, or a local one by path.
+    """Load a shipped model by name, a local one by name, or any by path.
 
     Args:
-        name: a shipped name, one of `ALIASES`, or a path ending in ".safetensors".
+        name: a shipped name, one of `ALIASES`, a name in the user's folder (see `import_model`), or a path ending in
+            ".safetensors". Shipped names come first.
+
+    Returns:
+        The model. The card of a local one has the name that it is called by here, whatever it calls itself.
 
     Raises:
         UserInputError: no such model.
@@ -84,15 +94,52 @@ def load_model(name: str) -> Model:
     """
     name = ALIASES.get(name, name)
     if name in model_names():
-        with resources.as_file(resources.files("hybridfusion_core") / "weights" / f"{name}.safetensors") as path:
+        with resources.as_file(resources.files("hybridfusion_core") / "weights" / f"{name}{SUFFIX}") as path:
             return _load(path)
+    local = local_model_names()
+    if name in local:
+        model = _load(local_path(name))
+        return replace(model, card=replace(model.card, name=name))
     path = Path(name)
     if not path.is_file():
+        own = f", nor local ({', '.join(local)})" if local else ""
         raise UserInputError(
-            f"No model {name!r}: neither shipped ({', '.join(model_names())}) nor a file. "
+            f"No model {name!r}: neither shipped ({', '.join(model_names())}) nor a file{own}. "
             "`hybridfusion models` lists what there is."
         )
     return _load(path)
+
+
+def import_model(path: Path, name: str | None = None, *, overwrite: bool = False) -> Model:
+    """Copy a model file into the user's folder, where `load_model` finds it by name.
+
+    Args:
+        path: of a file of ours; it is checked as `load_model` does before anything is copied.
+        name: to call it by; None takes the file's own.
+        overwrite: replace a local model of that name.
+
+    Raises:
+        UserInputError: no such file, or the name is impossible or taken.
+        StoredDataError: the file is not a model of ours.
+    """
+    if not path.is_file():
+        raise UserInputError(f"There is no file {path}; expected a model, a {SUFFIX} file. Check the path.")
+    target = local_path(path.name.removesuffix(SUFFIX) if name is None else name, _taken())
+    if target.exists() and not overwrite:
+        raise UserInputError(
+            f"A local model {target.name.removesuffix(SUFFIX)!r} exists already; expected a new name. Choose one with "
+            "--name, or --overwrite."
+        )
+    _load(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    try:
+        part.write_bytes(path.read_bytes())
+        _load(part)  # what was copied, which may not be what was looked at
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    return load_model(target.name.removesuffix(SUFFIX))
 
 
 def _load(path: Path) -> Model:
@@ -143,10 +190,15 @@ _CONFIG: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
 _CARD: TypeAdapter[ModelCard] = TypeAdapter(ModelCard)
 
 
+def _taken() -> tuple[str, ...]:
+    """Names that no local model may have."""
+    return ("auto", *ALIASES, *model_names())
+
+
 def _shipped() -> list[Any]:
     folder = resources.files("hybridfusion_core") / "weights"
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def _is_model(name: str) -> bool:
-    return name.endswith(".safetensors") and not name.startswith(".")
+    return name.endswith(SUFFIX) and not name.startswith(".")

@@ -357,7 +357,7 @@ def _explain(
 def _settings(job: Job) -> Iterator[None]:
     """Run a job's networks where and how it says."""
     with ExitStack() as settings:
-        settings.enter_context(_threads(job.request.threads))
+        settings.enter_context(limited_threads(job.request.threads))
         if job.device.type == "cuda":
             # TF32 has the mantissa of bfloat16: float32 must mean float32 on every device.
             settings.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
@@ -367,7 +367,8 @@ def _settings(job: Job) -> Iterator[None]:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def limited_threads(count: int | None) -> Iterator[None]:
+    """Let PyTorch use so many threads on the CPU; None leaves it its own choice."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

@@ -137,7 +137,7 @@ def receptive_field(config: NetworkConfig) -> int:
 
 
 def token_reach(config: NetworkConfig) -> int:
-    """How far beyond a core that fills cells of the lattice lie tokens that its scores depend on; whole cells, pixels."""
+    """How far beyond a core of whole lattice cells lie tokens that its scores depend on; whole cells, pixels."""
     intervals = [_tokens_behind(config, phase) for phase in range(config.lattice)]
     reach = max(max(-low, high - config.lattice) for low, high in intervals)
     return -(-reach // config.lattice) * config.lattice

@@ -1,7 +1,8 @@
 """Patches of real stacks without truth, for the unsupervised losses of a training.
 
 Each channel at each time point is a field of its own: its statistics are those of the whole field, and no patch mixes
-fields. All stacks are held in memory, as guides.
+fields. The stacks that a recipe names are all held in memory, as guides (`load_unlabelled`); of more than that a few
+are held at a time (`field_stream`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from hybridfusion_core.store import open_stack
 from hybridfusion_core.tiles import reflected
 
 _SHARE = 0.25  # slices of a step's patches per slice of its scenes
-_CONTENT = 0.1  # least share of a patch's pixels with structure
+CONTENT = 0.1  # least share of a patch's pixels with structure
 _TRIES = 8  # for a patch with content; then the fullest of them is taken
 _LARGEST = 2**31  # bytes of all guides together
 
@@ -84,7 +85,7 @@ def load_unlabelled(recipe: Recipe, folder: Path | None) -> tuple[UnlabelledStac
     held, size = [], 0
     for name in names:
         with open_stack(Path(folder or "") / name) as stack:
-            groups = _groups(stack)
+            groups = field_groups(stack)
             _check_stack(name, stack, groups)
             t, _, z, y, x = stack.shape
             size += len(groups) * t * z * y * x * np.dtype(np.float32).itemsize
@@ -93,7 +94,9 @@ def load_unlabelled(recipe: Recipe, folder: Path | None) -> tuple[UnlabelledStac
     return tuple(held)
 
 
-def draw_patches(stacks: Sequence[UnlabelledStack], recipe: Recipe, step: int, device: torch.device) -> Patches:
+def draw_patches(
+    stacks: Sequence[UnlabelledStack], recipe: Recipe, step: int, device: torch.device, jitter: float = 0.0
+) -> Patches:
     """Draw the patches of one step; the same step always draws the same.
 
     Every patch comes from a stack drawn evenly, so that large stacks do not outweigh small ones. All patches of a step
@@ -104,6 +107,8 @@ def draw_patches(stacks: Sequence[UnlabelledStack], recipe: Recipe, step: int, d
         recipe: gives seed, size and depths.
         step: of the training.
         device: where the batch goes.
+        jitter: natural logarithm of the largest factor on contrast, and on the estimated noise beside it, as if the
+            field's statistics had come out differently.
     """
     generator = np.random.default_rng([recipe.seed % 2**64, step])
     depth = int(generator.integers(*recipe.depth, endpoint=True))
@@ -113,7 +118,12 @@ def draw_patches(stacks: Sequence[UnlabelledStack], recipe: Recipe, step: int, d
     fields = [each.fields[generator.integers(len(each.fields))] for each in drawn]
     patches = np.stack([_patch(field, recipe.size, depth, generator) for field in fields])
     noise = torch.tensor([field.noise for field in fields], dtype=torch.float32, device=device)
-    return Patches(torch.from_numpy(patches).to(device), noise)
+    guide = torch.from_numpy(patches).to(device)
+    if jitter:
+        contrast, estimate = np.exp(jitter * generator.uniform(-1, 1, (2, count))).astype(np.float32)
+        guide = guide * torch.from_numpy(contrast).to(device)[:, None, None, None]
+        noise = noise * torch.from_numpy(contrast * estimate).to(device)
+    return Patches(guide, noise)
 
 
 def _patch(field: Field, size: int, depth: int, generator: Generator) -> NDArray[np.float32]:
@@ -123,7 +133,7 @@ def _patch(field: Field, size: int, depth: int, generator: Generator) -> NDArray
         patch = _cut(field.guide, size, depth, generator)
         structure = has_structure(torch.from_numpy(patch)[None], torch.tensor([field.noise]))
         share = float(structure.float().mean())
-        if share >= _CONTENT:
+        if share >= CONTENT:
             return patch
         tried.append((share, patch))
     return max(tried, key=lambda each: each[0])[1]
@@ -142,7 +152,7 @@ def _cut(guide: NDArray[np.float32], size: int, depth: int, generator: Generator
     return np.ascontiguousarray(patch[:, ::-1] if generator.integers(2) else patch)
 
 
-def _groups(stack: Stack) -> list[tuple[int, ...]]:
+def field_groups(stack: Stack) -> list[tuple[int, ...]]:
     """Channels of each field; transmitted light is least contrasted in focus, where every preset looks for contrast."""
     if stack.rgb:
         return [(0, 1, 2)]

@@ -7,7 +7,6 @@ weights, their average and the optimiser need to be kept between sessions.
 from __future__ import annotations
 
 import copy
-import csv
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +26,8 @@ from hybridfusion_core.learner import Learner
 from hybridfusion_core.network import HybridFusionNet, NetworkConfig
 from hybridfusion_core.patches import Patches, draw_patches, load_unlabelled
 from hybridfusion_core.recipe import Recipe
+from hybridfusion_core.scalars import Scalars
+from hybridfusion_core.synthesis import ANY_LAB, Lab
 
 # Scenes of these steps are far from those of any training and from those of `evaluate`.
 _CALIBRATION = 1 << 40
@@ -67,16 +68,16 @@ def train(
     """
     unlabelled = load_unlabelled(recipe, stacks)
     torch.manual_seed(recipe.seed)
-    learner = Learner.of((build or _starting_network)(recipe).to(device), recipe)
+    learner = Learner.of((build or starting_network)(recipe).to(device), recipe)
     folder.mkdir(parents=True, exist_ok=True)
     first = _resume(folder, recipe, learner)
-    lattice = _moved_lattice(recipe, learner.network)
+    lattice = moved_lattice(recipe, learner.network)
     saved = time.monotonic()
     every = max(1, recipe.steps // _VALIDATIONS)
-    unseen = [draw_batch(recipe, _VALIDATION + step, device) for step in range(_VALIDATION_BATCHES)]
-    with _Rows(folder / "scalars.csv", first) as scalars, _Rows(folder / "validation.csv", first) as validation:
+    unseen = validation_batches(recipe, device)
+    with Scalars(folder / "scalars.csv", first) as scalars, Scalars(folder / "validation.csv", first) as validation:
         for step, batch in enumerate(draw_batches(recipe, first, device, processes), first):
-            terms = loss_terms(learner.network, batch, _offset(recipe, step, lattice))
+            terms = loss_terms(learner.network, batch, window_offset(recipe, step, lattice))
             loss = torch.stack([getattr(recipe.weights, name) * term for name, term in terms.items()]).sum()
             if unlabelled:
                 own = unlabelled_terms(learner.network, draw_patches(unlabelled, recipe, step, device), recipe)
@@ -160,7 +161,7 @@ def unlabelled_terms(network: HybridFusionNet, patches: Patches, recipe: Recipe)
     return losses.unsupervised_terms(preset, patches.guide, posterior, patches.noise, weights)
 
 
-def _moved_lattice(recipe: Recipe, network: HybridFusionNet) -> int:
+def moved_lattice(recipe: Recipe, network: HybridFusionNet) -> int:
     """The lattice by less than which windows are moved; 0 if the recipe does not ask what that changes."""
     lattice = network.config.lattice
     if recipe.weights.lattice and recipe.size < 4 * lattice:
@@ -171,12 +172,18 @@ def _moved_lattice(recipe: Recipe, network: HybridFusionNet) -> int:
     return lattice if recipe.weights.lattice else 0
 
 
-def _offset(recipe: Recipe, step: int, lattice: int) -> tuple[int, int] | None:
+def window_offset(recipe: Recipe, step: int, lattice: int) -> tuple[int, int] | None:
+    """By how much windows are moved at a step, y and x in pixels; None if `lattice` is 0."""
     if not lattice:
         return None
     random = torch.Generator().manual_seed((recipe.seed << 32) + step)
     y, x = torch.randint(1, lattice, (2,), generator=random).tolist()
     return y, x
+
+
+def validation_batches(recipe: Recipe, device: torch.device, lab: Lab = ANY_LAB) -> list[Batch]:
+    """Draw scenes that are never trained on, the same for the whole of a training."""
+    return [draw_batch(recipe, _VALIDATION + step, device, lab) for step in range(_VALIDATION_BATCHES)]
 
 
 def validate(network: HybridFusionNet, unseen: Sequence[Batch]) -> dict[str, float]:
@@ -191,7 +198,7 @@ def validate(network: HybridFusionNet, unseen: Sequence[Batch]) -> dict[str, flo
     return {"psnr": float(torch.cat(ratios).mean()), "height": float(torch.stack(errors).mean())}
 
 
-def calibrate(network: HybridFusionNet, recipe: Recipe, scenes: int = 48) -> None:
+def calibrate(network: HybridFusionNet, recipe: Recipe, scenes: int = 48, lab: Lab = ANY_LAB) -> None:
     """Set the posterior's temperature to the one under which the confidence keeps its word best.
 
     The confidence claims how probable it is that the decision is right to within one slice. Its Brier score (Brier
@@ -202,7 +209,7 @@ def calibrate(network: HybridFusionNet, recipe: Recipe, scenes: int = 48) -> Non
     candidates = torch.exp(torch.linspace(math.log(0.5), math.log(6), 51))
     total = torch.zeros(len(candidates))
     for step in range(scenes):
-        batch = draw_batch(recipe, _CALIBRATION + step, device)
+        batch = draw_batch(recipe, _CALIBRATION + step, device, lab)
         with torch.inference_mode():
             scores = network(batch.guide, batch.noise)
             asked = has_structure(batch.guide, batch.noise) & (batch.structure > 0.5)
@@ -213,33 +220,8 @@ def calibrate(network: HybridFusionNet, recipe: Recipe, scenes: int = 48) -> Non
     network.temperature.fill_(candidates[int(total.argmin())])
 
 
-class _Rows:
-    """A CSV with one row per step; rows of steps that are about to be repeated are dropped."""
-
-    def __init__(self, path: Path, first: int) -> None:
-        self._path, self._first = path, first
-
-    def __enter__(self) -> _Rows:
-        rows = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-        kept = [row for row in rows[1:] if int(row.split(",")[0]) < self._first]
-        self._file = self._path.open("w", encoding="utf-8", newline="")
-        self._file.writelines(f"{row}\n" for row in [*rows[:1], *kept])
-        self._writer = csv.writer(self._file, lineterminator="\n")
-        self._headed = bool(rows)
-        return self
-
-    def write(self, step: int, values: dict[str, float]) -> None:
-        if not self._headed:
-            self._writer.writerow(["step", *values])
-            self._headed = True
-        self._writer.writerow([step, *(f"{value:.6g}" for value in values.values())])
-        self._file.flush()
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-def _starting_network(recipe: Recipe) -> HybridFusionNet:
+def starting_network(recipe: Recipe) -> HybridFusionNet:
+    """Make the network to train: the one that the recipe starts from, ready to learn, or a new one."""
     if not recipe.start:
         return HybridFusionNet(recipe.network or NetworkConfig())
     network = copy.deepcopy(load_model(recipe.start).network)  # loaded models are shared

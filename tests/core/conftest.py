@@ -8,6 +8,7 @@ import torch
 from hypothesis import settings
 
 from hybridfusion_core.checkpoint import ModelCard, save_model
+from hybridfusion_core.model_folder import VARIABLE
 from hybridfusion_core.network import HybridFusionNet, NetworkConfig
 
 settings.register_profile("laws", deadline=None, max_examples=50)  # no test reads the clock
@@ -20,6 +21,12 @@ def opinionated_network(config: NetworkConfig, seed: int = 0) -> HybridFusionNet
     network = HybridFusionNet(config)
     torch.nn.init.normal_(network.head.weight, std=0.5)
     return network.eval()
+
+
+@pytest.fixture(autouse=True)
+def models_of_one_test(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own folder of models is neither read nor written."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path_factory.mktemp("models") / "folder"))
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,9 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return captured.err
 
 
-@pytest.mark.parametrize("command", ["", "fuse", "batch", "info", "verify", "sample", "models", "train", "evaluate"])
+@pytest.mark.parametrize(
+    "command", ["", "fuse", "batch", "info", "verify", "sample", "models", "finetune", "train", "evaluate"]
+)
 def test_help_teaches_without_importing_torch(command: str) -> None:
     words = [*command.split(), "--help"]
     code = (

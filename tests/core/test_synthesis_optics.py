@@ -1,12 +1,16 @@
 """Laws of the optics: what a pupil must do whatever the microscope."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Generator, Tensor
 
-from hybridfusion_core.synthesis import Draw, smooth_field
+from hybridfusion_core.synthesis import KINDS, Camera, Draw, Lab, likely_objectives, make_scene, smooth_field
+from hybridfusion_core.synthesis import transmitted as transmitted_module
+from hybridfusion_core.synthesis import volume as volume_module
 from hybridfusion_core.synthesis.draw import radial_frequency
 from hybridfusion_core.synthesis.optics import Microscope
 from hybridfusion_core.synthesis.planes import Planes, in_focus
@@ -128,3 +132,62 @@ def test_in_the_coherent_limit_phase_shows_as_the_textbook_says() -> None:
     expected = 2 * torch.sin(math.tau / scope.wavelength * 3.0 * depth)
     pair = torch.stack([phase[0][seen], expected[seen]])
     assert torch.corrcoef(pair)[0, 1].abs() > 0.97
+
+
+LAB = Lab((Microscope(1.4, 1.518, 0.52, 0.1),), z_step=0.3, slices=9, cameras=(Camera(200, 0.02),))
+
+
+@pytest.mark.parametrize("kind", ["volume", "transmitted"])
+def test_scenes_of_a_laboratory_have_its_optics_distances_and_noise(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = {"volume": volume_module, "transmitted": transmitted_module}[kind]
+    drawn, plan = [], module.plan_planes
+    monkeypatch.setattr(module, "plan_planes", lambda slices, step: drawn.append(step) or plan(slices, step))
+    noises = []
+    for seed in range(24):
+        scene = make_scene(5, 48, "clean", Generator().manual_seed(seed), kind=kind, lab=LAB)
+        noises.append(scene.noise)
+    steps = np.array(drawn) / (0.3 / 0.1)  # neighbours, or as far apart as nine slices allow
+    assert ((np.abs(steps - 1) < 0.12) | (np.abs(steps - 2) < 0.24)).all()
+    assert (steps < 1.2).mean() > 0.5
+    assert (steps > 1.2).any()
+    assert 0.015 < np.median(noises) < 0.09  # √(0.02² + light / 200), light in [0, 1]; "clean" has 0.005 at most
+
+
+def test_a_laboratory_of_which_nothing_is_known_draws_what_any_draws() -> None:
+    for kind in KINDS:
+        plain = make_scene(4, 48, "ordinary", Generator().manual_seed(3), kind=kind)
+        same = make_scene(4, 48, "ordinary", Generator().manual_seed(3), kind=kind, lab=Lab())
+        assert torch.equal(plain.counts, same.counts)
+        assert torch.equal(plain.truth, same.truth)
+
+
+# Means of counts, drawn before laboratories were known: a recipe means the same scenes for ever.
+DRAWN = {
+    "layers": (0.8490, 1.1937, 0.5138),
+    "volume": (0.1936, 0.4626, 0.0823),
+    "transmitted": (0.4157, 0.5359, 0.8796),
+    "photographic": (0.3513, 0.2727, 0.4711),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_seed_still_draws_what_it_always_drew(kind: str) -> None:
+    drawn = [make_scene(4, 48, "ordinary", Generator().manual_seed(seed), kind=kind) for seed in (1, 2, 3)]
+    assert [float(scene.counts.mean()) for scene in drawn] == pytest.approx(DRAWN[kind], abs=2e-3)
+
+
+def test_a_phase_ring_shows_in_focus_what_brightfield_hides() -> None:
+    def contrast(ring: bool) -> float:
+        lab = replace(LAB, phase_contrast=ring, cameras=(Camera(1e7, 1e-4),))
+        seeds = (Generator().manual_seed(seed) for seed in range(30))
+        scenes = [make_scene(5, 64, "clean", seed, kind="transmitted", lab=lab) for seed in seeds]
+        return float(np.mean([float(scene.truth.std() / scene.counts.std()) for scene in scenes]))
+
+    assert contrast(True) > contrast(False) + 0.03
+
+
+@pytest.mark.parametrize(("pixel", "aperture"), [(1.3, 0.15), (0.325, 0.75), (0.16, 0.95), (0.1, 1.2), (30.0, 0.15)])
+def test_a_pixel_goes_with_the_objectives_that_are_used_with_it(pixel: float, aperture: float) -> None:
+    found = likely_objectives(pixel)
+    assert aperture in {na for na, _ in found}
+    assert all(na < index for na, index in found)

@@ -245,9 +245,9 @@ def test_a_recipe_draws_only_the_kinds_it_names(kind: str, monkeypatch: pytest.M
 
     drawn, make_scene = set(), batches.make_scene
 
-    def spy(*arguments: object, kind: str) -> object:
+    def spy(*arguments: object, kind: str, **more: object) -> object:
         drawn.add(kind)
-        return make_scene(*arguments, kind=kind)
+        return make_scene(*arguments, kind=kind, **more)
 
     monkeypatch.setattr(batches, "make_scene", spy)
     other = KINDS[(KINDS.index(kind) + 1) % len(KINDS)]

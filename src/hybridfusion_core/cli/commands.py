@@ -126,17 +126,10 @@ def sample(options: argparse.Namespace) -> None:
 
 
 def models(options: argparse.Namespace) -> None:
-    """List models with their cards."""
-    from hybridfusion_core.checkpoint import load_model, model_names
+    """List models with their cards, or take one into the user's folder."""
+    from hybridfusion_core.cli.models import ACTIONS
 
-    found = [load_model(name) for name in model_names()]
-    summary = {"models": [{**asdict(model.card), "sha256": model.sha256} for model in found]}
-    text = "\n\n".join(
-        f"{model.card.name}  sha256 {model.sha256[:12]}…\n  {model.card.description}\n"
-        f"  training: {model.card.training}\n  limits: {model.card.limits}"
-        for model in found
-    )
-    _print(options, summary, text)
+    _print(options, *ACTIONS[options.action](options))
 
 
 def train(options: argparse.Namespace) -> None:
@@ -169,6 +162,16 @@ def train(options: argparse.Namespace) -> None:
     model = load_model(str(path))
     save_model(path, model.network, replace(model.card, metrics=scores.metrics()))
     _print(options, {"model": str(path), "sha256": load_model(str(path)).sha256}, f"{scores.as_text()}\n\n{path}")
+
+
+def finetune(options: argparse.Namespace) -> None:
+    """Adapt a model to local stacks."""
+    from hybridfusion_core.cli.finetune import answer, request_of, run
+
+    result = run(request_of(options))
+    for warning in result.warnings:
+        print(f"hybridfusion: warning: {warning}", file=sys.stderr)
+    _print(options, *answer(result))
 
 
 def evaluate(options: argparse.Namespace) -> None:

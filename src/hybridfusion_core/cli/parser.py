@@ -6,7 +6,18 @@ import argparse
 from importlib.metadata import version
 from typing import Any
 
-from hybridfusion_core.cli.values import byte_count, camera, names, positive
+from hybridfusion_core.cli.model_parsers import add_finetune, add_models
+from hybridfusion_core.cli.options import (
+    add_device,
+    add_file_facts,
+    add_memory,
+    add_model,
+    add_scale,
+    camera,
+    command,
+    names,
+    positive,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,26 +34,15 @@ def build_parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_verify(commands)
     _add_sample(commands)
-    _add_models(commands)
+    add_models(commands)
+    add_finetune(commands)
     _add_train(commands)
     _add_evaluate(commands)
     return parser
 
 
-def _command(commands: Any, name: str, summary: str, example: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=summary,
-        description=summary[0].upper() + summary[1:] + ".",
-        epilog=f"example:\n{example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", action="store_true", help="print one machine-readable summary on stdout")
-    return parser
-
-
 def _add_fuse(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "fuse",
         "fuse one focal stack into one sharp image",
@@ -70,7 +70,7 @@ def _add_fuse(commands: Any) -> None:
         metavar="field|FILE",
         help="normalise with this field's own statistics, or with those that `fuse --json` printed to FILE",
     )
-    _add_file_facts(parser)
+    add_file_facts(parser)
     output = parser.add_argument_group("output")
     output.add_argument(
         "--preview", metavar="PATH.png", help="also write a montage: sharpest slice, fused, decision mask, height"
@@ -117,7 +117,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> Any:
         default="network",
         help="the network, or a classical method to compare it with (default: network)",
     )
-    _add_model(how)
+    add_model(how)
     how.add_argument(
         "--camera",
         type=camera,
@@ -131,7 +131,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> Any:
         help="what to do about pixels that are no numbers (default: refuse)",
     )
     machine = parser.add_argument_group("with what")
-    _add_device(machine)
+    add_device(machine)
     machine.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16"),
@@ -140,12 +140,12 @@ def _add_choices(parser: argparse.ArgumentParser) -> Any:
     )
     machine.add_argument("--exact", action="store_true", help="no shortcut of any kind")
     machine.add_argument("--tile", type=positive, metavar="PIXELS", help="core of a tile (default: planned)")
-    _add_memory(machine)
+    add_memory(machine)
     return how
 
 
 def _add_batch(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "batch",
         "fuse every field of a plate or folder",
@@ -204,7 +204,7 @@ def _add_batch(commands: Any) -> None:
     )
     where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, such as tcp://host:8786")
     where.add_argument("--scheduler-file", metavar="F", help="that `dask scheduler --scheduler-file F` wrote")
-    _add_scale(parser.add_argument_group("what the files do not say"))
+    add_scale(parser.add_argument_group("what the files do not say"))
     form = parser.add_argument_group("output")
     form.add_argument(
         "--format",
@@ -226,21 +226,21 @@ def _add_batch(commands: Any) -> None:
 
 
 def _add_info(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "info",
         "say what a file holds, what would be fused, and the memory and time to expect",
         "  hybridfusion info organoid.ome.tif",
     )
     parser.add_argument("input", nargs="+", metavar="INPUT", help="as for fuse")
-    _add_file_facts(parser)
+    add_file_facts(parser)
     machine = parser.add_argument_group("with what")
-    _add_device(machine)
-    _add_memory(machine)
+    add_device(machine)
+    add_memory(machine)
 
 
 def _add_verify(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "verify",
         "look through a result, from its metadata to its last pixel, and name what is wrong with it",
@@ -252,7 +252,7 @@ def _add_verify(commands: Any) -> None:
 
 
 def _add_sample(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "sample",
         "write a sample to try things on",
@@ -270,12 +270,8 @@ def _add_sample(commands: Any) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
-def _add_models(commands: Any) -> None:
-    _command(commands, "models", "list the models and what they are for", "  hybridfusion models")
-
-
 def _add_train(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "train",
         "train a model from scratch, or go on where an interrupted training stopped",
@@ -295,7 +291,7 @@ def _add_train(commands: Any) -> None:
         "that of the synthetic scenes at every step, and no other stack in FOLDER is read",
     )
     machine = parser.add_argument_group("with what")
-    _add_device(machine)
+    add_device(machine)
     machine.add_argument("--threads", type=positive, metavar="N", help="of PyTorch on the CPU")
     machine.add_argument(
         "--processes",
@@ -308,7 +304,7 @@ def _add_train(commands: Any) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
-    parser = _command(
+    parser = command(
         commands,
         "evaluate",
         "score ways to fuse on a folder of stacks, or on synthetic stacks that no training has seen",
@@ -338,44 +334,7 @@ def _add_evaluate(commands: Any) -> None:
         choices=("layers", "volume", "transmitted", "photographic"),
         help="kind of synthetic stacks; may be given several times (default: all)",
     )
-    _add_model(parser)
+    add_model(parser)
     machine = parser.add_argument_group("with what")
-    _add_device(machine)
+    add_device(machine)
     machine.add_argument("--threads", type=positive, metavar="N", help="of PyTorch on the CPU")
-
-
-def _add_model(group: Any) -> None:
-    group.add_argument(
-        "--model",
-        default="auto",
-        metavar="NAME",
-        help="auto (transmitted for transmitted light, natural for colour and for pairs that do not fluoresce, else "
-        "fluorescence; each channel that decides gets its own), a name that `models` lists, or a path (default: auto)",
-    )
-
-
-def _add_device(group: Any) -> None:
-    group.add_argument(
-        "--device",
-        default="auto",
-        help="auto, cpu (PyTorch), openvino (a CPU too), cuda, cuda:N or mps (default: auto, the fastest of them)",
-    )
-
-
-def _add_memory(group: Any) -> None:
-    group.add_argument(
-        "--memory", type=byte_count, metavar="BYTES", help="budget, such as 4G (default: a third of what is free)"
-    )
-    group.add_argument("--threads", type=positive, metavar="N", help="of PyTorch on the CPU")
-
-
-def _add_file_facts(parser: argparse.ArgumentParser) -> None:
-    facts = parser.add_argument_group("what the file does not say")
-    facts.add_argument("--axes", metavar="LETTERS", help="what each axis is, some of TCZYX, such as ZCYX")
-    facts.add_argument("--series", metavar="N|NAME", help="which image of a file that holds several")
-    _add_scale(facts)
-
-
-def _add_scale(group: Any) -> None:
-    group.add_argument("--z-step", type=float, metavar="UM", help="distance between slices in µm")
-    group.add_argument("--pixel-size", type=float, metavar="UM", help="side of a pixel in µm")

@@ -57,10 +57,10 @@ def look_at(case: Case, scored: Scored) -> Look:
     compared = [image for name, image in images.items() if name != MEAN]
     where, difference = _most_different(compared, _structure(case, scored))
     cut = tuple(slice(start, start + _CROP) for start in where)
-    crops = [Picture(name, _grey(image[cut], float(low), span)) for name, image in images.items()]
+    crops = [Picture(name, grey(image[cut], float(low), span)) for name, image in images.items()]
     maps = [picture for name in (NETWORK, TENENGRAD) for picture in _maps(name, scored.outcomes[name], case.slices)]
     if case.height is not None:
-        maps.insert(0, Picture("true height", _coloured(_thin(case.height), case.slices - 1)))
+        maps.insert(0, Picture("true height", coloured(_thin(case.height), case.slices - 1)))
     return Look(case.name, where, tuple(crops), tuple(maps), difference / span)
 
 
@@ -98,12 +98,12 @@ def _maps(name: str, outcome: Outcome, slices: int) -> list[Picture]:
     if outcome.decision is not None:
         decision = outcome.decision.astype(np.float64) - 1
         decision[outcome.decision == 0] = np.nan
-        found.append(Picture(f"{name}: decision", _coloured(_thin(decision), slices - 1)))
+        found.append(Picture(f"{name}: decision", coloured(_thin(decision), slices - 1)))
     if outcome.height is not None:
-        found.append(Picture(f"{name}: height", _coloured(_thin(outcome.height), slices - 1)))
+        found.append(Picture(f"{name}: height", coloured(_thin(outcome.height), slices - 1)))
     # In a pair every slice is a neighbour of the chosen one: the sum over neighbours is always 1.
     if outcome.confidence is not None and slices > 2:
-        found.append(Picture(f"{name}: confidence", _coloured(_thin(outcome.confidence), 1, "magma")))
+        found.append(Picture(f"{name}: confidence", coloured(_thin(outcome.confidence), 1, "magma")))
     return found
 
 
@@ -112,11 +112,12 @@ def _thin(plane: NDArray[Any]) -> NDArray[Any]:
     return plane[::step, ::step]
 
 
-def _grey(image: NDArray[np.float64], low: float, span: float) -> NDArray[np.uint8]:
+def grey(image: NDArray[Any], low: float, span: float) -> NDArray[np.uint8]:
+    """Grey levels from `low` to `low + span`; any shape."""
     return (255 * (image - low) / span).clip(0, 255).round().astype(np.uint8)
 
 
-def _coloured(values: NDArray[Any], top: float, name: str = "viridis") -> NDArray[np.uint8]:
+def coloured(values: NDArray[Any], top: float, name: str = "viridis") -> NDArray[np.uint8]:
     """Colours from 0 to `top`; grey where there is no number."""
     from matplotlib import colormaps  # noqa: PLC0415 - slow to import, needed for pages alone
 

@@ -100,12 +100,13 @@ def _look(look: Look) -> dict[str, Any]:
     return {
         "name": printable(look.name),
         "where": look.where,
-        "crops": [_picture(each) for each in look.crops],
-        "maps": [_picture(each) for each in look.maps],
+        "crops": [inline(each) for each in look.crops],
+        "maps": [inline(each) for each in look.maps],
     }
 
 
-def _picture(picture: Picture) -> dict[str, Any]:
+def inline(picture: Picture) -> dict[str, Any]:
+    """Return what a page needs to show a picture that is part of it."""
     encoded = base64.b64encode(png_encode(np.ascontiguousarray(picture.pixels), level=9)).decode("ascii")
     return {
         "caption": printable(picture.caption),

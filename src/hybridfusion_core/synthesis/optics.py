@@ -29,7 +29,8 @@ _OBJECTIVES = (
     (0.95, 1.0, 0.1625),
     (1.2, 1.33, 0.1083),
 )
-_CONDENSERS = (0.3, 0.5, 0.7, 0.9)
+CONDENSERS = (0.3, 0.5, 0.7, 0.9)
+_ALIKE = 1.7  # pixels of the same objective on different cameras
 _DEEPEST = 24.0  # d of the last row of the table for fluorescence
 _ROWS = 96
 _WEAK_DEEPEST, _WEAK_ROWS = 12.0, 97
@@ -113,11 +114,17 @@ class Microscope:
         return chosen[:, left] * (1 - part) + chosen[:, left + 1] * part
 
 
+def likely_objectives(pixel: float) -> tuple[tuple[float, float], ...]:
+    """Aperture and refractive index of the objectives that usually go with a pixel of a size in µm."""
+    fits = [(na, index) for na, index, usual in _OBJECTIVES if 1 / _ALIKE < pixel / usual < _ALIKE]
+    return tuple(fits) or (min(_OBJECTIVES, key=lambda each: abs(math.log(pixel / each[2])))[:2],)
+
+
 def draw_microscope(draw: Draw) -> Microscope:
     """Draw an objective, its sampling within a quarter, its colour and its condenser."""
     na, index, pixel = draw.choice(_OBJECTIVES)
     pixel *= draw.log_uniform(0.8, 1.25)
-    return Microscope(na, index, draw.uniform(0.45, 0.68), pixel, draw.choice(_CONDENSERS))
+    return Microscope(na, index, draw.uniform(0.45, 0.68), pixel, draw.choice(CONDENSERS))
 
 
 # Tables. Frequency in NA / λ is column / _RADIUS; the cut-off of both kinds, 2 NA / λ at most, is the last but one.

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from hybridfusion_core.synthesis.camera import Camera, Noise, draw_camera
 from hybridfusion_core.synthesis.disturbances import disturb
 from hybridfusion_core.synthesis.draw import Draw
+from hybridfusion_core.synthesis.lab import ANY_LAB, Lab
 from hybridfusion_core.synthesis.layers import layered_light
 from hybridfusion_core.synthesis.light import MARGIN, Light, near_step
 from hybridfusion_core.synthesis.photographic import photographic_light
@@ -46,7 +47,14 @@ class Scene:
 
 
 def make_scene(
-    slices: int, size: int, noise: Noise, generator: Generator, haze: float = 0.35, *, kind: SceneKind = "layers"
+    slices: int,
+    size: int,
+    noise: Noise,
+    generator: Generator,
+    haze: float = 0.35,
+    *,
+    kind: SceneKind = "layers",
+    lab: Lab = ANY_LAB,
 ) -> Scene:
     """Draw one scene.
 
@@ -60,22 +68,26 @@ def make_scene(
             the haze that their optics make.
         kind: "layers" of all textures on smooth or stepped heights under incoherent light; "photographic", opaque
             things with sharp edges; "volume", fluorescence that adds up; "transmitted", brightfield and phase.
+        lab: whose microscope it is: its cameras take the place of `noise`, and its optics are those of "volume" and
+            "transmitted"; the others have no optics that a microscope's could replace.
     """
-    return _recorded(Draw(generator), _light(Draw(generator), size + 2 * MARGIN, slices, haze, kind), noise, kind)
+    light = _light(Draw(generator), size + 2 * MARGIN, slices, haze, kind, lab)
+    draw = Draw(generator)
+    return _recorded(draw, light, lab.draw_camera(draw) if lab.cameras else draw_camera(draw, noise, kind))
 
 
-def _light(draw: Draw, side: int, slices: int, haze: float, kind: SceneKind) -> Light:
+def _light(draw: Draw, side: int, slices: int, haze: float, kind: SceneKind, lab: Lab) -> Light:
     if kind == "layers":
         return layered_light(draw, side, slices, haze)
     if kind == "photographic":
         return photographic_light(draw, side, slices)
     if kind == "transmitted":
-        return transmitted_light(draw, side, slices)
-    return volume_light(draw, side, slices)
+        return transmitted_light(draw, side, slices, lab)
+    return volume_light(draw, side, slices, lab)
 
 
-def _recorded(draw: Draw, light: Light, noise: Noise, kind: SceneKind) -> Scene:
-    light, camera = disturb(draw, light, draw_camera(draw, noise, kind))
+def _recorded(draw: Draw, light: Light, camera: Camera) -> Scene:
+    light, camera = disturb(draw, light, camera)
     deviation = camera.deviation(light.at_height())
     structure = _visibility(light, deviation)
     truth = light.truth(structure)

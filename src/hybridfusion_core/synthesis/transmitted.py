@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hybridfusion_core.synthesis.draw import Draw, radial_frequency
+from hybridfusion_core.synthesis.lab import ANY_LAB, Lab
 from hybridfusion_core.synthesis.light import Light, crop, local_contrast
 from hybridfusion_core.synthesis.optics import Microscope, draw_microscope
 from hybridfusion_core.synthesis.planes import Planes, in_focus, plan_planes
@@ -37,14 +38,16 @@ def transmitted_image(microscope: Microscope, planes: Planes, phase: Tensor, abs
     return image
 
 
-def transmitted_light(draw: Draw, side: int, slices: int) -> Light:
+def transmitted_light(draw: Draw, side: int, slices: int, lab: Lab = ANY_LAB) -> Light:
     """Draw an unstained or stained specimen and image it. Side with its margin, in pixels."""
-    microscope = draw_microscope(draw)
-    per_slice = draw.log_uniform(0.9, 4.0 if microscope.na < 0.7 else 6.0)  # px of radius
-    planes = plan_planes(slices, per_slice / microscope.spread)
+    microscope = lab.draw_microscope(draw) if lab.microscopes else draw_microscope(draw)
+    step = lab.draw_step(draw, slices, microscope)
+    if step is None:
+        step = draw.log_uniform(0.9, 4.0 if microscope.na < 0.7 else 6.0) / microscope.spread  # px of radius
+    planes = plan_planes(slices, step)
     phase, absorption = draw_unstained(draw, side, planes)
     shown = phase, absorption
-    if draw.chance(0.2):
+    if draw.chance(0.2) if lab.phase_contrast is None else lab.phase_contrast:
         # A ring turns the undeviated light by a quarter wave: phase is seen as absorption is, except for what is
         # so large that its light passes the ring too (the halo).
         passing = 1 - torch.exp(-((radial_frequency(side) * draw.uniform(20, 80)) ** 2))

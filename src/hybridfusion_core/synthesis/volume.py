@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hybridfusion_core.synthesis.draw import Draw, radial_frequency, smooth_field
+from hybridfusion_core.synthesis.lab import ANY_LAB, Lab
 from hybridfusion_core.synthesis.light import Light, crop, local_contrast, white_level
 from hybridfusion_core.synthesis.optics import Microscope, draw_microscope
 from hybridfusion_core.synthesis.planes import Planes, in_focus, plan_planes, spread_sideways
@@ -67,9 +68,9 @@ class Widefield:
         return torch.exp(-2 * (math.pi * radial_frequency(side) * self.aberration * depth) ** 2)
 
 
-def volume_light(draw: Draw, side: int, slices: int) -> Light:
+def volume_light(draw: Draw, side: int, slices: int, lab: Lab = ANY_LAB) -> Light:
     """Draw a fluorescent specimen and image it. Side with its margin, in pixels."""
-    optics = _draw_widefield(draw, slices)
+    optics = _draw_widefield(draw, slices, lab)
     planes = optics.planes
     emission = _draw_emission(draw, side, planes)
     emission = emission * _attenuation(draw, emission)
@@ -81,14 +82,16 @@ def volume_light(draw: Draw, side: int, slices: int) -> Light:
     light = Light(image, None, None, height, local_contrast(sharp), overlap)
     if draw.chance(0.35):
         light = light.by_slice(torch.exp(-draw.uniform(0, 0.5) * torch.linspace(0, 1, slices)))
-    return _exposed(draw, light, side)
+    return _exposed(draw, light, side, lit=not lab.cameras)
 
 
-def _draw_widefield(draw: Draw, slices: int) -> Widefield:
-    microscope = draw_microscope(draw)
-    # Objectives of high aperture are stepped more coarsely in units of their blur.
-    per_slice = draw.log_uniform(0.9, 4.0 if microscope.na < 0.7 else 6.0)  # px of radius
-    planes = plan_planes(slices, per_slice / microscope.spread)
+def _draw_widefield(draw: Draw, slices: int, lab: Lab) -> Widefield:
+    microscope = lab.draw_microscope(draw) if lab.microscopes else draw_microscope(draw)
+    step = lab.draw_step(draw, slices, microscope)
+    if step is None:
+        # Objectives of high aperture are stepped more coarsely in units of their blur.
+        step = draw.log_uniform(0.9, 4.0 if microscope.na < 0.7 else 6.0) / microscope.spread  # px of radius
+    planes = plan_planes(slices, step)
     aberration = draw.uniform(0, 1.0) / (planes.count * planes.apart) if draw.chance(0.3) else 0.0
     section = draw.uniform(0.6, 1.5) * planes.step if draw.chance(0.12) else math.inf
     return Widefield(microscope, planes, aberration, section)
@@ -118,13 +121,14 @@ def _attenuation(draw: Draw, emission: Tensor) -> Tensor:
     return torch.exp(-draw.uniform(0.2, 1.2) * tissue / tissue.max())
 
 
-def _exposed(draw: Draw, light: Light, side: int) -> Light:
-    """Scale to a full scale of one, over a background that may be black, even or slightly uneven."""
+def _exposed(draw: Draw, light: Light, side: int, lit: bool) -> Light:
+    """Scale to a full scale of one, over a background that may be black, even or slightly uneven (or is not lit)."""
     top = white_level(light.at_height())
     contrast = draw.log_uniform(0.3, 1.0) if draw.chance(0.3) else 1.0
     if not light.detail.any():
         top, contrast = 1.0, 0.0
     background = draw.choice((0.0, draw.uniform(0, 0.05), draw.uniform(0, 0.3))) * max(contrast, 0.3)
+    background = background if lit else 0.0
     light = light.scaled(contrast / top, background)
     if draw.chance(0.3):  # medium that glows unevenly, the same in all slices
         glow = crop(smooth_field(draw, side, 3.0, 1.0).clamp(-2, 2) + 2) / 4
