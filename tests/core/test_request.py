@@ -62,7 +62,7 @@ def test_height_needs_z_positions_and_is_left_out_unless_named() -> None:
         ({"focus_from": "7"}, "no channel is called '7'"),
         ({"method": "mean", "products": ("fused", "decision")}, "its only product is fused"),
         ({"model": "no-such"}, "No model 'no-such'"),
-        ({"device": "tpu"}, "Unknown device 'tpu'; expected auto, cpu, cuda"),
+        ({"device": "tpu"}, "Unknown device 'tpu'; expected auto, cpu, openvino, cuda"),
         ({"memory": 1000}, "need at least .* Raise --memory"),
     ],
 )
