@@ -27,17 +27,21 @@ from hybridfusion_core.swin import GREATEST_SCALE, LEAST_SQUARE, SwinBlock, posi
 Node = Any  # openvino's nodes and outputs have no common type
 
 
+_BAND = 64  # places that one product of a blur makes; narrower spends more on overlaps' copies, wider on zeros
+
+
 @dataclass(frozen=True)
 class Frame:
     """A tile's window and the parts of it that a stage has to know; all in pixels.
 
-    The core is what is wanted. Around it the head reads `rim`, tokens `inner`; convolutions and energies read on into
-    the window, which reaches `halo` beyond the core.
+    The core is what is wanted. Around it the head reads `rim`, tokens `inner`, convolutions and energies `outer`, which
+    may read on into the whole window.
 
     Attributes:
         height: of the window.
         width: of the window.
         halo: of the window around its core; at least the network's.
+        outer: distance from the core that convolutions reach, tokens included.
         inner: distance from the core that tokens reach.
         rim: distance from the core that the head reads: one token.
     """
@@ -45,13 +49,15 @@ class Frame:
     height: int
     width: int
     halo: int
+    outer: int
     inner: int
     rim: int
 
     @classmethod
     def of(cls, config: NetworkConfig, height: int, width: int, halo: int) -> Frame:
         """Frame of a window for a network."""
-        return cls(height, width, halo, token_reach(config), config.patch)
+        inner, patch = token_reach(config), config.patch
+        return cls(height, width, halo, inner + -(-sum(config.dilations) // patch) * patch, inner, patch)
 
     def size(self, beyond: int) -> tuple[int, int]:
         """Height and width of the core and so many pixels around it."""
@@ -60,47 +66,74 @@ class Frame:
 
 
 def energy_graph(network: HybridFusionNet, frame: Frame) -> Graph:
-    """Gradient energy of one slice in the network's focus windows: guide 1 1 H W -> inner 1 h w K."""
+    """Gradient energy of one slice in the network's focus windows: guide 1 1 H W -> outer part 1 K h w.
+
+    A blur is a product with a band of weights; in float32 products are the fastest thing that there is, and short rows
+    of few channels the slowest.
+    """
     guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
     smooth, slope = np.array([0.25, 0.5, 0.25]), np.array([-0.5, 0.0, 0.5])
     sobel = np.stack([np.outer(slope, smooth), np.outer(smooth, slope)])[:, None]
     gradients = _convolution(_edge_padded(guide, 1), sobel)
     energy = op.reduce_sum(op.multiply(gradients, gradients), _integers(1), True)
-    sigmas = network.config.focus_windows
-    radius = max(map(kernel_radius, sigmas))
-    kernels = np.zeros((len(sigmas), 2 * radius + 1), np.float32)
-    for kernel, sigma in zip(kernels, sigmas, strict=True):
-        reach = kernel_radius(sigma)
-        kernel[radius - reach : radius + reach + 1] = _values(gaussian_kernel(sigma))
-    # The widest windows reach beyond a narrow halo, but only around tokens, which are not told of them.
-    spare = frame.halo - frame.inner - radius
-    energy = _cropped(energy, max(spare, 0), 2, 3) if spare >= 0 else _edge_padded(energy, -spare)
-    along_x = _convolution(energy, kernels[:, None, None, :])  # 1 1 h+2r w+2r -> 1 K h+2r w
-    one = [1, 1]
-    blurred = op.group_convolution(along_x, _floats(kernels[:, None, None, :, None]), one, [0, 0], [0, 0], one)
-    return Graph([_pixels_first(blurred)], [guide], "energies")
+    height, width = frame.size(frame.outer)
+    blurred = []
+    for sigma in network.config.focus_windows:
+        # The widest windows reach beyond a narrow halo, but only around tokens, which are not told of them.
+        spare = frame.halo - frame.outer - kernel_radius(sigma)
+        around = _cropped(energy, max(spare, 0), 2, 3) if spare >= 0 else _edge_padded(energy, -spare)
+        plane = op.reshape(around, _integers(height + 2 * kernel_radius(sigma), -1), False)
+        along_y = op.concat([op.matmul(band, part, False, False) for band, part in _bands(plane, 0, height, sigma)], 0)
+        blur = op.concat([op.matmul(part, band, False, True) for band, part in _bands(along_y, 1, width, sigma)], 1)
+        blurred.append(op.reshape(blur, _integers(1, 1, height, width), False))
+    return Graph([op.concat(blurred, 1)], [guide], "energies")
 
 
-def slice_graph(network: HybridFusionNet, frame: Frame) -> Graph:
-    """What the convolutions and the tokens say of one slice.
+def _bands(plane: Node, axis: int, size: int, sigma: float) -> list[tuple[Node, Node]]:
+    """Weights of a Gaussian, n n+2r, and the part of a plane that they make n places along an axis of; in order."""
+    kernel, radius = _values(gaussian_kernel(sigma)), kernel_radius(sigma)
+    pairs = []
+    for start in range(0, size, _BAND):
+        count = min(_BAND, size - start)
+        band = np.zeros((count, count + 2 * radius), np.float32)
+        for place, row in enumerate(band):
+            row[place : place + 2 * radius + 1] = kernel
+        limits = (_integers(start), _integers(start + count + 2 * radius), _integers(1), _integers(axis))
+        pairs.append((_floats(band), op.slice(plane, *limits)))
+    return pairs
 
-    Inputs: guide 1 1 H W, relative energies of the inner part 1 h w K (none if K is 0), the noise's bias 1 C 1 1.
-    Outputs: features of the core with its rim 1 h w C, tokens of the inner part 1 h w D.
+
+def feature_graph(network: HybridFusionNet, frame: Frame) -> Graph:
+    """The convolutions' features of one slice, in the outer part, near whose border they are wrong.
+
+    Inputs: guide 1 1 H W, the noise's bias 1 C 1 1. Output: 1 h w C.
     """
     config = network.config
     guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
     bias = op.parameter([1, config.channels, 1, 1], np.float32)
-    reach = sum(config.dilations)
-    x = _cropped(guide, frame.halo - frame.inner - reach, 2, 3)
+    x = _cropped(guide, frame.halo - frame.outer, 2, 3)
     for index, (layer, dilation) in enumerate(zip(network.convolutions, config.dilations, strict=True)):
         made = _convolution(x, _values(layer.weight), _values(layer.bias), dilation=dilation, padding=dilation)
         x = op.add(x, op.relu(made)) if index else op.relu(op.add(made, bias))
-    told = [_cropped(x, reach, 2, 3), _cropped(guide, frame.halo - frame.inner, 2, 3)]
-    inputs = [guide]
+    return Graph([_pixels_first(x)], [guide, bias], "features")
+
+
+def token_graph(network: HybridFusionNet, frame: Frame) -> Graph:
+    """Tokens of one slice.
+
+    A graph of its own, whose bias is an input: with features as a second result, or right after a convolution, OpenVINO
+    moves every value twice to bring features side by side (measured: half of the stage's time).
+
+    Inputs: guide 1 1 H W; of the outer part features 1 h w C and relative energies 1 K h w (none if K is 0); the bias
+    1 D 1 1. Output: tokens of the outer part, 1 h w D.
+    """
+    config, (height, width) = network.config, frame.size(frame.outer)
+    guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
+    features = op.parameter([1, height, width, config.channels], np.float32)
+    told, inputs = [_channels_first(features), _cropped(guide, frame.halo - frame.outer, 2, 3)], [guide, features]
     if config.focus_windows:
-        energies = op.parameter([1, *frame.size(frame.inner), len(config.focus_windows)], np.float32)
-        inputs.append(energies)
-        told.append(_channels_first(energies))
+        inputs.append(op.parameter([1, len(config.focus_windows), height, width], np.float32))
+        told.append(inputs[-1])
     near = len(config.near_windows)
     assert config.near_windows == config.focus_windows[:near]  # noqa: S101 - as forward takes them
     embed = _values(network.embed.weight)  # D C+1+K' p p
@@ -108,9 +141,8 @@ def slice_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     if config.focus_windows:  # those that only the head is told of count nothing
         parts[2] = np.pad(parts[2], ((0, 0), (0, len(config.focus_windows) - near), (0, 0), (0, 0)))
     tokens = _sum([_convolution(each, part, stride=config.patch) for each, part in zip(told, parts, strict=True)])
-    tokens = op.add(tokens, _floats(_values(network.embed.bias).reshape(1, -1, 1, 1)))
-    features = _cropped(x, reach + frame.inner - frame.rim, 2, 3)
-    return Graph([_pixels_first(features), _pixels_first(tokens)], [*inputs, bias], "slice")
+    bias = op.parameter([1, config.dim, 1, 1], np.float32)
+    return Graph([_pixels_first(op.add(tokens, bias))], [*inputs, bias], "tokens")
 
 
 def block_graph(block: SwinBlock, windows: int) -> Graph:
@@ -140,35 +172,33 @@ def block_graph(block: SwinBlock, windows: int) -> Graph:
 def head_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     """Both scores of one slice.
 
-    Inputs: guide 1 1 H W; features of the core with its rim 1 h w C; tokens of the inner part 1 h w D, as the last
-    block left them; relative energies of the inner part 1 h w K; what all slices share, of the core with its rim,
-    1 h w C; the energies' gain K 2 (neither energies nor gain if K is 0). Output: the core's scores, 1 2 h w.
+    Inputs: guide 1 1 H W; then of the core with its rim features 1 h w C, tokens 1 h w D as the last block left them,
+    relative energies 1 K h w, what all slices share 1 h w C; and the energies' gain 2 K (neither energies nor gain if K
+    is 0). Output: the core's scores, 1 2 h w.
     """
     config = network.config
-    channels, windows, rim = config.channels, len(config.focus_windows), frame.rim
-    height, width = frame.size(rim)
+    channels, windows = config.channels, len(config.focus_windows)
+    height, width = frame.size(frame.rim)
     guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
     features = op.parameter([1, height, width, channels], np.float32)
-    tokens = op.parameter([1, *(size // config.patch for size in frame.size(frame.inner)), config.dim], np.float32)
+    tokens = op.parameter([1, height // config.patch, width // config.patch, config.dim], np.float32)
     shared = op.parameter([1, height, width, channels], np.float32)
-    own, _, _, _ = (_values(part)[:, :, 0, 0] for part in network.mixing())
-    near = _cropped(tokens, (frame.inner - rim) // config.patch, 1, 2)
-    up = _expanded(op.matmul(near, _floats(_values(token_weights(network)[0])), False, True), config, height, width)
-    mixed = [op.matmul(features, _floats(own[:, :channels]), False, True), up, shared]
+    own, _, _, _ = (_values(part) for part in network.mixing())
+    up = _expanded(op.matmul(tokens, _floats(_values(token_weights(network)[0])), False, True), config, height, width)
+    of_features = op.matmul(features, _floats(own[:, :channels, 0, 0]), False, True)
+    mixed = [_channels_first(_sum([of_features, up, shared]))]
+    mixed.append(_convolution(_cropped(guide, frame.halo - frame.rim, 2, 3), own[:, channels : channels + 1]))
     told: list[Node] = []
     if windows:
-        energies = op.parameter([1, *frame.size(frame.inner), windows], np.float32)
-        told = [energies, op.parameter([windows, 2], np.float32)]
-        around = _cropped(energies, frame.inner - rim, 1, 2)
-        mixed.append(op.matmul(around, _floats(own[:, channels + 1 :]), False, True))
-    of_guide = _convolution(_cropped(guide, frame.halo - rim, 2, 3), own[:, channels : channels + 1, None, None])
-    hidden = op.relu(op.add(_channels_first(_sum(mixed)), of_guide))
-    scores = _convolution(hidden, _values(network.head.weight), _values(network.head.bias))  # a pixel less all around
-    scores = _cropped(scores, rim - 1, 2, 3)
+        told = [op.parameter([1, windows, height, width], np.float32), op.parameter([2, windows], np.float32)]
+        mixed.append(_convolution(told[0], own[:, channels + 1 :]))
+    scores = _convolution(op.relu(_sum(mixed)), _values(network.head.weight), _values(network.head.bias), padding=1)
     if windows:
-        at = _cropped(energies, frame.inner, 1, 2)
-        scores = op.add(scores, _channels_first(op.matmul(at, told[1], False, False)))
-    return Graph([scores], [guide, features, tokens, *told[:1], shared, *told[1:]], "head")
+        levels = op.reshape(told[0], _integers(windows, -1), False)
+        direct = op.matmul(told[1], levels, False, False)
+        scores = op.add(scores, op.reshape(direct, _integers(1, 2, height, width), False))
+    inputs = [guide, features, tokens, *told[:1], shared, *told[1:]]
+    return Graph([_cropped(scores, frame.rim, 2, 3)], inputs, "head")
 
 
 def token_weights(network: HybridFusionNet) -> tuple[Tensor, Tensor, Tensor]:

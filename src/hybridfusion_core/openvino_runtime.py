@@ -6,7 +6,7 @@ core are the reference's to within rounding; nearer to the border than `NetworkC
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,9 +20,10 @@ from hybridfusion_core.openvino_graphs import (
     Frame,
     block_graph,
     energy_graph,
+    feature_graph,
     head_graph,
     own_share,
-    slice_graph,
+    token_graph,
     token_weights,
 )
 from hybridfusion_core.swin import SwinBlock
@@ -89,17 +90,16 @@ class CompiledNetwork:
         frame = Frame.of(config, height, width, halo)
         graphs = self._of_frame(frame)
         planes = guide[0, :, None].contiguous()  # 1 Z H W -> Z 1 H W
-        energies = self._energies(graphs.get("energies"), frame, planes, noise)  # Z h w K
+        energies = self._energies(graphs.get("energies"), frame, planes, noise)  # Z K h w
         told = [energies] if config.focus_windows else []
-        features = torch.empty(slices, *frame.size(frame.rim), config.channels)
-        tokens = torch.empty(slices, *(size // config.patch for size in frame.size(frame.inner)), config.dim)
-        bias = network.noise(noise.log()[:, None])[..., None, None].contiguous()  # 1 C -> 1 C 1 1
-        _each_slice(graphs["slice"], [planes, *told], [bias], [features, tokens])
+        features, tokens = self._told(graphs, frame, [planes, *told], noise)
         shares = self._attended(tokens)
-        gain = [network.energy_gain_at(noise)[0].T.contiguous()] if told else []  # K 2
-        shared = self._shared(frame, [features, planes.movedim(1, 3), *told], shares)
+        gain = [network.energy_gain_at(noise)[0].contiguous()] if told else []  # 2 K
+        near = [_middle(part, *frame.size(frame.rim), 2) for part in (planes, *told)]  # Z c h w each
+        shared = self._shared(frame, [features, *(part.movedim(1, 3) for part in near)], shares)
+        near_tokens = _middle(tokens, *(size // config.patch for size in frame.size(frame.rim)))
         scores = torch.empty(slices, 2, *frame.size(0))
-        _each_slice(graphs["head"], [planes, features, tokens, *told], [shared, *gain], [scores])
+        _each_slice(graphs["head"], [planes, features, near_tokens, *near[1:]], [shared, *gain], [scores])
         whole = nn.functional.pad(scores, (halo, halo, halo, halo))[None]
         return Scores(focus=whole[:, :, 0], spread=whole[:, :, 1])
 
@@ -109,13 +109,33 @@ class CompiledNetwork:
         return [*self._of_frame(frame).values(), *self._blocks]
 
     def _energies(self, graph: openvino.CompiledModel | None, frame: Frame, planes: Tensor, noise: Tensor) -> Tensor:
-        """Logarithms of energies over the sharpest slice's, as the network is told them; Z 1 H W -> inner Z h w K."""
-        levels = torch.empty(len(planes), *frame.size(frame.inner), len(self._network.config.focus_windows))
+        """Logarithms of energies over the sharpest slice's, as the network is told them; Z 1 H W -> outer Z K h w."""
+        levels = torch.empty(len(planes), len(self._network.config.focus_windows), *frame.size(frame.outer))
         if graph is not None:
             _each_slice(graph, [planes], [], [levels])
             levels.add_(WHITE_NOISE_ENERGY * noise.square()).log_()
             levels.sub_(levels.amax(dim=0))
         return levels
+
+    def _told(
+        self, graphs: Mapping[str, openvino.CompiledModel], frame: Frame, sliced: Sequence[Tensor], noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Features of the core with its rim, Z h w C, and tokens of the inner part, Z h w D."""
+        config, (height, width) = self._network.config, frame.size(frame.outer)
+        bias = self._network.noise(noise.log()[:, None])[..., None, None].contiguous()  # 1 C -> 1 C 1 1
+        token_bias = self._network.embed.bias.detach().reshape(1, -1, 1, 1)  # type: ignore[union-attr]
+        made = torch.empty(1, height, width, config.channels)
+        made_tokens = torch.empty(1, height // config.patch, width // config.patch, config.dim)
+        features = torch.empty(len(sliced[0]), *frame.size(frame.rim), config.channels)
+        tokens = torch.empty(len(sliced[0]), *(size // config.patch for size in frame.size(frame.inner)), config.dim)
+        convolve, embed = _Run(graphs["features"]), _Run(graphs["tokens"])
+        for z in range(len(features)):
+            plane, *energies = (each[z : z + 1] for each in sliced)
+            convolve([plane, bias], [made])
+            embed([plane, made, *energies, token_bias], [made_tokens])
+            features[z] = _middle(made, *features.shape[1:3])[0]
+            tokens[z] = _middle(made_tokens, *tokens.shape[1:3])[0]
+        return features, tokens
 
     def _attended(self, tokens: Tensor) -> Tensor:
         """Pass tokens, Z h w D, through all blocks and exchanges, in place.
@@ -136,14 +156,13 @@ class CompiledNetwork:
 
         Args:
             frame: of the tile.
-            parts: Z h w c each, together C+1+K, of the core with its rim or more; their means and maxima count.
+            parts: Z h w c each, together C+1+K, of the core with its rim; their means and maxima count.
             of_tokens: what slices share in the last exchange, of the inner part, h w D.
         """
         config, (height, width) = self._network.config, frame.size(frame.rim)
         _, of_mean, of_maximum, _ = (part.flatten(1) for part in self._network.mixing())
-        near = [_middle(part, height, width) for part in parts]
-        mean = torch.cat([part.mean(dim=0) for part in near], dim=-1)
-        maximum = torch.cat([part.amax(dim=0) for part in near], dim=-1)
+        mean = torch.cat([part.mean(dim=0) for part in parts], dim=-1)
+        maximum = torch.cat([part.amax(dim=0) for part in parts], dim=-1)
         shared = nn.functional.linear(mean, of_mean, self._network.mix.bias)
         shared += nn.functional.linear(maximum, of_maximum)
         _, weight, bias = token_weights(self._network)
@@ -159,8 +178,10 @@ class CompiledNetwork:
 
     def _framed(self, frame: Frame) -> dict[str, openvino.CompiledModel]:
         network = self._network
-        made = {"slice": slice_graph(network, frame), "head": head_graph(network, frame)}
-        graphs = {name: self._compile(graph) for name, graph in made.items()}
+        graphs = {
+            name: self._compile(build(network, frame))
+            for name, build in (("features", feature_graph), ("tokens", token_graph), ("head", head_graph))
+        }
         if network.config.focus_windows:
             graphs["energies"] = self._compile(energy_graph(network, frame), "f32")
         return graphs
@@ -214,20 +235,21 @@ def _keep(share: Tensor, shared: Tensor, tokens: Tensor) -> None:
         plane.copy_(made.view_as(plane))
 
 
-def _middle(x: Tensor, height: int, width: int) -> Tensor:
-    """The middle of Z H W c, Z h w c."""
-    top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
-    return x[:, top : top + height, left : left + width]
+def _middle(x: Tensor, height: int, width: int, axis: int = 1) -> Tensor:
+    """The middle of a tensor along an axis, Y, and the one after it, X; a view."""
+    top, left = (x.shape[axis] - height) // 2, (x.shape[axis + 1] - width) // 2
+    return x.narrow(axis, top, height).narrow(axis + 1, left, width)
 
 
 class _Run:
-    """One request of a graph, on tensors that it reads and fills in place."""
+    """One request of a graph, on tensors that it reads and fills in place: graphs know dense ones only."""
 
     def __init__(self, graph: openvino.CompiledModel) -> None:
         self._request = graph.create_infer_request()
 
     def __call__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        for index, tensor in enumerate(inputs):
+        dense = [tensor.contiguous() for tensor in inputs]  # kept until the end: OpenVINO holds no references
+        for index, tensor in enumerate(dense):
             self._request.set_input_tensor(index, _shared_memory(tensor))
         for index, tensor in enumerate(outputs):
             self._request.set_output_tensor(index, _shared_memory(tensor))
@@ -235,6 +257,4 @@ class _Run:
 
 
 def _shared_memory(tensor: Tensor) -> openvino.Tensor:
-    if not tensor.is_contiguous():
-        raise ValueError(f"a graph reads and fills contiguous tensors, not one of strides {tensor.stride()}")
     return openvino.Tensor(tensor.numpy(), shared_memory=True)
