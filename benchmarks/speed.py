@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +35,7 @@ from hybridfusion_core.store.tiff_writer import write_stack
 
 # Words of each of our own methods.
 OURS = {
+    "network, OpenVINO": ("--method", "network", "--device", "openvino"),
     "network, PyTorch": ("--method", "network", "--device", "cpu"),
     "tenengrad": ("--method", "tenengrad", "--device", "cpu"),
 }
@@ -64,6 +66,8 @@ def main() -> None:
     options.add_argument("--focus-stack", default="focus-stack", help="its executable")
     options.add_argument("--trend", type=Path, help="CSV file that this release's figures are appended to")
     chosen = options.parse_args()
+    if find_spec("openvino") is None:
+        chosen.methods = [method for method in chosen.methods if "OpenVINO" not in method]
     if chosen.only != "growth":
         for cores in chosen.cores:
             beside_rivals(chosen, cores)

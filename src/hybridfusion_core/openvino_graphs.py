@@ -2,7 +2,7 @@
 
 They say again what `network` and `swin` say, in the order of operations that suits a CPU: pixels with their features
 side by side (H W C), windows of tokens in batches of one size, every size fixed. `torch.export` would say it once, but
-takes 20 s in every process, and what it keeps open (sizes) costs half the speed (docs/decisions/013). That both say the
+takes 20 s in every process, and what it keeps open (sizes) costs half the speed (docs/decisions/015). That both say the
 same is a test. What runs the graphs is `openvino_runtime`'s business.
 """
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from hybridfusion_core.devices import PYTORCH, TORCH, Runtime, choose_runtime, resolve_device
+from hybridfusion_core.devices import OPENVINO, PYTORCH, TORCH, Runtime, choose_runtime, resolve_device
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.focus_measures import SMOOTHING, kernel_radius, structure_reach
 from hybridfusion_core.intensity import FieldStatistics
@@ -213,7 +213,9 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
     device = resolve_device(request.device)
     if request.method == "network":
         deciders = _with_models(request.model, deciders, stack, len(slices))
-    configs = [decider.model.network.config for decider in deciders if decider.model is not None]
+    networks = [decider.model.network for decider in deciders if decider.model is not None]
+    runtime = choose_runtime(request.device, device, networks, request.precision, request.threads)
+    configs = [network.config for network in networks]
     geometry = _geometry(configs)
     plan = make_plan(
         stack,
@@ -222,11 +224,10 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
         configs,
         geometry,
         cpu=device.type == "cpu",
+        large=runtime.package == OPENVINO,
         tile=request.tile,
         memory=request.memory,
     )
-    networks = [decider.model.network for decider in deciders if decider.model is not None]
-    runtime = choose_runtime(request.device, device, networks, request.precision, request.threads)
     return Job(request, products, slices, channels, deciders, device, geometry, plan, runtime)
 
 
