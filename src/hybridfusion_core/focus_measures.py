@@ -37,7 +37,7 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
     if sigma <= 0:
         return image
     radius = kernel_radius(sigma)
-    kernel = gaussian_kernel(sigma).to(image)
+    kernel = gaussian_kernel(sigma, image.dtype).to(image.device)
     x = image.reshape(-1, *image.shape[-2:])  # … H W -> n H W
     x = functional.pad(x, (radius, radius, radius, radius), mode="replicate")
     return _along_x(_along_x(x.mT, kernel).mT, kernel).reshape(image.shape)
@@ -51,10 +51,10 @@ def _along_x(image: Tensor, kernel: Tensor) -> Tensor:
     return functional.conv1d(image, kernel.expand(rows, 1, -1), groups=rows)
 
 
-def gaussian_kernel(sigma: float) -> Tensor:
-    """Weights of `gaussian_blur`, float32, sum one."""
+def gaussian_kernel(sigma: float, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Weights of `gaussian_blur`, in sum one, on the CPU."""
     radius = kernel_radius(sigma)
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    offsets = torch.arange(-radius, radius + 1, dtype=dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     return kernel / kernel.sum()
 
