@@ -1,6 +1,7 @@
 """A whole batch: what is missing is fused, what failed is told, and nothing depends on who did it or how often."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,16 +12,17 @@ import numpy as np
 import pytest
 import zarr
 from distributed import Client, LocalCluster
+from plate_makers import harmony_image, harmony_index, harmony_name, write_harmony, write_plane
 from plate_makers import places as plane_places
-from plate_makers import write_harmony
 
 from hybridfusion_core.batch import fusing_units, running
 from hybridfusion_core.batch.places import Places, key_of
 from hybridfusion_core.batch.records import read_json
+from hybridfusion_core.batch.reporting import write_reports
 from hybridfusion_core.batch.resolving import Choices
 from hybridfusion_core.batch.running import Connect, Event, Result, run_batch
 from hybridfusion_core.errors import StoredDataError, UserInputError
-from hybridfusion_core.plates import Plate, Selection, open_plate, select
+from hybridfusion_core.plates import Plate, Selection, open_plate, read_failures, select
 from hybridfusion_core.request import make_request
 from hybridfusion_core.store.lock import Lock
 
@@ -249,3 +251,46 @@ def test_who_cannot_press_ctrl_c_stops_it_too(tmp_path: Path, connect: Connect) 
     assert run(plate, choices.output, connect).kept == late.fused
     run(plate, tmp_path / "whole.ome.zarr", connect)
     assert contents(tmp_path / "whole.ome.zarr") == contents(choices.output)
+
+
+def test_a_plate_of_200_fields_with_five_kinds_of_broken_ones(tmp_path: Path, connect: Connect) -> None:
+    wells = [(row, column) for row in range(1, 11) for column in range(1, 11)]
+    which = plane_places(wells=wells, channels=(1,))
+    folder = write_harmony(tmp_path / "in", which)
+
+    def plane(well: int, z: int = 2) -> Path:
+        return folder / harmony_name(*wells[well], 1, 0, 1, z)
+
+    plane(3).unlink()
+    plane(20).write_bytes(plane(20).read_bytes()[:-200])
+    write_plane(plane(41), 7, "uint32")
+    write_plane(plane(62), 7, shape=(12, 16))
+    images = [harmony_image(place, state="Failed" if place == (*wells[77], 1, 0, 1, 3) else "Ok") for place in which]
+    images.append(harmony_image((*wells[90], 1, 0, 1, 1), url=harmony_name(*wells[91], 1, 0, 1, 1)))
+    (folder / "Index.xml").write_text(harmony_index(images), encoding="utf-8")
+    plate = open_plate(folder)
+    output = tmp_path / "out.ome.zarr"
+    result = run(plate, output, connect, stats="field")
+    said = {unit.well: reason for unit, reason in result.failures if unit.field == "1"}
+    name = {at: f"{chr(64 + wells[at][0])}{wells[at][1]:02d}" for at in (3, 20, 41, 62, 77, 90, 91)}
+    assert said.keys() == set(name.values())
+    for at, reason in (
+        (3, "missing|no file|not there"),
+        (20, "cut short|truncated|bytes"),
+        (41, "uint32"),
+        (62, "12 × 16"),
+    ):
+        assert re.search(reason, said[name[at]]), said[name[at]]
+    for at, reason in ((77, "Failed"), (90, "are both its z 1|also another plane"), (91, "also another plane")):
+        assert re.search(reason, said[name[at]]), said[name[at]]
+    assert (result.fused, len(result.failures)) == (193, 7)
+    assert len(list(open_plate(output).units())) == 193
+    # Nothing black: every plane holds a number of its own above 0.
+    for unit in list(open_plate(output).units())[::20]:
+        image = zarr.open_group(output / unit.row / unit.column / unit.field, mode="r")
+        assert np.asarray(image["0"][:]).min() > 0
+    write_reports(plate, result)
+    failed = read_failures(Places(output).failures)
+    assert failed == {(well, "1", 0) for well in name.values()}
+    again = run(plate, output, connect, Selection(only=failed), stats="field")
+    assert (again.fused, again.kept, len(again.failures)) == (0, 0, 7)
