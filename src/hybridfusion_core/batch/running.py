@@ -249,7 +249,7 @@ class _Run:
         settings = settings_of({"settings": settled}, self._choices, self._session)
         statistics = self._measured(client, settings)
         record = new_record(self._choices.as_json(self._plate), settled, statistics)
-        write_json(self._places.run_record, record)
+        write_json(self._places.run_record, record, durable=True)
         return settings
 
     def _sound(self) -> list[Unit]:
