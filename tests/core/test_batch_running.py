@@ -1,21 +1,25 @@
 """A whole batch: what is missing is fused, what failed is told, and nothing depends on who did it or how often."""
 
+import asyncio
 import os
 import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import zarr
-from distributed import Client, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster
 from plate_makers import harmony_image, harmony_index, harmony_name, write_harmony, write_plane
 from plate_makers import places as plane_places
 
-from hybridfusion_core.batch import fusing_units, running
+from hybridfusion_core.batch import cluster, fusing_units, running
 from hybridfusion_core.batch.places import Places, key_of
 from hybridfusion_core.batch.records import read_json
 from hybridfusion_core.batch.reporting import write_reports
@@ -34,8 +38,8 @@ TENENGRAD = make_request(method="tenengrad", device="cpu", tile=16)
 def connect() -> Iterator[Connect]:
     """A cluster in this process: its workers are threads."""
     with (
-        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, **QUIET) as cluster,
-        Client(cluster) as client,
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, **QUIET) as here,
+        Client(here) as client,
     ):
         yield lambda _: nullcontext(client)
 
@@ -199,6 +203,53 @@ def test_workers_of_another_kind_are_refused(tmp_path: Path, connect: Connect, m
     monkeypatch.setattr(running, "ALGORITHM_VERSION", 999)
     with pytest.raises(UserInputError, match=r"(?s)None of 1 workers.*of the algorithm, not 999"):
         run(plate, tmp_path / "out.ome.zarr", connect)
+
+
+def test_a_worker_that_does_not_answer_is_not_waited_for(
+    tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "WAIT", 0.2)
+
+    async def hang(*_: object) -> None:
+        await asyncio.sleep(1)
+
+    monkeypatch.setattr(running, "unfit", hang)
+    with pytest.raises(UserInputError, match=r"(?s)None of 1 workers.*has not answered within 0\.2 s"):
+        run(a_plate(tmp_path), tmp_path / "out.ome.zarr", connect)
+
+
+@pytest.mark.parametrize("error", [KilledWorker("settle", None, 1), CancelledError("settle")])
+def test_a_worker_that_dies_before_anything_is_settled_is_explained(
+    error: Exception, tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plate = a_plate(tmp_path)
+
+    def die(*_: object) -> object:
+        raise error
+
+    with monkeypatch.context() as dying:
+        dying.setattr(running._Run, "_value", die)
+        with pytest.raises(UserInputError, match="A worker died while it opened a field"):
+            run(plate, tmp_path / "out.ome.zarr", connect)
+    assert not Places(tmp_path / "out.ome.zarr").run_record.exists()
+    assert run(plate, tmp_path / "out.ome.zarr", connect).fused == 4
+
+
+def test_every_worker_of_this_computer_gets_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "resolve_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [cluster.default_workers("auto", units) for units in (1, 2, 9)] == [1, 2, 3]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-7")
+    assert cluster.default_workers("auto", 9) == 2
+    plugin = cluster.OneGpu(["4", "GPU-7"])
+    seen = []
+    for number in range(3):
+        plugin.setup(SimpleNamespace(name=number))
+        seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert seen == ["4", "GPU-7", "4"]
+    monkeypatch.setattr(cluster, "resolve_device", lambda _: torch.device("cuda:1"))
+    assert cluster.default_workers("cuda:1", 9) == 1
 
 
 def test_a_model_that_was_replaced_is_refused(tmp_path: Path, connect: Connect, tiny_model: str) -> None:
