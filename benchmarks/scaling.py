@@ -119,17 +119,20 @@ def measure_fields(folder: Path, options: argparse.Namespace) -> None:
     plate = open_plate(folder / "in", pattern=PATTERN)
     request = make_request(method=options.method, device="cpu", threads=1)
     torch.set_num_threads(1)
-    alone = 0.0
-    for repeat in range(2):  # the first one loads the model
+    alone = used = 0.0
+    for _ in range(2):  # the first one loads the model
         with open_unit(next(plate.units())) as stack:
+            before = time.process_time()
             _, alone = timed(lambda stack=stack: fuse(stack, method=options.method, device="cpu", threads=1))
-        say(repeat=repeat, network_alone_s_per_field=alone)
+            used = time.process_time() - before
+    say(network_alone_s_per_field=alone, network_alone_cpu_s_per_field=used)
     for workers in options.workers:
         places = Places(folder / f"out{workers}.ome.zarr")
-        warm: list[float] = []
+        warm: list[tuple[float, float]] = []
         started = time.perf_counter()
         result = run(plate, places, request, workers, warm=warm)
-        whole, seconds = time.perf_counter() - started, warm[-1] - warm[0]
+        whole = time.perf_counter() - started
+        seconds, cpu = (after - before for before, after in zip(warm[0], warm[-1], strict=True))
         say(
             fields=count,
             side=options.side,
@@ -138,7 +141,8 @@ def measure_fields(folder: Path, options: argparse.Namespace) -> None:
             run_s=whole,
             fusing_s=seconds,
             fields_per_s=count / seconds,
-            overhead=seconds * workers / (alone * count) - 1,
+            cpu_s_per_field=cpu / count,
+            cpu_overhead=cpu / (used * count) - 1,
             bytes_per_field=(size(places.output) + size(places.maps)) // count,
             files_per_field=(files(places.output) + files(places.maps)) // count,
             record_bytes_per_field=size(places.folder) // count,
@@ -165,15 +169,15 @@ def run(
     workers: int,
     *,
     nothing: bool = False,
-    warm: list[float] | None = None,
+    warm: list[tuple[float, float]] | None = None,
 ) -> Any:
-    """Run a batch; `warm` gets the moments at which fusing began and units ended."""
+    """Run a batch; `warm` gets when fusing began and units ended, in wall and in CPU seconds."""
 
     def report(event: Any) -> None:
         if warm is not None and (event.stage == "fusing" or not warm):
-            warm.append(time.perf_counter())
+            warm.append(now())
         elif warm is not None:
-            warm[:] = [time.perf_counter()]  # statistics are measured before
+            warm[:] = [now()]  # statistics are measured before
 
     choices = Choices(places.output, request, stats="field" if nothing else "plate")
     return run_batch(plate, select(plate, Selection()), choices, connecting(workers, nothing=nothing), report)
@@ -228,6 +232,13 @@ def timed(call: Callable[[], T]) -> tuple[T, float]:
     started = time.perf_counter()
     result = call()
     return result, time.perf_counter() - started
+
+
+def now() -> tuple[float, float]:
+    """Return wall and CPU seconds, those of the workers among them."""
+    own = psutil.Process()
+    spent = [each.cpu_times() for each in (own, *own.children(recursive=True))]
+    return time.perf_counter(), sum(each.user + each.system for each in spent)
 
 
 def size(folder: Path) -> int:
