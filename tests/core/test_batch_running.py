@@ -1,26 +1,32 @@
 """A whole batch: what is missing is fused, what failed is told, and nothing depends on who did it or how often."""
 
+import asyncio
 import os
+import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import zarr
-from distributed import Client, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster
+from plate_makers import harmony_image, harmony_index, harmony_name, write_harmony, write_plane
 from plate_makers import places as plane_places
-from plate_makers import write_harmony
 
-from hybridfusion_core.batch import fusing_units, running
+from hybridfusion_core.batch import cluster, fusing_units, running
 from hybridfusion_core.batch.places import Places, key_of
 from hybridfusion_core.batch.records import read_json
+from hybridfusion_core.batch.reporting import write_reports
 from hybridfusion_core.batch.resolving import Choices
 from hybridfusion_core.batch.running import Connect, Event, Result, run_batch
 from hybridfusion_core.errors import StoredDataError, UserInputError
-from hybridfusion_core.plates import Plate, Selection, open_plate, select
+from hybridfusion_core.plates import Plate, Selection, open_plate, read_failures, select
 from hybridfusion_core.request import make_request
 from hybridfusion_core.store.lock import Lock
 
@@ -32,8 +38,8 @@ TENENGRAD = make_request(method="tenengrad", device="cpu", tile=16)
 def connect() -> Iterator[Connect]:
     """A cluster in this process: its workers are threads."""
     with (
-        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, **QUIET) as cluster,
-        Client(cluster) as client,
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, **QUIET) as here,
+        Client(here) as client,
     ):
         yield lambda _: nullcontext(client)
 
@@ -199,6 +205,53 @@ def test_workers_of_another_kind_are_refused(tmp_path: Path, connect: Connect, m
         run(plate, tmp_path / "out.ome.zarr", connect)
 
 
+def test_a_worker_that_does_not_answer_is_not_waited_for(
+    tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "WAIT", 0.2)
+
+    async def hang(*_: object) -> None:
+        await asyncio.sleep(1)
+
+    monkeypatch.setattr(running, "unfit", hang)
+    with pytest.raises(UserInputError, match=r"(?s)None of 1 workers.*has not answered within 0\.2 s"):
+        run(a_plate(tmp_path), tmp_path / "out.ome.zarr", connect)
+
+
+@pytest.mark.parametrize("error", [KilledWorker("settle", None, 1), CancelledError("settle")])
+def test_a_worker_that_dies_before_anything_is_settled_is_explained(
+    error: Exception, tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plate = a_plate(tmp_path)
+
+    def die(*_: object) -> object:
+        raise error
+
+    with monkeypatch.context() as dying:
+        dying.setattr(running._Run, "_value", die)
+        with pytest.raises(UserInputError, match="A worker died while it opened a field"):
+            run(plate, tmp_path / "out.ome.zarr", connect)
+    assert not Places(tmp_path / "out.ome.zarr").run_record.exists()
+    assert run(plate, tmp_path / "out.ome.zarr", connect).fused == 4
+
+
+def test_every_worker_of_this_computer_gets_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "resolve_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [cluster.default_workers("auto", units) for units in (1, 2, 9)] == [1, 2, 3]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-7")
+    assert cluster.default_workers("auto", 9) == 2
+    plugin = cluster.OneGpu(["4", "GPU-7"])
+    seen = []
+    for number in range(3):
+        plugin.setup(SimpleNamespace(name=number))
+        seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert seen == ["4", "GPU-7", "4"]
+    monkeypatch.setattr(cluster, "resolve_device", lambda _: torch.device("cuda:1"))
+    assert cluster.default_workers("cuda:1", 9) == 1
+
+
 def test_a_model_that_was_replaced_is_refused(tmp_path: Path, connect: Connect, tiny_model: str) -> None:
     plate = a_plate(tmp_path, wells=((2, 3),))
     model = tmp_path / "model.safetensors"
@@ -249,3 +302,46 @@ def test_who_cannot_press_ctrl_c_stops_it_too(tmp_path: Path, connect: Connect) 
     assert run(plate, choices.output, connect).kept == late.fused
     run(plate, tmp_path / "whole.ome.zarr", connect)
     assert contents(tmp_path / "whole.ome.zarr") == contents(choices.output)
+
+
+def test_a_plate_of_200_fields_with_five_kinds_of_broken_ones(tmp_path: Path, connect: Connect) -> None:
+    wells = [(row, column) for row in range(1, 11) for column in range(1, 11)]
+    which = plane_places(wells=wells, channels=(1,))
+    folder = write_harmony(tmp_path / "in", which)
+
+    def plane(well: int, z: int = 2) -> Path:
+        return folder / harmony_name(*wells[well], 1, 0, 1, z)
+
+    plane(3).unlink()
+    plane(20).write_bytes(plane(20).read_bytes()[:-200])
+    write_plane(plane(41), 7, "uint32")
+    write_plane(plane(62), 7, shape=(12, 16))
+    images = [harmony_image(place, state="Failed" if place == (*wells[77], 1, 0, 1, 3) else "Ok") for place in which]
+    images.append(harmony_image((*wells[90], 1, 0, 1, 1), url=harmony_name(*wells[91], 1, 0, 1, 1)))
+    (folder / "Index.xml").write_text(harmony_index(images), encoding="utf-8")
+    plate = open_plate(folder)
+    output = tmp_path / "out.ome.zarr"
+    result = run(plate, output, connect, stats="field")
+    said = {unit.well: reason for unit, reason in result.failures if unit.field == "1"}
+    name = {at: f"{chr(64 + wells[at][0])}{wells[at][1]:02d}" for at in (3, 20, 41, 62, 77, 90, 91)}
+    assert said.keys() == set(name.values())
+    for at, reason in (
+        (3, "missing|no file|not there"),
+        (20, "cut short|truncated|bytes"),
+        (41, "uint32"),
+        (62, "12 × 16"),
+    ):
+        assert re.search(reason, said[name[at]]), said[name[at]]
+    for at, reason in ((77, "Failed"), (90, "are both its z 1|also another plane"), (91, "also another plane")):
+        assert re.search(reason, said[name[at]]), said[name[at]]
+    assert (result.fused, len(result.failures)) == (193, 7)
+    assert len(list(open_plate(output).units())) == 193
+    # Nothing black: every plane holds a number of its own above 0.
+    for unit in list(open_plate(output).units())[::20]:
+        image = zarr.open_group(output / unit.row / unit.column / unit.field, mode="r")
+        assert np.asarray(image["0"][:]).min() > 0
+    write_reports(plate, result)
+    failed = read_failures(Places(output).failures)
+    assert failed == {(well, "1", 0) for well in name.values()}
+    again = run(plate, output, connect, Selection(only=failed), stats="field")
+    assert (again.fused, again.kept, len(again.failures)) == (0, 0, 7)

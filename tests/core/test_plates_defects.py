@@ -381,3 +381,11 @@ def test_a_folder_without_fields_is_refused(tmp_path: Path, kind: str) -> None:
         (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(UserInputError, match=r"No field was found .*expected one of these layouts: .*--pattern"):
         open_plate(tmp_path)
+
+
+def test_a_first_field_with_gaps_does_not_say_how_far_apart_slices_are(tmp_path: Path) -> None:
+    which = make.places(slices=(1, 2, 3, 4, 5))
+    gone = {which[1], which[2], which[3]}  # the first field has its first and its last slice left
+    folder = make.write_harmony(tmp_path, [each for each in which if each not in gone])
+    plate = open_plate(folder)
+    assert plate.imaging.z.step_um == pytest.approx(2)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,23 @@ class Where:
     workers: int | None = None
     scheduler: str | None = None
     scheduler_file: Path | None = None
+
+
+class OneGpu(WorkerPlugin):
+    """Shows each worker process of this computer one GPU, so that no two of them fill the memory of the same one.
+
+    Args:
+        devices: as CUDA_VISIBLE_DEVICES names them.
+    """
+
+    name = "hybridfusion-gpu"
+
+    def __init__(self, devices: Sequence[str]) -> None:
+        self._devices = tuple(devices)
+
+    def setup(self, worker: Any) -> None:
+        """Choose by the number of the worker; one that replaces a dead one has its number. CUDA has not started yet."""
+        os.environ["CUDA_VISIBLE_DEVICES"] = self._devices[int(worker.name) % len(self._devices)]
 
 
 class Preparation(WorkerPlugin):
@@ -97,6 +115,9 @@ def connected(where: Where, device: str, units: int) -> Iterator[Client]:
     """
     if where.scheduler is None and where.scheduler_file is None:
         with _local(where.workers or default_workers(device, units)) as client:
+            gpus = _gpus(device)
+            if len(gpus) > 1:
+                client.register_plugin(OneGpu(gpus))
             yield client
         return
     named = str(where.scheduler or where.scheduler_file)
@@ -165,9 +186,18 @@ def default_workers(device: str, units: int) -> int:
         units: how many there are to fuse.
     """
     if resolve_device(device).type != "cpu":
-        return 1
+        return max(min(len(_gpus(device)), units), 1)
     room = int(psutil.virtual_memory().available // _SMALLEST)
     return max(min(cores(), room, units), 1)
+
+
+def _gpus(device: str) -> list[str]:
+    """Return all CUDA devices, as CUDA_VISIBLE_DEVICES names them; none if one was named, or another kind is used."""
+    resolved = resolve_device(device)
+    if resolved.type != "cuda" or resolved.index is not None:
+        return []
+    named = [each.strip() for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if each.strip()]
+    return named or [str(index) for index in range(torch.cuda.device_count())]
 
 
 def cores() -> int:
@@ -187,9 +217,9 @@ def fit_workers(client: Client, function: Any, *arguments: Any) -> list[str] | N
         Addresses of the fit ones; None if all are.
 
     Raises:
-        UserInputError: none is.
+        UserInputError: none is, or none has answered within `WAIT`.
     """
-    answers = client.run(function, *arguments, on_error="return")
+    answers: dict[str, Any] = client.sync(_answers, client, list(client.nthreads()), function, arguments)
     reasons = {
         address: f"{type(answer).__name__}: {answer}" if isinstance(answer, BaseException) else answer
         for address, answer in answers.items()
@@ -203,3 +233,16 @@ def fit_workers(client: Client, function: Any, *arguments: Any) -> list[str] | N
             [f"{address}: {reason}" for address, reason in sorted(reasons.items())[:5]],
         )
     return None if len(fit) == len(reasons) else fit
+
+
+async def _answers(client: Client, addresses: list[str], function: Any, arguments: tuple[Any, ...]) -> dict[str, Any]:
+    """Ask all workers at once; one whose network drive hangs never answers, and the others are not to wait for it."""
+
+    async def ask(address: str) -> Any:
+        try:
+            asked = client.run(function, *arguments, workers=[address], on_error="return")
+            return (await asyncio.wait_for(asked, WAIT))[address]
+        except TimeoutError:
+            return f"it has not answered within {WAIT:g} s"
+
+    return dict(zip(addresses, await asyncio.gather(*map(ask, addresses)), strict=True))

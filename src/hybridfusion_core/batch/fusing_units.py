@@ -6,10 +6,11 @@ Results are on disk before a task returns, and what it returns is tiny.
 from __future__ import annotations
 
 import errno
+import threading
 import time
 import traceback
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -54,6 +55,7 @@ TRIES = 2  # of a unit that fails
 KILLS = 2  # workers that one unit may take with it
 _PATIENCE = 60.0  # s to wait for a task of an earlier run, which stops at its next tile
 _BOUNDLESS = 1 << 62  # bytes
+_GPU = threading.Lock()  # a worker of several threads sends one task at a time to its GPU
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 T = TypeVar("T")
@@ -271,8 +273,9 @@ def _fused(task: Task, settings: Settings, places: Places, key: FieldKey, halvin
             staged = _staged(task, settings, places)
             with staged.create(spec, job) as output:
                 thumbnails = Thumbnails(output.arrays, spec)
-                for _ in run(job, planes, statistics, thumbnails.arrays):
-                    _go_on(places, settings)
+                with nullcontext() if job.device.type == "cpu" else _GPU:
+                    for _ in run(job, planes, statistics, thumbnails.arrays):
+                        _go_on(places, settings)
                 seen = slice_figures(job, planes, output.arrays)
                 output.commit()
     found = figures(job, spec, thumbnails.copies, seen)

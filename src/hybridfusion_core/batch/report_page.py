@@ -24,6 +24,7 @@ from hybridfusion_core.request import PROJECTIONS
 
 _CELL = 18  # px of a well in a map
 _SMALL_CELL = 10  # of more than 24 columns, so that maps stand side by side
+_LEFT = 20  # px for the names of rows
 _PICTURES = 1536  # in one page; more fields than that show the first one of each well
 _LARGEST = 1 << 16  # bytes of a picture
 _STATUS = {"done": "#4c9a5f", "failed": "#c0392b", "missing": "#c8c8c8", "partly": "#e0a030"}
@@ -55,6 +56,7 @@ def render(plate: Plate, places: Places, rows: Sequence[Row], record: Mapping[st
         counts=counts,
         maps=list(_maps(plate, rows)),
         cell=_CELL if plate.columns <= 24 else _SMALL_CELL,
+        left=_LEFT,
         failures=[_named(row) | {"reason": printable(row.reason)} for row in rows if row.status == "failed"],
         flagged=[_named(row) | {"flags": ", ".join(row.figures.flags)} for row in flagged],
         flag_counts={flag: sum(flag in row.figures.flags for row in flagged) for flag in FLAGS},

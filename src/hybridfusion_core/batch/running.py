@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -245,11 +246,17 @@ class _Run:
         bare = Settings(str(self._choices.output), self._session, self._choices.request, 1, 1, form=self._choices.form)
         self._workers = fit_workers(client, unfit, bare, self._plate.folder, ALGORITHM_VERSION)
         deepest = sorted(self._sound(), key=lambda unit: -max(unit.frame.slices, default=0))[:_DEPTHS]
-        settled = self._value(client.submit(_settle, deepest, self._choices, workers=self._workers, pure=False))
+        try:
+            settled = self._value(client.submit(_settle, deepest, self._choices, workers=self._workers, pure=False))
+        except (KilledWorker, CancelledError) as error:
+            raise UserInputError(
+                f"A worker died while it opened a field and a model ({type(error).__name__}); expected memory for "
+                "both. Free memory, or use fewer workers with more memory each, and run the batch again."
+            ) from error
         settings = settings_of({"settings": settled}, self._choices, self._session)
         statistics = self._measured(client, settings)
         record = new_record(self._choices.as_json(self._plate), settled, statistics)
-        write_json(self._places.run_record, record)
+        write_json(self._places.run_record, record, durable=True)
         return settings
 
     def _sound(self) -> list[Unit]:
@@ -279,7 +286,7 @@ class _Run:
         for done, (future, (name, unit)) in enumerate(futures.items(), 1):
             try:
                 measured = self._value(future)
-            except KilledWorker:  # too large to be measured; fusing it will tell
+            except (KilledWorker, CancelledError):  # too large to be measured; fusing it will tell
                 measured = None
             if measured is not None:
                 found.setdefault(name, []).append(measured)

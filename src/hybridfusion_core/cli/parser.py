@@ -168,7 +168,7 @@ def _add_batch(commands: Any) -> None:
         "for its folder",
     )
     parser.add_argument(
-        "output", metavar="OUTPUT", help="an .ome.zarr, or a folder for the files of --format; outside INPUT"
+        "output", metavar="OUTPUT", help="an .ome.zarr, or a folder for the files of --format; on a disk, outside INPUT"
     )
     parser.add_argument(
         "--dry-run",

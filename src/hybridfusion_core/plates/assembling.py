@@ -254,15 +254,14 @@ def _step(numbers: Iterable[int]) -> int:
 
 
 def _z_step(wells: Sequence[Well]) -> Axis:
-    """Return the distance between slices where it can be read from the first field that states heights."""
-    for well in wells:
-        for each in well.fields:
-            for frame in each.frames:
-                for planes in frame.planes:
-                    heights = [plane.z_um for plane in planes if plane.z_um is not None]
-                    if len(heights) == len(planes) > 1 and heights[-1] != heights[0]:
-                        return Axis(abs(heights[-1] - heights[0]) / (len(heights) - 1), "micrometer")
-    return Axis()
+    """Return the distance between slices that most channels of sound fields state; a field with gaps states another."""
+    steps: Counter[float] = Counter()
+    for frame in (frame for well in wells for each in well.fields for frame in each.frames):
+        for planes in frame.planes if not frame.defects else ():
+            heights = [plane.z_um for plane in planes if plane.z_um is not None]
+            if len(heights) == len(planes) > 1 and heights[-1] != heights[0]:
+                steps[float(f"{abs(heights[-1] - heights[0]) / (len(heights) - 1):.6g}")] += 1
+    return Axis(steps.most_common(1)[0][0], "micrometer") if steps else Axis()
 
 
 def _fewer_slices(wells: Sequence[Well], usual: Sequence[int]) -> Iterator[str]:

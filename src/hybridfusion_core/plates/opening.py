@@ -70,7 +70,7 @@ def _behind(url: str, pattern: str | None) -> Plate:
     if plate is None or not any(True for _ in plate.units()):
         raise UserInputError(
             f"{url} is no OME-Zarr plate with fields; expected one, because a server does not tell which files there "
-            "are in a folder. Check the address, or copy the folder to this computer."
+            "are in a folder. Check the address and the credentials, or copy the folder to this computer."
         )
     return replace(plate, warnings=tuple(printable(each) for each in plate.warnings))
 

@@ -141,12 +141,14 @@ class UrlSource:
         return [(name, hashlib.sha256(content).hexdigest()) for name, content in sorted(found.items()) if content]
 
     def _fetched(self, inside: str) -> bytes | None:
-        try:
-            content: bytes = self._fs.cat_file(f"{self._path}/{inside}", start=0, end=_LARGEST + 1)
-        except FileNotFoundError:
-            return None
-        except ValueError:  # a server that knows no parts of files
-            content = self._fs.cat_file(f"{self._path}/{inside}")
+        path = f"{self._path}/{inside}"
+        with reached(self.url):
+            try:
+                content: bytes = self._fs.cat_file(path, start=0, end=_LARGEST + 1)
+            except (FileNotFoundError, PermissionError):  # S3 says so of what is not there to those who may not list
+                return None
+            except ValueError:  # a server that knows no parts of files
+                content = self._fs.cat_file(path)
         _check_size(inside, len(content))
         return content
 
