@@ -16,8 +16,9 @@ Light = Literal["organoid", "natural", "transmitted"]
 
 STARTS: dict[Light, str] = {"organoid": "fluorescence", "natural": "natural", "transmitted": "transmitted"}
 _SLICES, _SIZE, _DEEPEST = 12, 96, 12  # of a step's scenes
+_DEEPEST_PATCH = 6
 _FAMILIAR = 0.5  # slices of the start's own scenes for each of the laboratory's
-_OWN_WEIGHT = 0.05  # of the unsupervised loss
+_OWN_WEIGHT = 0.01  # of the unsupervised loss, as in the recipe of `fluorescence`
 _RATE = 1e-3
 _AVERAGE = 0.99  # decay of the average of the weights that becomes the model
 
@@ -53,6 +54,11 @@ class Lessons:
     own: Recipe
     familiar: Recipe
     lab: Lab
+
+    @property
+    def patches(self) -> Recipe:
+        """What patches of real stacks are cut by: shallow ones, which cost a step less than its scenes do."""
+        return replace(self.own, depth=(2, max(2, min(self.own.depth[1], _DEEPEST_PATCH))))
 
     @property
     def unsupervised(self) -> bool:

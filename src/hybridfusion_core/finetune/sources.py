@@ -140,7 +140,15 @@ def _listed(path: Path, request: FinetuneRequest, warnings: list[str]) -> Iterat
     several = len({unit.well for unit in units}) > 1
     for unit in sound:
         group = unit.well if several else unit.field
-        yield unit.name, f"{path}: {group}", partial(_of_plate, unit, **scale), False
+        yield _name(unit), f"{path}: {group}", partial(_of_plate, unit, **scale), False
+
+
+def _name(unit: Unit) -> str:
+    """Say which field it is; where a file is a field, by its file."""
+    image = unit.frame.image
+    if image is None or image.path.endswith(unit.field):
+        return unit.name
+    return f"{image.path}{f' time {image.t}' if image.t else ''}"
 
 
 def _stacks_of(path: Path, request: FinetuneRequest, scale: dict[str, Any]) -> Iterator[_Opener]:

@@ -174,7 +174,7 @@ class Training:
             terms |= {f"{prefix}{name}": term for name, term in found.items()}
         own = self.lessons.own
         if self.lessons.unsupervised:
-            patches = draw_patches(self.stream.at(step), own, step, self.device, _JITTER)
+            patches = draw_patches(self.stream.at(step), self.lessons.patches, step, self.device, _JITTER)
             found = unlabelled_terms(network, patches, own)
             total.append(own.unlabelled.weight * losses.PRESETS[own.unlabelled.preset].total(found))
             terms |= {f"unlabelled_{name}": term for name, term in found.items()}
@@ -219,7 +219,7 @@ class Training:
     def _on_held_out(self, network: HybridFusionNet) -> float:
         recipe, totals = self.lessons.own, []
         for step in range(_OWN_DRAWS):
-            patches = draw_patches(self.held_out, recipe, _VALIDATED_AT + step, self.device)
+            patches = draw_patches(self.held_out, self.lessons.patches, _VALIDATED_AT + step, self.device)
             with torch.inference_mode():
                 terms = unlabelled_terms(network, patches, recipe)
             totals.append(float(losses.PRESETS[recipe.unlabelled.preset].total(terms)))
