@@ -95,6 +95,7 @@ class FinetuneForm(FieldForm):
             step=5,
             tooltip="For all of it, on this machine. A training that is cancelled goes on where it was stopped.",
         )
+        self.minutes.native.setDecimals(1)
         self.name_of_model = LineEdit(
             label="new model",
             tooltip="What the model is called: letters, digits, '_', '.' and '-'. It joins your own models and can be\n"

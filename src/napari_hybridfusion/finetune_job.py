@@ -18,7 +18,6 @@ from hybridfusion_core.finetune import (
     BlindScore,
     FinetuneRequest,
     FinetuneResult,
-    TrainingProgress,
     blind_crops,
     finetune_steps,
     make_finetune_request,
@@ -31,6 +30,8 @@ from hybridfusion_core.fusion import Progress
 from hybridfusion_core.request import resolve_device
 from napari_hybridfusion.jobs import Steps
 from napari_hybridfusion.prepare import FieldError, blame
+
+_LOOKING = "looking at the stacks"  # what the core calls everything before the first weights are needed
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def finetuning(choices: FinetuneChoices) -> Generator[Progress, None, FinetuneRe
         UserInputError: the training had to be stopped.
     """
     request = _request(choices)
-    yield Progress("looking at the stacks", 0, 1)
+    yield Progress(_LOOKING, 0, 1)
     _check(request)
     steps, about = finetune_steps(request), _output_field(choices)
     try:
@@ -74,11 +75,10 @@ def finetuning(choices: FinetuneChoices) -> Generator[Progress, None, FinetuneRe
                 result: FinetuneResult = end.value
                 return result
             yield step
-            if isinstance(step, TrainingProgress):
-                break
+            if step.stage != _LOOKING:
+                return (yield from steps)
             # What is left to be found wrong is pixels until they are looked at, and then another run of this name.
             about = "inputs" if step.done == 0 else _output_field(choices)
-        return (yield from steps)
     finally:
         steps.close()
 

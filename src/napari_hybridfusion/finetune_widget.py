@@ -37,6 +37,7 @@ class FinetuneWidget(Container):  # type: ignore[misc]
 
     Attributes:
         result: of the last fine-tuning that ended here.
+        step: that the training has come to; 0 before the first one.
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
@@ -45,7 +46,7 @@ class FinetuneWidget(Container):  # type: ignore[misc]
         self.jobs = Jobs()
         self.result: FinetuneResult | None = None
         self._pace = Pace()
-        self._step = self._before = 0  # of the training; and what of it was done when this job began
+        self.step = self._before = 0  # the latter: what was done when this job began
         self._activity = Activity("Fine-tune model", _PARTS)
         self.form = FinetuneForm(napari_viewer)
         self.train = PushButton(
@@ -90,7 +91,8 @@ class FinetuneWidget(Container):  # type: ignore[misc]
         layout.insertWidget(layout.indexOf(self.verdict.native), self.view)
         layout.addWidget(self.blind)
         layout.addStretch()
-        self.native.layout().addWidget(scroll_area(self._inside.native))
+        self.scroll = scroll_area(self._inside.native)
+        self.native.layout().addWidget(self.scroll)
 
     def start(self) -> None:
         """Train; what is wrong is said beside its field, before anything is trained."""
@@ -101,7 +103,7 @@ class FinetuneWidget(Container):  # type: ignore[misc]
         self.form.say(None)
         self.view.clear()
         self._show_result(None)
-        self._step = self._before = 0
+        self.step = self._before = 0
         self._begin("starting")
         listener = Listener(self._show_progress, self._finish, self._show_stopped, self._fail)
         self.jobs.start(finetuning(self.form.choices()), listener)
@@ -148,9 +150,9 @@ class FinetuneWidget(Container):  # type: ignore[misc]
             self._fill(step.stage, _PARTS * step.done // max(step.total, 1))
 
     def _show_training(self, step: TrainingProgress) -> None:
-        if not self._step:
+        if not self.step:
             self._before = step.done - 1
-        self._step = step.done
+        self.step = step.done
         self.view.show_step(step.done, step.terms, step.validation, step.picture)
         if step.seconds_left is None and step.total == step.done + 1:
             self.state.value = f"training: measuring the speed, {step.done} steps"
@@ -172,7 +174,7 @@ class FinetuneWidget(Container):  # type: ignore[misc]
         offer_models()
 
     def _show_stopped(self) -> None:
-        at = f" after {self._step} steps; Train, with the same choices, goes on from there" if self._step else ""
+        at = f" after {self.step} steps; Train, with the same choices, goes on from there" if self.step else ""
         self._end(f"cancelled{at}")
 
     def _fail(self, error: Exception) -> None:

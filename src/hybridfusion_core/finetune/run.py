@@ -111,6 +111,7 @@ def finetune_steps(request: FinetuneRequest) -> Generator[Progress, None, Finetu
             yield Progress("looking at the stacks", 1, 1)
             with explained(output):
                 state = folder.begin(request, prepared.fields())
+                yield Progress("looking at the start", 0, 1)
                 trained = yield from prepared.training(request, folder).run(state)
                 model = _calibrated(prepared, folder, trained)
                 result = yield from _evidence(request, prepared, folder, model, trained)
