@@ -32,7 +32,7 @@ class Source:
 
     Attributes:
         name: what to call it in messages.
-        image: what the stack itself is called.
+        files: names of the paths that it came from.
         group: what is trained on, or held out, as a whole.
         open: opens it.
         shape: T C Z Y X.
@@ -43,7 +43,7 @@ class Source:
     """
 
     name: str
-    image: str
+    files: tuple[str, ...]
     group: str
     open: Callable[[], Stack]
     shape: tuple[int, int, int, int, int]
@@ -184,7 +184,7 @@ def _looked_at(
             wanted = all(lit) if request.preset == "auto" else request.preset == "transmitted"
             return Source(
                 name=printable(name),
-                image=stack.name,
+                files=tuple(Path(each).name for each in stack.source),
                 group=group,
                 open=opener,
                 shape=stack.shape,

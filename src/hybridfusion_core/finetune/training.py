@@ -50,6 +50,7 @@ _TIMED = (5, 25)  # steps of a session between which its speed is measured
 _LEAST_STEPS = 60
 _KEEP_SECONDS = 60.0
 _VALIDATED_AT = 1 << 41  # steps whose patches are never trained on
+_VALIDATED_ON = 8  # batches of the laboratory's scenes
 _OWN_DRAWS = 4  # batches of held-out patches
 
 
@@ -202,7 +203,9 @@ class Training:
         """Validate, draw the picture, keep the weights if they are the best so far, and the state."""
         found: dict[str, float] = {}
         for prefix, recipe, lab in self._scenes():
-            validated = validate(learner.result, recipe, lab=lab)
+            # The same number of slices of each: a step's familiar scenes are fewer.
+            batches = round(_VALIDATED_ON * self.lessons.own.slices / recipe.slices)
+            validated = validate(learner.result, recipe, batches, lab)
             found |= {f"{prefix}{name}": value for name, value in validated.items()}
         if self.lessons.unsupervised:
             found["own"] = self._on_held_out(learner.result)
