@@ -40,6 +40,7 @@ class Source:
         transmitted: of those channels: lit from below; None if the file does not say.
         pixel_um: side of a pixel, or None.
         z_step_um: mean distance between slices, or None.
+        na: numerical aperture of the objective, or None.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Source:
     transmitted: bool | None
     pixel_um: float | None
     z_step_um: float | None
+    na: float | None
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,7 @@ def _looked_at(
                 transmitted=True if all(lit) else (False if any(each is False for each in lit) else None),
                 pixel_um=stack.x.step_um,
                 z_step_um=depth / (stack.shape[2] - 1) if depth and stack.shape[2] > 1 else None,
+                na=stack.na,
             )
     except HybridFusionError as error:
         if named:
