@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -176,11 +176,20 @@ def window_offset(recipe: Recipe, step: int, lattice: int) -> tuple[int, int] | 
     return y, x
 
 
-def validate(network: HybridFusionNet, recipe: Recipe, batches: int = 6, lab: Lab = ANY_LAB) -> dict[str, float]:
-    """Means over scenes that are never trained on: PSNR of the fused image in dB, height error in slices."""
+def validate(network: HybridFusionNet, recipe: Recipe, batches: int = 6) -> dict[str, float]:
+    """Means over scenes that are never trained on; see `validate_on`."""
+    return validate_on(network, unseen_batches(recipe, batches, network.temperature.device))
+
+
+def unseen_batches(recipe: Recipe, count: int, device: torch.device, lab: Lab = ANY_LAB) -> Iterator[Batch]:
+    """Draw scenes that are never trained on, the same ones every time."""
+    return (draw_batch(recipe, _VALIDATION + step, device, lab) for step in range(count))
+
+
+def validate_on(network: HybridFusionNet, batches: Iterable[Batch]) -> dict[str, float]:
+    """Means over scenes: PSNR of the fused image in dB, height error in slices."""
     ratios, errors = [], []
-    for step in range(batches):
-        batch = draw_batch(recipe, _VALIDATION + step, network.temperature.device, lab)
+    for batch in batches:
         with torch.inference_mode():
             scores = network(batch.guide, batch.noise)
         fused = fuse_soft(fusion_weights(scores), batch.counts)

@@ -181,17 +181,18 @@ def test_early_stopping_keeps_the_best_and_forgetting_counts_against_it() -> Non
     assert course.judge({"psnr": 30.5, "familiar_psnr": 34.9})
     course.step = 10
     assert not course.judge({"psnr": 31.0, "familiar_psnr": 34.4})  # half a decibel lost costs more than it gains
-    for _ in range(7):
-        assert not course.stopped_early
+    for _ in range(8):
         course.judge({"psnr": 30.2, "familiar_psnr": 35.0})
+        assert not course.stopped_early  # weights wander as long as the steps are large
+    course.step = 80
     assert course.stopped_early
     assert (course.best_step, course.best["psnr"]) == (5, 30.5)
 
 
 def test_the_rate_rises_stays_and_falls_to_zero() -> None:
     rates = [rate(1e-3, step, 200) for step in range(200)]
-    assert rates[0] < rates[10] < rates[19] == rates[100] == 1e-3
-    assert all(later < earlier for earlier, later in itertools.pairwise(rates[121:]))
+    assert rates[0] < rates[10] < rates[19] == rates[60] == 1e-3
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[61:]))
     assert rates[-1] < 1e-6
     assert [rate(1e-3, step, None) for step in range(40)] == rates[:40]
 

@@ -180,7 +180,7 @@ def _prepare(request: FinetuneRequest) -> _Prepared:
         metrics={},
     )
     about = {
-        "Microscope": in_words(lab, request),
+        "Microscope": in_words(lab, request, sources),
         "Stacks": {
             "trained on": len(surveyed.training),
             "held out": [crop.name for crop in surveyed.held_out],

@@ -32,7 +32,7 @@ class Source:
 
     Attributes:
         name: what to call it in messages.
-        image: what the stack itself is called.
+        files: names of the paths that it came from.
         group: what is trained on, or held out, as a whole.
         open: opens it.
         shape: T C Z Y X.
@@ -40,10 +40,11 @@ class Source:
         transmitted: of those channels: lit from below; None if the file does not say.
         pixel_um: side of a pixel, or None.
         z_step_um: mean distance between slices, or None.
+        na: numerical aperture of the objective, or None.
     """
 
     name: str
-    image: str
+    files: tuple[str, ...]
     group: str
     open: Callable[[], Stack]
     shape: tuple[int, int, int, int, int]
@@ -51,6 +52,7 @@ class Source:
     transmitted: bool | None
     pixel_um: float | None
     z_step_um: float | None
+    na: float | None
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ def _looked_at(
             wanted = all(lit) if request.preset == "auto" else request.preset == "transmitted"
             return Source(
                 name=printable(name),
-                image=stack.name,
+                files=tuple(Path(each).name for each in stack.source),
                 group=group,
                 open=opener,
                 shape=stack.shape,
@@ -192,6 +194,7 @@ def _looked_at(
                 transmitted=True if all(lit) else (False if any(each is False for each in lit) else None),
                 pixel_um=stack.x.step_um,
                 z_step_um=depth / (stack.shape[2] - 1) if depth and stack.shape[2] > 1 else None,
+                na=stack.na,
             )
     except HybridFusionError as error:
         if named:

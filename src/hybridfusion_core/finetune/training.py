@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from hybridfusion_core import losses
-from hybridfusion_core.batches import draw_batch
+from hybridfusion_core.batches import Batch, draw_batch
 from hybridfusion_core.checkpoint import ModelCard, load_model, save_model
 from hybridfusion_core.curves import draw_curves
 from hybridfusion_core.errors import UserInputError
@@ -40,16 +41,18 @@ from hybridfusion_core.train import (
     moved_lattice,
     starting_network,
     unlabelled_terms,
-    validate,
+    unseen_batches,
+    validate_on,
     window_offset,
 )
 
-PULL = 0.01  # of ½ Σ (w − w₀)² in the loss
+PULL = 0.05  # of ½ Σ (w − w₀)² in the loss
 _JITTER = 0.3  # natural logarithm, of the contrast of real patches; scenes have it too
 _TIMED = (5, 25)  # steps of a session between which its speed is measured
 _LEAST_STEPS = 60
 _KEEP_SECONDS = 60.0
 _VALIDATED_AT = 1 << 41  # steps whose patches are never trained on
+_VALIDATED_ON = 8  # batches of the laboratory's scenes
 _OWN_DRAWS = 4  # batches of held-out patches
 
 
@@ -137,6 +140,7 @@ class Training:
             Scalars(folder / "scalars.csv", course.step) as scalars,
             Scalars(folder / "validation.csv", course.step) as validation,
         ):
+            _ = self._unseen  # drawn before validations are timed
             if not course.before:
                 with pace.judging():
                     self._judge(learner, course, validation)
@@ -201,9 +205,8 @@ class Training:
     def _judge(self, learner: Learner, course: Course, kept: Scalars) -> None:
         """Validate, draw the picture, keep the weights if they are the best so far, and the state."""
         found: dict[str, float] = {}
-        for prefix, recipe, lab in self._scenes():
-            validated = validate(learner.result, recipe, lab=lab)
-            found |= {f"{prefix}{name}": value for name, value in validated.items()}
+        for prefix, batches in self._unseen.items():
+            found |= {f"{prefix}{name}": value for name, value in validate_on(learner.result, batches).items()}
         if self.lessons.unsupervised:
             found["own"] = self._on_held_out(learner.result)
         kept.write(course.step - 1, found)
@@ -211,6 +214,15 @@ class Training:
             save_model(self.folder.best, learner.result, self.card)
         self.live.draw(learner.result, self.folder.picture)
         self._keep(learner, course)
+
+    @cached_property
+    def _unseen(self) -> dict[str, list[Batch]]:
+        """Scenes to validate on, by what their figures' names begin with; as many slices of both."""
+        slices = _VALIDATED_ON * self.lessons.own.slices
+        return {
+            prefix: list(unseen_batches(recipe, round(slices / recipe.slices), self.device, lab))
+            for prefix, recipe, lab in self._scenes()
+        }
 
     def _scenes(self) -> tuple[tuple[str, Recipe, Lab], ...]:
         """What scenes are drawn from, and what their terms' names begin with."""
