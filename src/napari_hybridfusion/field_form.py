@@ -7,7 +7,7 @@ from typing import Any
 from magicgui.widgets import CheckBox, Container, Label
 from napari.utils.notifications import notification_manager, show_error
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFrame, QScrollArea, QWidget
+from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QWidget
 
 from hybridfusion_core.errors import HybridFusionError
 from napari_hybridfusion.prepare import FieldError
@@ -74,6 +74,8 @@ class FieldForm(Container):  # type: ignore[misc]
 def text_label(text: str, style: str = "") -> Label:
     """Return a label that shows a text as it is, in as many lines as it takes."""
     label = Label(value=text)
+    # magicgui's own would keep a long text narrow, however wide the form is.
+    label.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
     label.native.setWordWrap(True)
     label.native.setTextFormat(Qt.TextFormat.PlainText)
     label.native.setStyleSheet(style)

@@ -23,10 +23,9 @@ def model_box(label: str, tooltip: str) -> ComboBox:
 
 
 def offer_models() -> None:
-    """Offer the models that there are now in every form; what is chosen stays."""
+    """Offer the models that there are now in every form; a choice that still exists stays."""
     for box in list(_boxes):
-        with box.changed.blocked():
-            box.reset_choices()
+        box.reset_choices()
 
 
 def card_text(name: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QRect, QSize
+from qtpy.QtCore import QRect
 from qtpy.QtGui import QImage, QPainter
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
@@ -24,9 +24,7 @@ class PictureView(QWidget):  # type: ignore[misc]
         self.image = QImage()
         self._largest = largest
         self.setAccessibleName(name)
-        policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
-        policy.setHeightForWidth(True)
-        self.setSizePolicy(policy)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
     def show_pixels(self, pixels: NDArray[np.uint8] | None) -> None:
         """Show an image, Y X or Y X 3, or none."""
@@ -36,27 +34,30 @@ class PictureView(QWidget):  # type: ignore[misc]
             data, (height, width) = np.ascontiguousarray(pixels), pixels.shape[:2]
             self.image = QImage(data.tobytes(), width, height, data.strides[0], form).copy()
         self.setVisible(pixels is not None)
-        self.updateGeometry()
+        self._fit()
         self.update()
 
-    def sizeHint(self) -> QSize:
-        """Return the picture's own size."""
-        return self.image.size()
-
-    def heightForWidth(self, width: int) -> int:
+    def resizeEvent(self, event: Any) -> None:
         """Keep the proportions."""
-        if self.image.isNull():
-            return 0
-        return int(self.image.height() * min(width, self._largest * self.image.width()) // self.image.width())
+        super().resizeEvent(event)
+        self._fit()
 
     def paintEvent(self, _event: Any) -> None:
         """Draw."""
         if self.image.isNull():
             return
-        width = min(self.width(), self._largest * self.image.width())
-        shown = QRect((self.width() - width) // 2, 0, width, self.heightForWidth(width))
+        width = self._shown_width()
+        shown = QRect((self.width() - width) // 2, 0, width, self.height())
         painter = QPainter(self)
         # Enlarged pixels stay pixels; a reduced picture is averaged.
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, width < self.image.width())
         painter.drawImage(shown, self.image)
         painter.end()
+
+    def _fit(self) -> None:
+        """Take the height that goes with the width; a scroll area asks nobody for a height that depends on it."""
+        if not self.image.isNull():
+            self.setFixedHeight(self.image.height() * self._shown_width() // self.image.width())
+
+    def _shown_width(self) -> int:
+        return min(int(self.width()), self._largest * int(self.image.width()))

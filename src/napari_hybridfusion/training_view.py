@@ -16,9 +16,16 @@ from napari_hybridfusion.field_form import text_label
 from napari_hybridfusion.picture import PictureView
 
 _INK = "#8a8d91"  # readable on napari's dark and light themes
-_HEIGHT = 300  # px
+_HEIGHT = 260  # px
 _POINTS = 400  # of a curve; twice as many are thinned out to these
 _EVERY = 0.02  # of the steps so far; more often nothing new is seen
+_SOURCES = {  # of loss terms: what their names begin with, the most special first
+    "familiar_": ("familiar scenes", "tab:orange"),
+    "unlabelled_": ("your stacks", "tab:green"),
+    "painted": ("corrections", "tab:red"),
+    "pull": ("pull to the start", "tab:gray"),
+    "": ("scenes of this microscope", "tab:blue"),
+}
 _CAPTION = "held-out stack:  slice  ·  fused before  ·  fused now  ·  decision"
 
 
@@ -102,19 +109,26 @@ class TrainingView(QWidget):  # type: ignore[misc]
     def _draw(self) -> None:
         self._figure.clear()
         losses, gains = self._figure.subplots(2, 1, sharex=True)
+        seen: set[str] = set()
         for name, curve in self.losses.items():
-            style = ":" if name.startswith("familiar_") else "--" if name.startswith("unlabelled_") else "-"
-            losses.plot(curve.steps, curve.values, style, linewidth=1, label=name.replace("_", " "))
+            source, color = _source(name)
+            losses.plot(curve.steps, curve.values, color=color, linewidth=0.7, label="" if source in seen else source)
+            seen.add(source)
+        # The pull begins at nothing, which would leave the others no room on a logarithmic axis.
+        lowest = [value for name, curve in self.losses.items() if name != "pull" for value in curve.values if value > 0]
         losses.set_yscale("log", nonpositive="mask")
+        losses.set_ylim(bottom=0.5 * min(lowest) if lowest else None)
         losses.set_ylabel("loss terms", color=_INK, fontsize=8)
-        for name, label in (("psnr", "this microscope"), ("familiar_psnr", "familiar scenes")):
+        for name in ("psnr", "familiar_psnr"):
             if (found := self.validation.get(name)) is not None:
-                gains.plot(found.steps, np.array(found.values) - found.values[0], marker=".", linewidth=1, label=label)
+                gained = np.array(found.values) - found.values[0]
+                gains.plot(found.steps, gained, color=_source(name)[1], marker=".", linewidth=1)
         gains.axhline(0, color=_INK, linewidth=0.5)
         gains.set_ylabel("PSNR gained, dB", color=_INK, fontsize=8)
         gains.set_xlabel("step", color=_INK, fontsize=8)
         for axes in (losses, gains):
             _tint(axes)
+        self._figure.legend(loc="outside upper left", ncols=2, fontsize=7, labelcolor=_INK, frameon=False)
         self._canvas.draw_idle()  # type: ignore[no-untyped-call]
 
 
@@ -124,8 +138,10 @@ def _tint(axes: Any) -> None:
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(_INK)
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(fontsize=6, labelcolor=_INK, frameon=False, ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _source(name: str) -> tuple[str, str]:
+    return next(found for start, found in _SOURCES.items() if name.startswith(start))
 
 
 def _extend(curves: dict[str, Curve], step: int, values: Mapping[str, float]) -> None:
