@@ -1,7 +1,7 @@
 """The laboratory's imaging, from what was typed, what the files say, and the noise in the pixels.
 
-Distances come from metadata, and so does the aperture where OME-XML states it; else it is drawn among the objectives that
-usually go with the pixel size. Noise is that of `intensity`, in units of each stack's own full scale.
+Distances come from metadata, and so does the aperture where OME-XML states it; else it is drawn among the objectives
+that usually go with the pixel size. Noise is that of `intensity`, in units of each stack's own full scale.
 """
 
 from __future__ import annotations

@@ -138,7 +138,9 @@ def _listed(path: Path, request: FinetuneRequest, warnings: list[str]) -> Iterat
     units = list(plate.units())
     sound = _evenly([unit for unit in units if not unit.frame.defects], _MOST)
     if len(sound) < len(units):
-        warnings.append(f"{path.name}: {len(sound)} of {len(units)} fields × times are used.")
+        defects = [defect.message for unit in units for defect in unit.frame.defects]
+        why = f"The first problem: {defects[0]}" if defects else "More would say little that is new."
+        warnings.append(f"{printable(path.name)}: {len(sound)} of {len(units)} fields × times are used. {why}")
     several = len({unit.well for unit in units}) > 1
     for unit in sound:
         group = unit.well if several else unit.field
@@ -156,9 +158,10 @@ def _name(unit: Unit) -> str:
 def _stacks_of(path: Path, request: FinetuneRequest, scale: dict[str, Any]) -> Iterator[_Opener]:
     """Yield the stacks in a folder that is no plate; a folder of slices is one stack, as an OME-Zarr image is."""
     inside = [] if is_zarr(path) else sorted(each for each in path.iterdir() if not each.name.startswith("."))
-    stacks = [each for each in inside if has_suffix(each, (*TIFF_SUFFIXES, *ZARR_SUFFIXES)) and _is_deep(each, request)]
-    if not stacks:
+    stacks = [each for each in inside if has_suffix(each, (*TIFF_SUFFIXES, *ZARR_SUFFIXES))]
+    if not any(_is_deep(each, request) for each in stacks):
         yield path.name, str(path), partial(open_stack, path, axes=request.axes, **scale), True
+        return
     for each in _evenly(stacks, _MOST):
         yield each.name, str(each), partial(open_stack, each, axes=request.axes, **scale), False
 

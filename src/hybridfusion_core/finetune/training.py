@@ -35,6 +35,7 @@ from hybridfusion_core.network import HybridFusionNet
 from hybridfusion_core.patches import UnlabelledStack, draw_patches
 from hybridfusion_core.recipe import Recipe
 from hybridfusion_core.scalars import Scalars
+from hybridfusion_core.store.access import guarded
 from hybridfusion_core.synthesis import ANY_LAB, Lab
 from hybridfusion_core.train import (
     loss_terms,
@@ -132,9 +133,10 @@ class Training:
         start = [part.detach().to(self.device) for part in load_model(own.start).network.parameters()]
         course = Course(self.steps)
         if state is not None:
-            course = Course.of(state["course"])
-            for name, part in learner.parts().items():
-                part.load_state_dict(state["parts"][name])
+            with guarded(f"{self.folder.state} does not fit", "the state of this fine-tuning. Use --overwrite."):
+                course = Course.of(state["course"])
+                for name, part in learner.parts().items():
+                    part.load_state_dict(state["parts"][name])
         pace = _Pace(self.seconds, course.step)
         with (
             Scalars(folder / "scalars.csv", course.step) as scalars,
