@@ -114,14 +114,12 @@ def take_finetune(folder: Path) -> None:
         os.environ[VARIABLE] = models
         widget.form.inputs.more.native.click()
         widget.form.steps.value = _STEPS
-        take("finetune_form", widget.form.inputs.native)
         widget.train.native.click()
         while widget.jobs.running and widget.step < _SHOWN_AT:
             settle(0.05)
         take("finetune", widget.view)
         while widget.jobs.running:
             settle(0.05)
-        take("finetuned", widget.report.native)
         widget.compare.native.click()
         take("finetune_blind", widget.blind)
         viewer.close()
