@@ -5,6 +5,7 @@
 Needs the extra `napari` and a display (without one: xvfb-run -a -s "-screen 0 1600x1000x24").
 """
 
+import os
 import sys
 import tempfile
 import time
@@ -16,9 +17,11 @@ import napari
 import numpy as np
 from qtpy.QtWidgets import QApplication
 
+from hybridfusion_core.model_folder import VARIABLE
 from napari_hybridfusion.shown import explaining
 
 _SIZE = (1400, 900)
+_STEPS, _SHOWN_AT = 60, 40  # of the fine-tuning; and after which of them its picture is taken
 
 
 def main(folder: Path) -> None:
@@ -71,6 +74,7 @@ def main(folder: Path) -> None:
     take("surface")
     viewer.close()
     take_plate(folder / "plate.png")
+    take_finetune(folder)
 
 
 def take_plate(path: Path) -> None:
@@ -90,6 +94,34 @@ def take_plate(path: Path) -> None:
         widget.open_well("B3", keep=True)
         settle(0.5)
         viewer.window.screenshot(str(path), canvas_only=False, flash=False)
+        viewer.close()
+
+
+def take_finetune(folder: Path) -> None:
+    """Fine-tune on the sample plate, briefly, and compare blind; the model goes with the program."""
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(*_SIZE)
+    viewer.open_sample("napari-hybridfusion", "plate")
+    widget = viewer.window.add_plugin_dock_widget("napari-hybridfusion", "Fine-tune model")[1]
+
+    def take(name: str, lowest: Any) -> None:
+        settle(0.5)
+        widget.scroll.ensureWidgetVisible(lowest)
+        settle(0.5)
+        viewer.window.screenshot(str(folder / f"{name}.png"), canvas_only=False, flash=False)
+
+    with tempfile.TemporaryDirectory() as models:
+        os.environ[VARIABLE] = models
+        widget.form.inputs.more.native.click()
+        widget.form.steps.value = _STEPS
+        widget.train.native.click()
+        while widget.jobs.running and widget.step < _SHOWN_AT:
+            settle(0.05)
+        take("finetune", widget.view)
+        while widget.jobs.running:
+            settle(0.05)
+        widget.compare.native.click()
+        take("finetune_blind", widget.blind)
         viewer.close()
 
 

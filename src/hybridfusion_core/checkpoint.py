@@ -78,6 +78,15 @@ def local_model_names() -> tuple[str, ...]:
     return local_names(_taken())
 
 
+def new_model_path(name: str) -> Path:
+    """Return where a new local model of a name would lie, which need not exist yet.
+
+    Raises:
+        UserInputError: the name is impossible, or taken by one of ours.
+    """
+    return local_path(name, _taken())
+
+
 def load_model(name: str) -> Model:
     """Load a shipped model by name, a local one by name, or any by path.
 
@@ -124,7 +133,7 @@ def import_model(path: Path, name: str | None = None, *, overwrite: bool = False
     """
     if not path.is_file():
         raise UserInputError(f"There is no file {path}; expected a model, a {SUFFIX} file. Check the path.")
-    target = local_path(path.name.removesuffix(SUFFIX) if name is None else name, _taken())
+    target = new_model_path(path.name.removesuffix(SUFFIX) if name is None else name)
     if target.exists() and not overwrite:
         raise UserInputError(
             f"A local model {target.name.removesuffix(SUFFIX)!r} exists already; expected a new name. Choose one with "

@@ -14,12 +14,12 @@ _POINTS = 200  # of a curve; each is the mean of the steps between two
 
 def draw_curves(folder: Path) -> None:
     """Draw `scalars.csv` and `validation.csv` of a training's folder into its `curves.png`."""
-    figure = Figure(figsize=(11, 4), layout="constrained")
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
     losses, validation = figure.subplots(1, 2)
     for name, (steps, values) in _columns(folder / "scalars.csv").items():
         losses.plot(*_smoothed(steps, values), "--" if name.startswith("unlabelled_") else "-", label=name)
     losses.set(title="losses, unweighted", xlabel="step", yscale="log")
-    losses.legend()
+    figure.legend(*losses.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=7)
     found = _columns(folder / "validation.csv")
     heights = validation.twinx()
     validation.plot(*found["psnr"], color="tab:blue", marker=".")

@@ -87,6 +87,7 @@ class Stack:
         t, z, y, x: physical steps.
         z_positions_um: Z positions, any spacing and direction, when the file states each one.
         rgb: the three channels are red, green and blue of one colour image.
+        na: numerical aperture of the objective as the file states it, or None.
         source: the paths it came from, as the user typed them, and then the companions of a multi-file image; none
             for arrays.
         warnings: what the user should know about this file; shown once by CLI and widget.
@@ -105,6 +106,7 @@ class Stack:
     x: Axis = Axis()
     z_positions_um: tuple[float, ...] | None = None
     rgb: bool = False
+    na: float | None = None
     source: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     decode_unit: tuple[int, int, int, int, int] | None = None

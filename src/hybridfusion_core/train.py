@@ -181,9 +181,10 @@ def window_offset(recipe: Recipe, step: int, lattice: int) -> tuple[int, int] | 
     return y, x
 
 
-def validation_batches(recipe: Recipe, device: torch.device, lab: Lab = ANY_LAB) -> list[Batch]:
-    """Draw scenes that are never trained on, the same for the whole of a training."""
-    return [draw_batch(recipe, _VALIDATION + step, device, lab) for step in range(_VALIDATION_BATCHES)]
+def validation_batches(recipe: Recipe, device: torch.device, lab: Lab = ANY_LAB, count: int = 0) -> list[Batch]:
+    """Draw scenes that are never trained on, always the same; a count of 0 draws as many as pretraining does."""
+    steps = range(count or _VALIDATION_BATCHES)
+    return [draw_batch(recipe, _VALIDATION + step, device, lab) for step in steps]
 
 
 def validate(network: HybridFusionNet, unseen: Sequence[Batch]) -> dict[str, float]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from magicgui.widgets import Container, Label
+from magicgui.widgets import CheckBox, Container, Label
+from napari.utils.notifications import notification_manager, show_error
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QWidget
 
+from hybridfusion_core.errors import HybridFusionError
 from napari_hybridfusion.prepare import FieldError
 
 _ERROR = "color: #e8604c"  # readable on napari's dark and light themes
@@ -18,13 +21,26 @@ class FieldForm(Container):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__(labels=True)
         self._messages: dict[str, Label] = {}
+        self._folds: list[tuple[CheckBox, Container]] = []
 
     def say(self, error: FieldError | None) -> None:
-        """Show a message under the field that it is about, and none under all others."""
+        """Show a message under the field that it is about, unfolded, and none under all others."""
         for field, label in self._messages.items():
             wrong = error is not None and error.field == field
             label.value = str(error) if wrong else ""
             label.visible = wrong
+            for box, inside in self._folds:
+                if wrong and any(label is each for each in inside):
+                    box.value = True
+
+    def explain(self, error: Exception) -> None:
+        """Show any error where people look for it: beside its field, or as a notification."""
+        if isinstance(error, FieldError):
+            self.say(error)
+        elif isinstance(error, HybridFusionError):
+            show_error(str(error))
+        else:
+            notification_manager.receive_error(type(error), error, error.__traceback__)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -43,11 +59,34 @@ class FieldForm(Container):  # type: ignore[misc]
             target.append(self._messages[name])
             self._messages[name].visible = False
 
+    def _folded(self, box: CheckBox) -> Container:
+        """Add a box that shows and hides a part of the form, hidden at first, and return that part."""
+        inside = Container(labels=True)
+        inside.margins = (0, 0, 0, 0)
+        self.append(box)
+        self.append(inside)
+        inside.visible = False
+        box.changed.connect(lambda: setattr(inside, "visible", box.value))
+        self._folds.append((box, inside))
+        return inside
+
 
 def text_label(text: str, style: str = "") -> Label:
     """Return a label that shows a text as it is, in as many lines as it takes."""
     label = Label(value=text)
+    # magicgui's own would keep a long text narrow, however wide the form is.
+    label.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
     label.native.setWordWrap(True)
     label.native.setTextFormat(Qt.TextFormat.PlainText)
     label.native.setStyleSheet(style)
     return label
+
+
+def scroll_area(inside: QWidget) -> QScrollArea:
+    """Return what scrolls a widget up and down. In magicgui's own no widget ever hears that the dock is closed."""
+    scroll = QScrollArea()
+    scroll.setWidget(inside)
+    scroll.setWidgetResizable(True)
+    scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    scroll.setFrameShape(QFrame.Shape.NoFrame)
+    return scroll

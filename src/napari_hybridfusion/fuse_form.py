@@ -22,6 +22,7 @@ from hybridfusion_core.devices import resolve_device
 from hybridfusion_core.request import METHODS, PROJECTIONS
 from napari_hybridfusion.field_form import FieldForm, text_label
 from napari_hybridfusion.llvm import load_triton_apart
+from napari_hybridfusion.model_box import card_text, model_box
 from napari_hybridfusion.prepare import Choices, FieldError, prepare_source
 from napari_hybridfusion.sources import are_named, axes_text, axis_choices, companions, siblings
 
@@ -64,10 +65,8 @@ class FuseForm(FieldForm):
         self.model.changed.connect(self._on_model)
         self.output.changed.connect(self._on_output)
         self.method.changed.connect(self._on_method)
-        self.folded.changed.connect(lambda: setattr(self._advanced, "visible", self.folded.value))
         for change in (self._on_model, self._on_output, self._on_method):
             change()
-        self._advanced.visible = False
         self.refresh()
 
     def choices(self) -> Choices:
@@ -95,15 +94,9 @@ class FuseForm(FieldForm):
             options=tuple(options.items()),
         )
 
-    def say(self, error: FieldError | None) -> None:
-        """Show a message under the field that it is about, and none under all others."""
-        super().say(error)
-        if error is not None and error.field in ("memory", "tile", "threads", "z_step_um"):
-            self.folded.value = True
-
     def refresh(self, _event: object = None) -> None:
         """Offer the image layers that there are now; a choice that still exists stays."""
-        layers = [each for each in self._viewer.layers if isinstance(each, Image) and not _is_result(each)]
+        layers = [each for each in self._viewer.layers if isinstance(each, Image) and not is_result(each)]
         before, active = self.layer.value, self._viewer.layers.selection.active
         with self.layer.changed.blocked():
             self._offer("layer", [(each.name, each) for each in layers])
@@ -143,17 +136,13 @@ class FuseForm(FieldForm):
         self._add(layer=self.layer, others=self.others, axes=self.axes, focus_from=self.focus_from)
 
     def _make_how(self) -> None:
-        from hybridfusion_core.checkpoint import model_names  # noqa: PLC0415 - not before Triton is loaded
-
         self.select = ComboBox(
             label="pixels",
             choices=SELECT_CHOICES,
             tooltip="Average (soft): slices that agree are averaged, which lowers noise.\n"
             "Copy (hard): each pixel is one that was measured, bit for bit; choose it to measure noise.",
         )
-        self.model = ComboBox(
-            label="model", choices=["auto", *model_names()], tooltip="The weights of the network. See their cards."
-        )
+        self.model = model_box("model", "The weights of the network. See their cards.")
         self.card = text_label(_AUTO)
         self.device = ComboBox(label="device", choices=device_choices(), tooltip="Where the network runs.")
         self._add(select=self.select, model=self.model)
@@ -210,12 +199,8 @@ class FuseForm(FieldForm):
         self.threads = SpinBox(
             label="threads", min=0, max=256, tooltip=f"Of the CPU. 0: PyTorch's own choice ({torch.get_num_threads()})."
         )
-        self._advanced = Container(labels=True)
-        self._advanced.margins = (0, 0, 0, 0)
-        self.append(self.folded)
-        self.append(self._advanced)
         fields = {"method": self.method, "z_step_um": self.z_step_um, "tile": self.tile, "memory": self.memory}
-        self._add(self._advanced, **fields, threads=self.threads)
+        self._add(self._folded(self.folded), **fields, threads=self.threads)
 
     def _offer(self, field: str, choices: list[tuple[str, Any]]) -> None:
         self._offers[field] = choices
@@ -230,7 +215,7 @@ class FuseForm(FieldForm):
 
     def _offer_others(self, chosen: Sequence[Image]) -> None:
         layer = self.layer.value
-        images = [each for each in self._viewer.layers if isinstance(each, Image) and not _is_result(each)]
+        images = [each for each in self._viewer.layers if isinstance(each, Image) and not is_result(each)]
         offered = [] if layer is None else companions(layer, images)
         with self.others.changed.blocked():
             self._offer("others", [(each.name, each) for each in offered])
@@ -262,14 +247,7 @@ class FuseForm(FieldForm):
         self.focus_from.visible = bool(names)
 
     def _on_model(self) -> None:
-        if self.model.value == "auto":
-            self.card.value, self.card.tooltip = _AUTO, ""
-            return
-        from hybridfusion_core.checkpoint import load_model  # noqa: PLC0415 - not before Triton is loaded
-
-        card = load_model(self.model.value).card
-        self.card.value = card.description
-        self.card.tooltip = f"Training: {card.training}\n\nLimits: {card.limits}"
+        self.card.value, self.card.tooltip = (_AUTO, "") if self.model.value == "auto" else card_text(self.model.value)
 
     def _on_output(self) -> None:
         for widget in (self.path, self.overwrite):
@@ -282,7 +260,8 @@ class FuseForm(FieldForm):
             box.enabled = self.method.value not in PROJECTIONS
 
 
-def _is_result(layer: Image) -> bool:
+def is_result(layer: Image) -> bool:
+    """Say whether a layer is what came of a fusion."""
     return "product" in layer.metadata.get("hybridfusion", {})
 
 

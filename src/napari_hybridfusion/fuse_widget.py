@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from magicgui.widgets import CheckBox, Container, Label, ProgressBar, PushButton
-from napari.utils.notifications import notification_manager, show_error, show_info
+from napari.utils.notifications import show_info
 from qtpy.QtCore import QTimer
 
-from hybridfusion_core.errors import HybridFusionError
 from hybridfusion_core.fusion import Progress
 from napari_hybridfusion.activity import Activity
 from napari_hybridfusion.compare import comparing, show_comparison
@@ -128,15 +127,8 @@ class FuseWidget(Container):  # type: ignore[misc]
             self.jobs.cancel()
 
     def _fail(self, error: Exception) -> None:
-        if isinstance(error, FieldError):
-            self._end("")
-            self.form.say(error)
-            return
-        self._end(f"failed: {error}")
-        if isinstance(error, HybridFusionError):
-            show_error(str(error))
-        else:
-            notification_manager.receive_error(type(error), error, error.__traceback__)
+        self._end("" if isinstance(error, FieldError) else f"failed: {error}")
+        self.form.explain(error)
 
     def _end(self, state: str) -> None:
         self.bar.value = 0

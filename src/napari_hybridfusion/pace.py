@@ -26,13 +26,18 @@ class Pace:
         self._stage = ""
         self._started = self._seen = clock()
 
-    def describe(self, step: Progress) -> str:
-        """Return stage, share, rate and time left, for example "fusing 43 %, 0.81 Mpx·slices/s, 12 s left"."""
+    def describe(self, step: Progress, before: int = 0) -> str:
+        """Return stage, share, rate and time left, for example "fusing 43 %, 0.81 Mpx·slices/s, 12 s left".
+
+        Args:
+            step: how far the stage has come.
+            before: what of it another job had done.
+        """
         if step.stage != self._stage:
             # The stage began where the one before it was last heard of.
             self._stage, self._started = step.stage, self._seen
         self._seen = self._clock()
-        rate = step.done / max(self._seen - self._started, 1e-6)
+        rate = (step.done - before) / max(self._seen - self._started, 1e-6)
         left = (step.total - step.done) / max(rate, 1e-6)
         share = 100 * step.done / max(step.total, 1)
         return f"{step.stage} {share:.0f} %, {self._rate_text(rate)}, {duration(left)} left"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, FloatSpinBox, LineEdit, SpinBox
+from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSpinBox, LineEdit, SpinBox
 
 from hybridfusion_core.request import METHODS
 from napari_hybridfusion.field_form import FieldForm
 from napari_hybridfusion.fuse_form import METHOD_NAMES, SELECT_CHOICES, device_choices
 from napari_hybridfusion.llvm import load_triton_apart
+from napari_hybridfusion.model_box import model_box
 from napari_hybridfusion.plate_job import PlateChoices
-from napari_hybridfusion.prepare import FieldError
 
 _FOCUS: list[tuple[str, str]] = [
     ("auto: all fluorescence together", "auto"),
@@ -59,23 +59,12 @@ class PlateForm(FieldForm):
             options=tuple(options.items()),
         )
 
-    def say(self, error: FieldError | None) -> None:
-        """Show a message under the field that it is about, and none under all others."""
-        super().say(error)
-        for box, folded in ((self.part, self._part), (self.advanced, self._advanced)):
-            if error is not None and any(self._messages[error.field] is each for each in folded):
-                box.value = True
-
     def offer_channels(self, names: list[str]) -> None:
         """Offer the channels of a plate to decide for all."""
         if names != self._channels:
             self._channels = names
             with self.focus_from.changed.blocked():
                 self.focus_from.reset_choices()
-
-    def hold(self, *, on: bool) -> None:
-        """Let nothing be changed while a plate is fused."""
-        self.enabled = not on
 
     def _make_where(self) -> None:
         self.folder = FileEdit(
@@ -109,12 +98,10 @@ class PlateForm(FieldForm):
         self.pilot = SpinBox(
             label="pilot wells", min=0, max=10_000, tooltip="Fuse only so many wells, spread over the plate. 0: all."
         )
-        self._part = self._folded(self.part)
-        self._add(self._part, wells=self.wells, fields=self.field_names, times=self.times, pilot=self.pilot)
+        part = self._folded(self.part)
+        self._add(part, wells=self.wells, fields=self.field_names, times=self.times, pilot=self.pilot)
 
     def _make_how(self) -> None:
-        from hybridfusion_core.checkpoint import model_names  # noqa: PLC0415 - not before Triton is loaded
-
         self.advanced = CheckBox(text="Advanced options", tooltip="How fields are fused, and with what.")
         self.pattern = LineEdit(
             label="file names",
@@ -127,10 +114,8 @@ class PlateForm(FieldForm):
             choices=[(METHOD_NAMES[name], name) for name in METHODS],
             tooltip="The network, or a classical method to compare it with.",
         )
-        self.model = ComboBox(
-            label="model",
-            choices=["auto", *model_names()],
-            tooltip="The weights of the network. auto: chosen by light, colour and number of slices.",
+        self.model = model_box(
+            "model", "The weights of the network. auto: chosen by light, colour and number of slices."
         )
         self.select = ComboBox(
             label="pixels",
@@ -164,19 +149,10 @@ class PlateForm(FieldForm):
             step=0.1,
             tooltip="Distance between slices, where the files do not know it. 0: as they say.",
         )
-        self._advanced = self._folded(self.advanced)
+        advanced = self._folded(self.advanced)
         fields = {"pattern": self.pattern, "method": self.method, "model": self.model, "select": self.select}
         fields |= {"focus_from": self.focus_from, "stats": self.stats, "device": self.device}
-        self._add(self._advanced, **fields, workers=self.workers, z_step_um=self.z_step_um)
-
-    def _folded(self, box: CheckBox) -> Container:
-        inside = Container(labels=True)
-        inside.margins = (0, 0, 0, 0)
-        self.append(box)
-        self.append(inside)
-        inside.visible = False
-        box.changed.connect(lambda: setattr(inside, "visible", box.value))
-        return inside
+        self._add(advanced, **fields, workers=self.workers, z_step_um=self.z_step_um)
 
     def _suggest_output(self) -> None:
         """Propose a name beside the plate, unless another one was chosen."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from hybridfusion_core.batch.resolving import Choices, Stats
 from hybridfusion_core.batch.rows import missing_times, rows_of
 from hybridfusion_core.batch.running import Result, run_batch
 from hybridfusion_core.devices import resolve_device
-from hybridfusion_core.errors import HybridFusionError, UserInputError
+from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.plates import Plate, Selection, Unit, open_plate, select
 from hybridfusion_core.plates.forecast import forecast
 from hybridfusion_core.plates.selection import chosen_times, select_fields, select_wells
@@ -26,7 +24,7 @@ from hybridfusion_core.request import FuseRequest, make_request
 from hybridfusion_core.store.creating import refuse_input_as_output
 from napari_hybridfusion.jobs import Calling
 from napari_hybridfusion.plate_states import PlateStates
-from napari_hybridfusion.prepare import FieldError
+from napari_hybridfusion.prepare import FieldError, blame
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def looking(choices: PlateChoices) -> Generator[Seen, None, Look]:
     yield Seen(plate, PlateStates(plate, units))
     seen = _seen(choices, plate, units, request)
     yield seen
-    with _blame("focus_from"):
+    with blame("focus_from"):
         found = forecast(units, request, z_step_um=choices.z_step_um)
     about = summary(plate, units, found, choices.output or Path(plate.folder))
     return Look(seen, table(plate, about), plate_warnings(plate), found.failing)
@@ -144,27 +142,27 @@ def fusing_plate(choices: PlateChoices) -> Calling:
 def _opened(choices: PlateChoices) -> tuple[Plate, tuple[Unit, ...]]:
     if choices.folder is None:
         raise FieldError("folder", "There is no plate to fuse; expected its folder. Choose it.")
-    with _blame("folder" if choices.pattern is None else "pattern"):
+    with blame("folder" if choices.pattern is None else "pattern"):
         plate = open_plate(choices.folder, pattern=choices.pattern)
     # One after the other, so that each is told what is wrong with it.
     if choices.wells is not None:
-        with _blame("wells"):
+        with blame("wells"):
             select_wells(plate.wells, choices.wells)
     if choices.fields is not None:
-        with _blame("fields"):
+        with blame("fields"):
             select_fields({field.name for well in plate.wells for field in well.fields}, choices.fields)
-    with _blame("times"):
+    with blame("times"):
         chosen_times(plate, choices.times)
-    with _blame("wells"):
+    with blame("wells"):
         units = select(plate, Selection(choices.wells, choices.fields, choices.times, choices.pilot))
     return plate, units
 
 
 def _request(choices: PlateChoices) -> FuseRequest:
     options = dict(choices.options)
-    with _blame("device"):
+    with blame("device"):
         resolve_device(options.get("device", "auto"))
-    with _blame("model"):
+    with blame("model"):
         return make_request(**options)
 
 
@@ -178,7 +176,7 @@ def _batch(choices: PlateChoices, plate: Plate, request: FuseRequest) -> Choices
 def _seen(choices: PlateChoices, plate: Plate, units: tuple[Unit, ...], request: FuseRequest) -> Seen:
     """Look at the output: what is there already, or why it cannot be written."""
     try:
-        with _blame("output"):
+        with blame("output"):
             batch = _batch(choices, plate, request)
             places = batch.places
             refuse_input_as_output(batch.output, [plate.folder])
@@ -191,14 +189,3 @@ def _seen(choices: PlateChoices, plate: Plate, units: tuple[Unit, ...], request:
             return Seen(plate, PlateStates(plate, units, rows), places)
     except FieldError as problem:
         return Seen(plate, PlateStates(plate, units), None, problem)
-
-
-@contextmanager
-def _blame(field: str) -> Iterator[None]:
-    """Let an error be of a field; options of the command line have no dashes here."""
-    try:
-        yield
-    except FieldError:
-        raise
-    except HybridFusionError as error:
-        raise FieldError(field, re.sub(r"--(?=[a-z])", "", str(error))) from error

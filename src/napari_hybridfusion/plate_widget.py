@@ -9,18 +9,18 @@ from weakref import ref
 
 from magicgui.widgets import Container, Label, ProgressBar, PushButton
 from napari.layers import Layer
-from napari.utils.notifications import notification_manager, show_error
+from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt, QTimer, QUrl
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QFrame, QLabel, QScrollArea
+from qtpy.QtWidgets import QLabel
 
 from hybridfusion_core.batch.places import Places
 from hybridfusion_core.batch.running import Event, Result
-from hybridfusion_core.errors import HybridFusionError, printable
+from hybridfusion_core.errors import printable
 from hybridfusion_core.fusion import Progress
 from hybridfusion_core.plates import Unit
 from napari_hybridfusion.activity import Activity
-from napari_hybridfusion.field_form import text_label
+from napari_hybridfusion.field_form import scroll_area, text_label
 from napari_hybridfusion.jobs import Jobs, Listener
 from napari_hybridfusion.pace import Pace
 from napari_hybridfusion.plate_form import PlateForm
@@ -122,13 +122,7 @@ class PlateWidget(Container):  # type: ignore[misc]
             layout.insertWidget(layout.indexOf(self.said.native), widget)
         layout.addWidget(self.about)
         layout.addStretch()
-        # Not magicgui's own scrolling: its widget never hears that the dock is closed.
-        scroll = QScrollArea()
-        scroll.setWidget(self._inside.native)
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        self.native.layout().addWidget(scroll)
+        self.native.layout().addWidget(scroll_area(self._inside.native))
 
     def start_looking(self) -> None:
         """Find out what the chosen folder holds, beside the window."""
@@ -232,7 +226,7 @@ class PlateWidget(Container):  # type: ignore[misc]
         if again:
             return
         self._show_seen(None)
-        self._explain(error)
+        self.form.explain(error)
 
     def _show_progress(self, step: Seen | Event) -> None:
         if isinstance(step, Seen):
@@ -269,15 +263,7 @@ class PlateWidget(Container):  # type: ignore[misc]
 
     def _fail(self, error: Exception) -> None:
         self._end("" if isinstance(error, FieldError) else f"failed: {error}")
-        self._explain(error)
-
-    def _explain(self, error: Exception) -> None:
-        if isinstance(error, FieldError):
-            self.form.say(error)
-        elif isinstance(error, HybridFusionError):
-            show_error(str(error))
-        else:
-            notification_manager.receive_error(type(error), error, error.__traceback__)
+        self.form.explain(error)
 
     def _show_well(self, name: str, keep: bool, found: list[Any]) -> None:
         if not keep:
@@ -307,7 +293,7 @@ class PlateWidget(Container):  # type: ignore[misc]
         return layer.translate
 
     def _fail_to_open(self, error: Exception) -> None:
-        self._explain(error)
+        self.form.explain(error)
         self._open_next()
 
     def _open_next(self) -> None:

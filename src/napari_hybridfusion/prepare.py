@@ -6,6 +6,7 @@ The request is the same that the command line builds, resolved by the same funct
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -87,7 +88,7 @@ def prepare(choices: Choices) -> Task:
     if choices.path is None:
         _refuse_too_large(job, source)
     else:
-        with _blame("path"):
+        with blame("path"):
             _check_path(choices.path, job, source, overwrite=choices.overwrite)
     return Task(job, source, choices.path, choices.overwrite)
 
@@ -103,10 +104,10 @@ def prepare_source(choices: Choices) -> Source:
             "layer",
             "There is no image layer to fuse; expected a focal stack. Open a file, or a sample of HybridFusion.",
         )
-    with _blame("axes"):
+    with blame("axes"):
         axes = check_axes(choices.layer, choices.axes)
     lone = not choices.others
-    with _blame("axes" if lone and ("Z" not in axes or choices.layer.ndim > 3) else "layer" if lone else "others"):
+    with blame("axes" if lone and ("Z" not in axes or choices.layer.ndim > 3) else "layer" if lone else "others"):
         return source_of([choices.layer, *choices.others], axes, choices.z_step_um)
 
 
@@ -121,13 +122,13 @@ def prepare_job(choices: Choices, source: Source) -> Job:
     # Where no height in µm can be, it is in slices, as `hybridfusion_core.fuse` gives it; `resolve` would refuse it.
     wanted = [name for name in PRODUCTS if name == "fused" or (name in choices.products and not projecting)]
     known = [name for name in wanted if name != "height" or source.stack.z_um is not None]
-    with _blame("device"):
+    with blame("device"):
         resolve_device(options.get("device", "auto"))
     if (channel := options.get("focus_from", "auto")) not in ("auto", "each", "joint"):
-        with _blame("focus_from"):
+        with blame("focus_from"):
             find_channel(channel, source.stack)
     # What is left to fail is the plan: the slices of one tile do not fit.
-    with _blame("memory"):
+    with blame("memory"):
         request = make_request(**options, products=tuple(known))
         return replace(resolve(request, source.stack), products=tuple(wanted))
 
@@ -162,10 +163,11 @@ def _nameless(stack: Stack) -> Stack:
 
 
 @contextmanager
-def _blame(field: str) -> Iterator[None]:
+def blame(field: str) -> Iterator[None]:
+    """Let an error be of a field; options of the command line have no dashes here."""
     try:
         yield
     except FieldError:
         raise
     except HybridFusionError as error:
-        raise FieldError(field, str(error)) from error
+        raise FieldError(field, re.sub(r"--(?=[a-z])", "", str(error))) from error

@@ -8,7 +8,6 @@ import pytest
 import tifffile
 from conftest import textured_stack
 
-from hybridfusion_core import train
 from hybridfusion_core.finetune import FinetuneRequest, course, lessons, run, training
 
 
@@ -35,7 +34,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(course, "VALIDATIONS", 2)
     monkeypatch.setattr(run, "_CALIBRATED_ON", 1)
     monkeypatch.setattr(training, "draw_curves", lambda _: None)  # seconds each
-    monkeypatch.setattr(train, "_VALIDATION_BATCHES", 1)
+    monkeypatch.setattr(training, "_VALIDATED_ON", 1)
+    monkeypatch.setattr(training, "_OWN_DRAWS", 1)
 
 
 def request_for(folder: Path, output: Path, model: str, **more: Any) -> FinetuneRequest:

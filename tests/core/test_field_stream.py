@@ -42,3 +42,9 @@ def test_stacks_come_equally_often_whatever_their_number_of_fields() -> None:
     fields = stream(hold=1, every=1)
     names = Counter(fields.at(step)[0].name for step in range(90))
     assert names == {"a": 30, "b": 30, "c": 30}
+
+
+def test_a_field_that_comes_again_is_drawn_anew() -> None:
+    fields = stream(hold=1, every=1)
+    drawn = {float(held.fields[0].guide[0, 0, 0]) for step in range(30) for held in fields.at(step) if held.name == "a"}
+    assert len(drawn) == 10

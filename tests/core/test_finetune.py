@@ -1,3 +1,4 @@
+import io
 import itertools
 import json
 from collections.abc import Iterator
@@ -45,7 +46,14 @@ def test_it_gives_a_model_of_its_own_and_a_report(
     monkeypatch.setattr(training, "draw_curves", draw_curves)
     before, output = Path(tiny_model).read_bytes(), tmp_path / "mine.safetensors"
     seen: list[object] = []
-    result: FinetuneResult = finetune(request_for(stacks, output, tiny_model), seen.append)
+    first, second, third = (str(stacks / f"s{seed}.ome.tif") for seed in range(3))
+    beside = {"repeats": ((first, second),), "height_standard": third}
+    result: FinetuneResult = finetune(request_for(stacks, output, tiny_model, **beside), seen.append)
+    assert [each.title for each in result.findings] == ["Height standard", "Repeat acquisitions"]
+    assert result.verdict.word == "different"  # one block each
+    page = result.report.read_text()
+    assert all(each.title in page for each in result.findings)
+    assert page.count("data:image/png;base64,") == 6 * len(result.compared) + 1
     assert result.sha256 == load_model(str(output)).sha256 != load_model(tiny_model).sha256
     assert Path(tiny_model).read_bytes() == before
     assert local_model_names() == ()  # a file, and nobody's default
@@ -167,7 +175,9 @@ def test_a_state_of_strangers_is_not_executed(stacks: Path, tiny_model: str, tmp
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return Path.touch, (tmp_path / "executed",)
 
-    for content in (pickle.dumps(Evil()), b"hello", b""):
+    of_others = io.BytesIO()
+    torch.save({"course": {"steps": 4}, "parts": {}}, of_others)
+    for content in (pickle.dumps(Evil()), b"hello", b"", of_others.getvalue()):
         state.write_bytes(content)
         with pytest.raises(StoredDataError, match=r"state\.pt"):
             finetune(request)
@@ -181,17 +191,18 @@ def test_early_stopping_keeps_the_best_and_forgetting_counts_against_it() -> Non
     assert course.judge({"psnr": 30.5, "familiar_psnr": 34.9})
     course.step = 10
     assert not course.judge({"psnr": 31.0, "familiar_psnr": 34.4})  # half a decibel lost costs more than it gains
-    for _ in range(7):
-        assert not course.stopped_early
+    for _ in range(8):
         course.judge({"psnr": 30.2, "familiar_psnr": 35.0})
+        assert not course.stopped_early  # weights wander as long as the steps are large
+    course.step = 80
     assert course.stopped_early
     assert (course.best_step, course.best["psnr"]) == (5, 30.5)
 
 
 def test_the_rate_rises_stays_and_falls_to_zero() -> None:
     rates = [rate(1e-3, step, 200) for step in range(200)]
-    assert rates[0] < rates[10] < rates[19] == rates[100] == 1e-3
-    assert all(later < earlier for earlier, later in itertools.pairwise(rates[121:]))
+    assert rates[0] < rates[10] < rates[19] == rates[60] == 1e-3
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[61:]))
     assert rates[-1] < 1e-6
     assert [rate(1e-3, step, None) for step in range(40)] == rates[:40]
 

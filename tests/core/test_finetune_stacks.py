@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from conftest import textured_stack
 from finetune_makers import request_for, write_stack, write_stacks
@@ -154,6 +155,21 @@ def test_noise_distances_and_aperture_are_those_of_the_laboratory(tmp_path: Path
     assert {(scope.na, scope.index, scope.wavelength) for scope in given.microscopes} == {(1.3, 1.518, 0.6)}
 
 
+@pytest.mark.parametrize(("stated", "used"), [("0.8", {0.8}), ("90", {0.45, 0.75}), ("many", {0.45, 0.75})])
+def test_the_aperture_that_ome_xml_states_is_used_if_a_lens_can_have_it(
+    tmp_path: Path, stated: str, used: set[float]
+) -> None:
+    lens = f'<Instrument ID="Instrument:0"><Objective ID="Objective:0" LensNA="{stated}"/></Instrument><Image '
+    for seed in range(2):
+        path = write_stack(tmp_path / f"{seed}.ome.tif", textured_stack((4, 40, 40), seed=seed))
+        text = tifffile.tiffcomment(path).replace("<Image ", lens, 1)
+        text = text.replace("<Pixels ", '<ObjectiveSettings ID="Objective:0"/><Pixels ', 1)
+        tifffile.tiffcomment(path, text.encode())
+    request = request_for(tmp_path, tmp_path.parent / "m.safetensors", "x")
+    lab = laboratory(request, find_sources(request), ())
+    assert {scope.na for scope in lab.microscopes} == used
+
+
 def test_an_aperture_without_pixels_means_nothing(tmp_path: Path) -> None:
     for seed in range(2):
         write_stack(tmp_path / f"{seed}.tif", textured_stack((4, 40, 40), seed=seed), pixel=None)
@@ -184,3 +200,17 @@ def test_a_model_is_not_written_into_its_own_stacks(tmp_path: Path, tiny_model: 
     with pytest.raises(UserInputError, match=r"is the input, or inside it"):
         finetune(request_for(folder, folder / "m.safetensors", tiny_model))
     assert {path.suffix for path in folder.iterdir()} == {".tif"}
+
+
+def test_a_damaged_file_in_a_folder_is_told_and_the_others_are_used(tmp_path: Path) -> None:
+    for folder, suffix, pixel in (("plain", ".tif", None), ("ome", ".ome.tif", 0.325)):
+        place = tmp_path / folder
+        place.mkdir()
+        for seed in range(3):
+            write_stack(place / f"{seed}{suffix}", textured_stack((3, 40, 40), seed=seed), pixel=pixel)
+        (place / f"broken{suffix}").write_bytes(b"II*\0 but nothing else")
+        sources = found(place)
+        assert len(sources.stacks) == 3
+        assert any("broken" in each for each in sources.warnings)
+    with pytest.raises(ValueError, match=r"broken"):
+        found(place, place / "broken.ome.tif")

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import models_of_one_test, tiny_model
 
 from hybridfusion_core.stack import Axis, Channel
 from hybridfusion_core.store import MapChannel, ResultSpec, create_output
 from hybridfusion_core.store.tiff_writer import write_stack
+
+__all__ = ["models_of_one_test", "tiny_model"]  # fixtures of tests/core that hold here too
 
 Z_STEP = Axis(2.0, "micrometer")
 PIXEL = Axis(0.25, "micrometer")

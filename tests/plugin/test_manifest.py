@@ -41,4 +41,4 @@ def test_the_widget_stands_in_the_layers_menu(manifest):
     (item,) = manifest.contributions.menus["napari/layers/project"]
     names = {widget.command: widget.display_name for widget in manifest.contributions.widgets}
     assert names[item.command] == "Fuse focal stack"
-    assert set(names.values()) == {"Fuse focal stack", "Fuse plate"}
+    assert set(names.values()) == {"Fuse focal stack", "Fuse plate", "Fine-tune model"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
 import time
@@ -21,9 +22,10 @@ from hybridfusion_core.finetune import (
     make_finetune_request,
 )
 from hybridfusion_core.fusion import Progress
+from hybridfusion_core.metrics import Gain
 
 _SAID = ("preset", "minutes", "steps", "na", "phase_contrast", "axes", "pattern", "height_standard", "seed", "device")
-_SAME_SECONDS = 30.0  # between two lines about validation
+_QUIET_SECONDS = 30.0  # between two lines about validation
 
 
 def request_of(options: argparse.Namespace) -> FinetuneRequest:
@@ -70,7 +72,7 @@ def answer(result: FinetuneResult) -> tuple[dict[str, Any], str]:
         "reasons": list(result.verdict.reasons),
         "training": asdict(trained),
         "evidence": [
-            {"title": each.title, "unit": each.unit, "word": each.word, "gain": asdict(each.gain)}
+            {"title": each.title, "unit": each.unit, "word": each.word, "gain": _plain(each.gain)}
             for each in result.findings
             if each.gain is not None
         ],
@@ -87,15 +89,21 @@ def answer(result: FinetuneResult) -> tuple[dict[str, Any], str]:
     return summary, "\n".join(lines)
 
 
+def _plain(gain: Gain) -> dict[str, float | None]:
+    """Return a difference as JSON can say it: one pair has no interval."""
+    return {name: value if math.isfinite(value) else None for name, value in asdict(gain).items()}
+
+
 class _Shown:
     """Lines between the bars: where the picture is, and each validation."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._last, self._at = folder, {}, 0.0  # type: ignore[var-annotated]
+        self._folder, self._at = folder, 0.0
+        self._last: dict[str, float] = {}
 
     def note(self, step: TrainingProgress) -> None:
         found = step.validation
-        if found is self._last or not found or time.monotonic() - self._at < _SAME_SECONDS:
+        if found is self._last or not found or time.monotonic() - self._at < _QUIET_SECONDS:
             return
         if not self._last:
             print(f"pictures of the training: {self._folder}", file=sys.stderr)

@@ -14,7 +14,8 @@ def add_models(commands: Any) -> None:
         commands,
         "models",
         "list the models and what they are for, or take in a file",
-        "  hybridfusion models\n  hybridfusion models import my.safetensors --name our-spinning-disk",
+        "  hybridfusion models\n  hybridfusion models import my.safetensors --name our-spinning-disk\n"
+        "  hybridfusion models export our-spinning-disk --bioimageio our-spinning-disk.zip",
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action")
     _action(actions, "list", "list shipped and local models with their cards (the default)")
@@ -24,6 +25,12 @@ def add_models(commands: Any) -> None:
     importing.add_argument("file", metavar="FILE", help="a .safetensors file that this program wrote")
     importing.add_argument("--name", metavar="NAME", help="what to call it (default: the file's name)")
     importing.add_argument("--overwrite", action="store_true", help="replace a local model of that name")
+    exporting = _action(actions, "export", "write a model as a package that other programs can run")
+    exporting.add_argument("name", metavar="NAME", help="a name that `models` lists, or a path")
+    exporting.add_argument(
+        "--bioimageio", required=True, metavar="OUT.zip", help="a BioImage.IO package (model RDF 0.5)"
+    )
+    exporting.add_argument("--overwrite", action="store_true", help="replace OUT.zip")
 
 
 def add_finetune(commands: Any) -> None:

@@ -38,10 +38,20 @@ def importing(options: argparse.Namespace) -> Answer:
     return {"model": about}, f"{_shown(about)}\n\nUse it with --model {name}."
 
 
+def exporting(options: argparse.Namespace) -> Answer:
+    """Write a model as a package for other programs."""
+    from hybridfusion_core.export import export_bioimageio
+
+    export_bioimageio(options.name, Path(options.bioimageio), overwrite=options.overwrite)
+    text = f"{options.bioimageio}: {options.name} as a BioImage.IO package"
+    return {"model": options.name, "package": options.bioimageio}, text
+
+
 ACTIONS: dict[str | None, Callable[[argparse.Namespace], Answer]] = {
     None: listing,
     "list": listing,
     "import": importing,
+    "export": exporting,
 }
 
 

@@ -7,7 +7,7 @@ of it.
 
 from hybridfusion_core.finetune.blind import BlindCrop, BlindScore, blind_crops, score_answers
 from hybridfusion_core.finetune.request import FinetuneRequest, make_finetune_request
-from hybridfusion_core.finetune.run import FinetuneResult, finetune, finetune_steps
+from hybridfusion_core.finetune.run import FinetuneResult, finetune, finetune_steps, with_blind_score
 from hybridfusion_core.finetune.training import TrainingProgress
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "finetune_steps",
     "make_finetune_request",
     "score_answers",
+    "with_blind_score",
 ]

@@ -47,12 +47,14 @@ class BlindScore:
     Attributes:
         preferred: answers for the new model.
         decided: answers for either.
+        shown: all answers, "same" among them.
         low: lower end of the exact 95 % interval of the share (Clopper & Pearson 1934).
         high: its upper end.
     """
 
     preferred: int
     decided: int
+    shown: int
     low: float
     high: float
 
@@ -62,6 +64,16 @@ class BlindScore:
         if self.low > 0.5:
             return "better"
         return "worse" if self.high < 0.5 else "different"
+
+    @property
+    def sentence(self) -> str:
+        """The answers in words."""
+        if not self.decided:
+            return "no pair was decided: different."
+        return (
+            f"the new model was preferred in {self.preferred} of {self.decided} pairs that were decided (95 % interval "
+            f"{100 * self.low:.0f} % to {100 * self.high:.0f} %; 50 % is chance): {self.word}."
+        )
 
 
 def blind_crops(
@@ -105,9 +117,9 @@ def score_answers(crops: Sequence[BlindCrop], answers: Sequence[Answer]) -> Blin
     decided = [(crop, answer) for crop, answer in zip(crops, answers, strict=True) if answer != "same"]
     preferred = sum((answer == "left") == crop.new_is_left for crop, answer in decided)
     if not decided:
-        return BlindScore(0, 0, 0.0, 1.0)
+        return BlindScore(0, 0, len(answers), 0.0, 1.0)
     interval = binomtest(preferred, len(decided)).proportion_ci(0.95, method="exact")
-    return BlindScore(preferred, len(decided), float(interval.low), float(interval.high))
+    return BlindScore(preferred, len(decided), len(answers), float(interval.low), float(interval.high))
 
 
 def _places(before: NDArray[Any], after: NDArray[Any]) -> list[tuple[float, int, int]]:

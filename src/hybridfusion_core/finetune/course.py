@@ -9,9 +9,9 @@ from statistics import median
 from typing import Any
 
 WARM_UP = 20  # steps
-CONSTANT = 0.6  # share of the steps before the rate falls
+CONSTANT = 0.3  # share of the steps before the rate falls
 VALIDATIONS = 20
-PATIENCE = 8  # validations without a better one
+PATIENCE = 6  # validations without a better one, once the rate has fallen by half: until then weights wander
 FORGOTTEN = 2.0  # decibels that a decibel lost on familiar scenes costs
 EXPLODED = 20.0  # times the median of the last losses
 REMEMBERED = 50  # losses
@@ -53,8 +53,8 @@ class Course:
 
     @property
     def stopped_early(self) -> bool:
-        """Nothing has become better for long."""
-        return self.stale >= PATIENCE
+        """Nothing has become better for long, though the steps have become small."""
+        return self.stale >= PATIENCE and self.steps is not None and self.step > (1 + CONSTANT) / 2 * self.steps
 
     @property
     def judged_now(self) -> bool:

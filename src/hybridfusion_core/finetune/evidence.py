@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hybridfusion_core.finetune.blind import BlindScore
 from hybridfusion_core.finetune.crops import Crop
 from hybridfusion_core.focus_measures import SMOOTHING, has_structure, tenengrad
 from hybridfusion_core.metrics import Gain, paired_gain
@@ -84,11 +85,14 @@ class Verdict:
     reasons: tuple[str, ...] = field(default=())
 
 
-def verdict(findings: Sequence[Finding]) -> Verdict:
+def verdict(findings: Sequence[Finding], blind: BlindScore | None = None) -> Verdict:
     """Weigh all evidence; without any the model is different, whatever the losses say."""
-    words = {finding.word for finding in findings}
+    words: set[Word] = {finding.word for finding in findings}
     reasons = tuple(f"{finding.title}: {_sentence(finding)}" for finding in findings)
-    if not findings:
+    if blind is not None:
+        words.add(blind.word)
+        reasons = (*reasons, f"Blind comparison: {blind.sentence}")
+    if not reasons:
         return Verdict("different", ("Nothing outside the training's own losses was measured.",))
     if "better" in words and "worse" not in words:
         return Verdict("better", reasons)

@@ -1,7 +1,7 @@
 """The laboratory's imaging, from what was typed, what the files say, and the noise in the pixels.
 
-Distances come from metadata. The aperture is in none that we read: it is given, or drawn among the objectives that
-usually go with the pixel size. Noise is that of `intensity`, in units of each stack's own full scale.
+Distances come from metadata, and so does the aperture where OME-XML states it; else it is drawn among the objectives
+that usually go with the pixel size. Noise is that of `intensity`, in units of each stack's own full scale.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.finetune.crops import Crop
-from hybridfusion_core.finetune.request import FinetuneRequest
+from hybridfusion_core.finetune.request import LARGEST_NA, LEAST_NA, FinetuneRequest
 from hybridfusion_core.finetune.sources import Sources
 from hybridfusion_core.synthesis import CONDENSERS, Camera, Lab, Microscope, likely_objectives
 
@@ -43,8 +43,9 @@ def laboratory(request: FinetuneRequest, sources: Sources, looked_at: Sequence[C
             f"The aperture is given as {request.na:g}, and no file says how large its pixels are; expected both or "
             "none. Give --pixel-size."
         )
+    na = request.na or _stated(sources)
     return Lab(
-        microscopes=() if pixel is None else _microscopes(request, pixel, sources.transmitted),
+        microscopes=() if pixel is None else _microscopes(na, request.wavelength_nm, pixel, sources.transmitted),
         # In units of pixels a step means nothing without their size.
         z_step=float(np.median(steps)) if steps and pixels else None,
         slices=max(2, round(float(np.median([each.shape[2] for each in sources.stacks])))),
@@ -53,11 +54,11 @@ def laboratory(request: FinetuneRequest, sources: Sources, looked_at: Sequence[C
     )
 
 
-def in_words(lab: Lab, request: FinetuneRequest) -> dict[str, Any]:
+def in_words(lab: Lab, request: FinetuneRequest, sources: Sources) -> dict[str, Any]:
     """Say what scenes are drawn with, for people; plain JSON values."""
     return {
         "numerical aperture": sorted({each.na for each in lab.microscopes}) or "drawn as for any microscope",
-        "aperture from": "given" if request.na else "objectives that usually go with the pixel size",
+        "aperture from": _origin(request, sources),
         "pixel size, µm": sorted({each.pixel for each in lab.microscopes}) or "not stated",
         "z step, µm": "not stated" if lab.z_step is None else round(lab.z_step, 4),
         "wavelength, µm": sorted({each.wavelength for each in lab.microscopes}) or "drawn",
@@ -67,13 +68,28 @@ def in_words(lab: Lab, request: FinetuneRequest) -> dict[str, Any]:
     }
 
 
-def _microscopes(request: FinetuneRequest, pixel: float, transmitted: bool) -> tuple[Microscope, ...]:
-    objectives = likely_objectives(pixel) if request.na is None else ((request.na, _index(request.na)),)
-    waves = _WAVELENGTHS if request.wavelength_nm is None else (request.wavelength_nm / 1000,)
+def _origin(request: FinetuneRequest, sources: Sources) -> str:
+    if request.na:
+        return "given"
+    return "the files" if _stated(sources) else "objectives that usually go with the pixel size"
+
+
+def _stated(sources: Sources) -> float | None:
+    """Aperture that all files agree on; one beyond any lens is a mistake."""
+    found = {each.na for each in sources.stacks}
+    na = found.pop() if len(found) == 1 else None
+    return na if na is not None and LEAST_NA <= na <= LARGEST_NA else None
+
+
+def _microscopes(
+    na: float | None, wavelength_nm: float | None, pixel: float, transmitted: bool
+) -> tuple[Microscope, ...]:
+    objectives = likely_objectives(pixel) if na is None else ((na, _index(na)),)
+    waves = _WAVELENGTHS if wavelength_nm is None else (wavelength_nm / 1000,)
     condensers = CONDENSERS if transmitted else (1.0,)
     return tuple(
-        Microscope(na, index, wave, pixel, condenser)
-        for (na, index), wave, condenser in itertools.product(objectives, waves, condensers)
+        Microscope(aperture, index, wave, pixel, condenser)
+        for (aperture, index), wave, condenser in itertools.product(objectives, waves, condensers)
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from imagecodecs import png_encode
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hybridfusion_core.batch.records import write_whole
 from hybridfusion_core.blend import decision_mask, focus_posterior, fuse_soft, fusion_weights
@@ -34,9 +35,9 @@ class LivePicture:
 
     def __init__(self, crop: Crop, start: HybridFusionNet, device: torch.device) -> None:
         z, *plane = crop.counts.shape
-        lattice = start.config.lattice
+        self._halo = start.config.halo
         every = -(-z // _SLICES)
-        rows, columns = (_middle(length, lattice) for length in plane)
+        rows, columns = (_middle(length, start.config.lattice, self._halo) for length in plane)
         guide = crop.guide[::every][:, rows[:, None], columns]
         self._guide = torch.from_numpy(np.ascontiguousarray(guide))[None].to(device)  # 1 Z Y X
         self._noise = torch.tensor([crop.statistics.noise], dtype=torch.float32, device=device)
@@ -53,7 +54,7 @@ class LivePicture:
         slices = self._guide.shape[1]
         numbers = decision[decision > 0]
         most = int(np.bincount(numbers).argmax()) - 1 if numbers.size else slices // 2
-        images = (self._guide[0, most].cpu().numpy(), self._before, now)
+        images = (self._inner(self._guide[0, most]), self._before, now)
         low, high = np.percentile(self._before, (0.5, 99.8))
         pictures = [np.repeat(grey(image, float(low), float(high - low) or 1.0)[..., None], 3, 2) for image in images]
         pictures.append(coloured(np.where(decision > 0, decision - 1.0, np.nan), slices - 1))
@@ -65,11 +66,16 @@ class LivePicture:
             scores = network(self._guide, self._noise)
             fused = fuse_soft(fusion_weights(scores), self._guide)[0]
             decision = decision_mask(focus_posterior(scores), self._structure)[0]
-        return fused.cpu().numpy(), decision.cpu().numpy()
+        return self._inner(fused), self._inner(decision)
+
+    def _inner(self, plane: Tensor) -> NDArray[Any]:
+        """Cut the halo off, Y X."""
+        inner = slice(self._halo, -self._halo or None)
+        return np.asarray(plane[inner, inner].cpu().numpy())
 
 
-def _middle(length: int, lattice: int) -> NDArray[np.intp]:
-    """Indices of the middle of an axis, a multiple of the lattice; a short one is reflected, as in prediction."""
+def _middle(length: int, lattice: int, halo: int) -> NDArray[np.intp]:
+    """Indices of the middle of an axis, a multiple of the lattice, with its halo; what is short is reflected."""
     size = max(lattice, min(length, _SIDE) // lattice * lattice)
     first = max(0, (length - size) // 2)
-    return reflected(first, first + size, length)
+    return reflected(first - halo, first + size + halo, length)

@@ -23,6 +23,7 @@ from hybridfusion_core.network import HybridFusionNet
 from hybridfusion_core.recipe import Recipe
 from hybridfusion_core.store import open_stack
 from hybridfusion_core.store.suffixes import result_paths
+from hybridfusion_core.store.verify import stored_provenance
 from hybridfusion_core.tiles import reflected
 
 _MAP = "corrected"
@@ -89,11 +90,11 @@ def _parts(path: Path, sources: Sources) -> list[Painted]:
     if maps is None or not maps.exists():
         raise _uncorrected(path)
     decisions = path / "labels" / "decision" if path.is_dir() else family["decision"]
-    with open_stack(path) as result, open_stack(maps) as explained, open_stack(decisions) as decided:
+    with open_stack(maps) as explained, open_stack(decisions) as decided:
         names = [channel.name.split(" ")[0] for channel in explained.channels]
         if _MAP not in names:
             raise _uncorrected(path)
-        reader = _source_of(result.name, path, decided.shape[3:], sources)
+        reader = _source_of(path, decided.shape[3:], sources)
         whole = slice(0, decided.shape[3]), slice(0, decided.shape[4])
         number = decided.read(0, 0, [0], *whole)[0].astype(np.int64)
         touched = explained.read(0, names.index(_MAP), [0], *whole)[0] == 1
@@ -120,8 +121,13 @@ def _cut(reader: FieldReader, slices: NDArray[np.integer[Any]], path: Path) -> l
     return parts
 
 
-def _source_of(name: str, path: Path, plane: tuple[int, int], sources: Sources) -> FieldReader:
-    fits = [each for each in sources.stacks if each.image == name and each.shape[3:] == plane]
+def _source_of(path: Path, plane: tuple[int, int], sources: Sources) -> FieldReader:
+    """Find the stack that a result says it was made of, by name and size."""
+    try:
+        name = str(stored_provenance(path)["input"][0]["name"])
+    except (LookupError, TypeError):
+        raise _uncorrected(path) from None
+    fits = [each for each in sources.stacks if name in each.files and each.shape[3:] == plane]
     if len(fits) != 1:
         raise UserInputError(
             f"{path.name} was made of a stack {printable(name)!r} of {plane[0]} × {plane[1]} px, and {len(fits)} of "

@@ -17,6 +17,7 @@ from scipy.ndimage import uniform_filter
 from hybridfusion_core.errors import printable
 from hybridfusion_core.evaluate.looks import Picture, coloured, grey
 from hybridfusion_core.evaluate.page import inline
+from hybridfusion_core.finetune.blind import BlindScore
 from hybridfusion_core.finetune.crops import Crop
 from hybridfusion_core.finetune.evidence import Finding, Verdict
 from hybridfusion_core.finetune.training import Trained
@@ -53,6 +54,7 @@ def render(
     *,
     warnings: Sequence[str],
     curves: Path,
+    blind: BlindScore | None = None,
 ) -> str:
     """Lay out the page; every name is escaped.
 
@@ -65,6 +67,7 @@ def render(
         about: settings and estimates, plain JSON values by heading.
         warnings: what was left out.
         curves: picture of the losses, if there is one.
+        blind: answers to a blind comparison, if somebody gave them.
     """
     # Names of stacks and channels come from strangers: nothing is marked as safe.
     environment = Environment(
@@ -85,6 +88,7 @@ def render(
         curves=_curves(curves),
         about=[(heading, _rows(values)) for heading, values in about.items()],
         warnings=[printable(each) for each in warnings],
+        blind=blind,
     )
 
 

@@ -14,7 +14,7 @@ from hybridfusion_core.model_folder import SUFFIX
 
 Preset = Literal["auto", "organoid", "natural", "transmitted"]
 
-_OIL = 1.518  # the highest refractive index between objective and specimen
+LEAST_NA, LARGEST_NA = 0.02, 1.5  # of lenses in oil of 1.518
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -90,7 +90,7 @@ class FinetuneRequest:
 _RANGES = (
     ("minutes", 0.01, 100_000, " minutes"),
     ("steps", 2, 10_000_000, " steps"),
-    ("na", 0.02, 0.99 * _OIL, ""),
+    ("na", LEAST_NA, LARGEST_NA, ""),
     ("wavelength_nm", 200, 2_000, " nm"),
     ("pixel_size_um", 1e-3, 1e3, " µm"),
     ("z_step_um", 1e-3, 1e4, " µm"),

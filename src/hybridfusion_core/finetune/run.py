@@ -17,6 +17,7 @@ from hybridfusion_core.checkpoint import Model, ModelCard, load_model, save_mode
 from hybridfusion_core.devices import resolve_device
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.field_stream import FieldStream
+from hybridfusion_core.finetune.blind import BlindScore
 from hybridfusion_core.finetune.crops import Crop, field_readers
 from hybridfusion_core.finetune.evidence import (
     Finding,
@@ -66,6 +67,7 @@ class FinetuneResult:
         report: path of the page.
         warnings: what was left out, and why.
         compared: held-out crops, fused by both models; a blind comparison can be made of them.
+        about: settings and estimates, as the report lists them.
     """
 
     model: Path
@@ -77,6 +79,7 @@ class FinetuneResult:
     report: Path
     warnings: tuple[str, ...]
     compared: tuple[Compared, ...]
+    about: dict[str, Any]
 
 
 def finetune(request: FinetuneRequest, progress: Callable[[Progress], None] | None = None) -> FinetuneResult:
@@ -108,6 +111,7 @@ def finetune_steps(request: FinetuneRequest) -> Generator[Progress, None, Finetu
             yield Progress("looking at the stacks", 1, 1)
             with explained(output):
                 state = folder.begin(request, prepared.fields())
+                yield Progress("looking at the start", 0, 1)
                 trained = yield from prepared.training(request, folder).run(state)
                 model = _calibrated(prepared, folder, trained)
                 result = yield from _evidence(request, prepared, folder, model, trained)
@@ -176,7 +180,7 @@ def _prepare(request: FinetuneRequest) -> _Prepared:
         metrics={},
     )
     about = {
-        "Microscope": in_words(lab, request),
+        "Microscope": in_words(lab, request, sources),
         "Stacks": {
             "trained on": len(surveyed.training),
             "held out": [crop.name for crop in surveyed.held_out],
@@ -255,7 +259,33 @@ def _evidence(
         folder.report,
         prepared.survey.warnings,
         tuple(compared),
+        prepared.about,
     )
+
+
+def with_blind_score(result: FinetuneResult, score: BlindScore) -> FinetuneResult:
+    """Weigh the answers to a blind comparison with all other evidence, and write the report anew; the model stays.
+
+    Raises:
+        UserInputError: the report cannot be written.
+    """
+    weighed = verdict(result.findings, score)
+    folder = RunFolder(result.report.parent)
+    page = render(
+        result.model.stem,
+        weighed,
+        result.findings,
+        result.trained,
+        result.compared,
+        result.about,
+        warnings=result.warnings,
+        curves=folder.path / "curves.png",
+        blind=score,
+    )
+    with explained(folder.report):
+        write_whole(folder.report, page.encode())
+        folder.finish(verdict=weighed.word)
+    return replace(result, verdict=weighed)
 
 
 def _compared(crop: Crop, before: Fuse, after: Fuse) -> Compared:

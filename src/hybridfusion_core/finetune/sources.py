@@ -32,7 +32,7 @@ class Source:
 
     Attributes:
         name: what to call it in messages.
-        image: what the stack itself is called.
+        files: names of the paths that it came from.
         group: what is trained on, or held out, as a whole.
         open: opens it.
         shape: T C Z Y X.
@@ -40,10 +40,11 @@ class Source:
         transmitted: of those channels: lit from below; None if the file does not say.
         pixel_um: side of a pixel, or None.
         z_step_um: mean distance between slices, or None.
+        na: numerical aperture of the objective, or None.
     """
 
     name: str
-    image: str
+    files: tuple[str, ...]
     group: str
     open: Callable[[], Stack]
     shape: tuple[int, int, int, int, int]
@@ -51,6 +52,7 @@ class Source:
     transmitted: bool | None
     pixel_um: float | None
     z_step_um: float | None
+    na: float | None
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,9 @@ def _listed(path: Path, request: FinetuneRequest, warnings: list[str]) -> Iterat
     units = list(plate.units())
     sound = _evenly([unit for unit in units if not unit.frame.defects], _MOST)
     if len(sound) < len(units):
-        warnings.append(f"{path.name}: {len(sound)} of {len(units)} fields × times are used.")
+        defects = [defect.message for unit in units for defect in unit.frame.defects]
+        why = f"The first problem: {defects[0]}" if defects else "More would say little that is new."
+        warnings.append(f"{printable(path.name)}: {len(sound)} of {len(units)} fields × times are used. {why}")
     several = len({unit.well for unit in units}) > 1
     for unit in sound:
         group = unit.well if several else unit.field
@@ -154,9 +158,10 @@ def _name(unit: Unit) -> str:
 def _stacks_of(path: Path, request: FinetuneRequest, scale: dict[str, Any]) -> Iterator[_Opener]:
     """Yield the stacks in a folder that is no plate; a folder of slices is one stack, as an OME-Zarr image is."""
     inside = [] if is_zarr(path) else sorted(each for each in path.iterdir() if not each.name.startswith("."))
-    stacks = [each for each in inside if has_suffix(each, (*TIFF_SUFFIXES, *ZARR_SUFFIXES)) and _is_deep(each, request)]
-    if not stacks:
+    stacks = [each for each in inside if has_suffix(each, (*TIFF_SUFFIXES, *ZARR_SUFFIXES))]
+    if not any(_is_deep(each, request) for each in stacks):
         yield path.name, str(path), partial(open_stack, path, axes=request.axes, **scale), True
+        return
     for each in _evenly(stacks, _MOST):
         yield each.name, str(each), partial(open_stack, each, axes=request.axes, **scale), False
 
@@ -184,7 +189,7 @@ def _looked_at(
             wanted = all(lit) if request.preset == "auto" else request.preset == "transmitted"
             return Source(
                 name=printable(name),
-                image=stack.name,
+                files=tuple(Path(each).name for each in stack.source),
                 group=group,
                 open=opener,
                 shape=stack.shape,
@@ -192,6 +197,7 @@ def _looked_at(
                 transmitted=True if all(lit) else (False if any(each is False for each in lit) else None),
                 pixel_um=stack.x.step_um,
                 z_step_um=depth / (stack.shape[2] - 1) if depth and stack.shape[2] > 1 else None,
+                na=stack.na,
             )
     except HybridFusionError as error:
         if named:

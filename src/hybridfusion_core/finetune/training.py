@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from hybridfusion_core.network import HybridFusionNet
 from hybridfusion_core.patches import UnlabelledStack, draw_patches
 from hybridfusion_core.recipe import Recipe
 from hybridfusion_core.scalars import Scalars
+from hybridfusion_core.store.access import guarded
 from hybridfusion_core.synthesis import ANY_LAB, Lab
 from hybridfusion_core.train import (
     loss_terms,
@@ -45,12 +47,13 @@ from hybridfusion_core.train import (
     window_offset,
 )
 
-PULL = 0.01  # of ½ Σ (w − w₀)² in the loss
+PULL = 0.05  # of ½ Σ (w − w₀)² in the loss
 _JITTER = 0.3  # natural logarithm, of the contrast of real patches; scenes have it too
 _TIMED = (5, 25)  # steps of a session between which its speed is measured
 _LEAST_STEPS = 60
 _KEEP_SECONDS = 60.0
 _VALIDATED_AT = 1 << 41  # steps whose patches are never trained on
+_VALIDATED_ON = 8  # batches of the laboratory's scenes
 _OWN_DRAWS = 4  # batches of held-out patches
 
 
@@ -118,7 +121,6 @@ class Training:
     device: torch.device
     steps: int | None
     seconds: float
-    _unseen: dict[str, list[Batch]] = field(default_factory=dict)  # drawn once, by what their figures begin with
 
     def run(self, state: dict[str, Any] | None) -> Generator[TrainingProgress, None, Trained]:
         """Train, yielding after each step; closed early, the state stays and can be gone on from.
@@ -131,14 +133,16 @@ class Training:
         start = [part.detach().to(self.device) for part in load_model(own.start).network.parameters()]
         course = Course(self.steps)
         if state is not None:
-            course = Course.of(state["course"])
-            for name, part in learner.parts().items():
-                part.load_state_dict(state["parts"][name])
+            with guarded(f"{self.folder.state} does not fit", "the state of this fine-tuning. Use --overwrite."):
+                course = Course.of(state["course"])
+                for name, part in learner.parts().items():
+                    part.load_state_dict(state["parts"][name])
         pace = _Pace(self.seconds, course.step)
         with (
             Scalars(folder / "scalars.csv", course.step) as scalars,
             Scalars(folder / "validation.csv", course.step) as validation,
         ):
+            _ = self._unseen  # drawn before validations are timed
             if not course.before:
                 with pace.judging():
                     self._judge(learner, course, validation)
@@ -203,11 +207,8 @@ class Training:
     def _judge(self, learner: Learner, course: Course, kept: Scalars) -> None:
         """Validate, draw the picture, keep the weights if they are the best so far, and the state."""
         found: dict[str, float] = {}
-        for prefix, recipe, lab in self._scenes():
-            if prefix not in self._unseen:
-                self._unseen[prefix] = validation_batches(recipe, self.device, lab)
-            validated = validate(learner.result, self._unseen[prefix])
-            found |= {f"{prefix}{name}": value for name, value in validated.items()}
+        for prefix, unseen in self._unseen.items():
+            found |= {f"{prefix}{name}": value for name, value in validate(learner.result, unseen).items()}
         if self.lessons.unsupervised:
             found["own"] = self._on_held_out(learner.result)
         kept.write(course.step - 1, found)
@@ -215,6 +216,15 @@ class Training:
             save_model(self.folder.best, learner.result, self.card)
         self.live.draw(learner.result, self.folder.picture)
         self._keep(learner, course)
+
+    @cached_property
+    def _unseen(self) -> dict[str, list[Batch]]:
+        """Scenes to validate on, by what their figures' names begin with; as many slices of both."""
+        slices = _VALIDATED_ON * self.lessons.own.slices
+        return {
+            prefix: validation_batches(recipe, self.device, lab, round(slices / recipe.slices))
+            for prefix, recipe, lab in self._scenes()
+        }
 
     def _scenes(self) -> tuple[tuple[str, Recipe, Lab], ...]:
         """What scenes are drawn from, and what their terms' names begin with."""

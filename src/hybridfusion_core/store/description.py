@@ -15,7 +15,7 @@ class Description:
     """Steps, channels and Z positions as stored, and what the user should know about them.
 
     `sizes` are the lengths that the metadata promise, by axis letter, `planes` the number of pages; empty and
-    0 if they promise none.
+    0 if they promise none. `na` is the numerical aperture of the objective.
     """
 
     name: str = ""
@@ -27,4 +27,5 @@ class Description:
     z_positions_um: tuple[float, ...] | None = None
     sizes: tuple[tuple[str, int], ...] = ()
     planes: int = 0
+    na: float | None = None
     warnings: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ The text comes from strangers: no DOCTYPE, no entities, and nothing in it is tru
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -79,10 +79,11 @@ def metadata_file(root: Any) -> str | None:
 
 def describe(root: Any) -> list[Description]:
     """Describe every image, in file order."""
-    return [_image(image) for image in _all(root, "Image") if next(_all(image, "Pixels"), None) is not None]
+    apertures = {lens.get("ID"): number(lens.get("LensNA")) for lens in _all(root, "Objective")}
+    return [_image(image, apertures) for image in _all(root, "Image") if next(_all(image, "Pixels"), None) is not None]
 
 
-def _image(image: Any) -> Description:
+def _image(image: Any, apertures: Mapping[str, float | None]) -> Description:
     pixels = next(_all(image, "Pixels"))
     sizes = {letter: int(number(pixels.get(f"Size{letter}")) or 0) for letter in "TCZYX"}
     z = _length(pixels, "PhysicalSizeZ")
@@ -97,6 +98,7 @@ def _image(image: Any) -> Description:
         z_positions_um=positions,
         sizes=tuple(sizes.items()),
         planes=sizes["T"] * sizes["Z"] * sizes["C"] // _samples(pixels),
+        na=next((apertures.get(used.get("ID")) for used in _all(image, "ObjectiveSettings")), None),
         warnings=warnings,
     )
 

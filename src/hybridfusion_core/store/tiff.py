@@ -109,6 +109,7 @@ def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> 
         y=about.y,
         x=about.x,
         z_positions_um=_positions(about, view),
+        na=about.na,
         rgb=rgb,
         source=tuple(_companions(path, companions, all_series)),
         warnings=(*about.warnings, *_page_warnings(page, alpha=alpha, guessed=guessed)),

@@ -263,8 +263,8 @@ def _check_size(image: Path, companion: Path) -> Iterator[str]:
         yield f"{companion.name} has T Y X = {shapes[1]}, its image {image.name} has {shapes[0]}"
 
 
-def _products(path: Path) -> set[str]:
-    """Return which products were asked for when this was fused, as far as that is known."""
+def stored_provenance(path: Path) -> dict[str, Any]:
+    """Return what an OME-Zarr or TIFF result says of how it was made; nothing if it says nothing or is damaged."""
     try:
         if path.is_dir():
             provenance = _attributes(path)["hybridfusion"]
@@ -272,8 +272,16 @@ def _products(path: Path) -> set[str]:
             with tifffile.TiffFile(path) as file:
                 text = re.search('<M K="hybridfusion">(.*?)</M>', file.ome_metadata or "", re.DOTALL)
                 provenance = json.loads(html.unescape(text[1]) if text else (file.imagej_metadata or {})["Info"])
-        return set(provenance["settings"]["products"])
-    except Exception:  # no provenance, or a damaged file, which is found elsewhere
+        return dict(provenance)
+    except Exception:  # a damaged file is found elsewhere
+        return {}
+
+
+def _products(path: Path) -> set[str]:
+    """Return which products were asked for when this was fused, as far as that is known."""
+    try:
+        return set(stored_provenance(path)["settings"]["products"])
+    except (LookupError, TypeError):
         return set()
 
 
