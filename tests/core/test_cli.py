@@ -99,7 +99,7 @@ def test_a_pair_of_pictures_becomes_one(tiny_model: str, tmp_path: Path) -> None
 def test_json_is_one_summary_that_another_fusion_can_use(
     organoid: str, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run("fuse", organoid, "-o", tmp_path / "a.ome.zarr", "--model", tiny_model, "--json")
+    run("fuse", organoid, "-o", tmp_path / "a.ome.zarr", "--model", tiny_model, "--device", "cpu", "--json")
     summary = json.loads(capsys.readouterr().out)
     assert summary["shape"] == [1, 2, 80, 90]
     assert summary["settings"]["device"] == "cpu"

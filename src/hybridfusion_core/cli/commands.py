@@ -254,7 +254,7 @@ def _describe(stack: Stack, job: Job, rate: float) -> dict[str, Any]:
         "z_chunk": job.plan.z_chunk,
         "memory_bytes": job.plan.bytes_needed,
         "memory_budget_bytes": job.plan.budget,
-        "seconds_expected": round(pixels / rate, 1),
+        "seconds_expected": float(f"{pixels / rate:.3g}"),
     }
 
 
