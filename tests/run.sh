@@ -29,4 +29,5 @@ fi
 
 [[ -x .venv/bin/python ]] || python3 -m venv .venv
 .venv/bin/python -m pip install --quiet "tox>=4.40" "tox-uv>=1.30"
-.venv/bin/python -m tox run "$@"
+# Two at a time, because tests wait as often as they compute; what an environment printed is shown if it failed.
+.venv/bin/python -m tox run-parallel --parallel 2 --parallel-no-spinner "$@"
