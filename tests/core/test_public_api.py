@@ -122,6 +122,7 @@ def test_provenance_says_what_was_done(tiny_model: str, tmp_path: Path) -> None:
     stacked = hf.Stack.from_array(textured_stack((3, 40, 40)))
     spec = hf.fuse_to(stacked, tmp_path / "out.ome.zarr", model=tiny_model, select="hard", checksum=True)
     assert spec.provenance["model"]["name"] == "tiny"
+    assert (spec.provenance["slices"], spec.provenance["z_positions_um"]) == (3, None)
     assert spec.provenance["settings"]["select"] == "hard"
     assert spec.provenance["settings"]["precision"] == "float32"
     assert spec.provenance["algorithm_version"] >= 1

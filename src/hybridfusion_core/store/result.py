@@ -41,7 +41,7 @@ class ResultSpec:
         decision_channels: names, one per C of the decision mask; one name when one decision serves all.
             Empty when the decision was not asked for.
         maps: one per C of the maps image; empty when no map was asked for.
-        provenance: plain JSON values: input, model, resolved settings, runtime.
+        provenance: plain JSON values: input, slices of the stack, model, resolved settings, runtime.
     """
 
     name: str
