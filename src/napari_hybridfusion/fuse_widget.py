@@ -56,6 +56,7 @@ class FuseWidget(Container):  # type: ignore[misc]
         buttons = Container(widgets=[self.fuse, self.cancel, self.compare], layout="horizontal", labels=False)
         self.extend([self.form, self.live, self.preview_state, buttons, self.bar, self.state, self.panel])
         self.panel.visible = False
+        self.panel.follow_selection()  # a result may be open already
         self.live.changed.connect(lambda: self.preview.switch(on=self.live.value))
         self.form.changed.connect(self.preview.refresh)
         self.fuse.changed.connect(self.start)

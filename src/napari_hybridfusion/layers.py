@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.stack import UNITS_UM, Axis, Channel, Stack
 from hybridfusion_core.store.description import RGB_CHANNELS
+from napari_hybridfusion.depth import Depth
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -195,6 +196,11 @@ def image_layer(levels: list[Any], about: dict[str, Any]) -> LayerData:
     return levels, {**about, "multiscale": True}, "image"
 
 
+def shown_unit(axis: Axis) -> str:
+    """Return the unit of an axis in a name that napari knows."""
+    return axis.unit if axis.unit in _UNITS else NO_UNIT
+
+
 def _central(length: int) -> slice:
     start = max(0, (length - _SAMPLED) // 2)
     return slice(start, min(length, start + _SAMPLED))
@@ -216,22 +222,14 @@ def _shown(stack: Stack) -> str:
 
 
 def _geometry(stack: Stack) -> dict[str, Any]:
-    axes = {"T": stack.t, "Z": _z_axis(stack), "Y": stack.y, "X": stack.x}
+    depth = Depth(stack.shape[2], stack.z, stack.z_positions_um)
+    axes = {"T": stack.t, "Z": depth.axis, "Y": stack.y, "X": stack.x}
     shown = _shown(stack)
     return {
         "axis_labels": tuple(shown.lower()),
         "scale": tuple(axes[letter].step for letter in shown),
-        "units": tuple(axes[letter].unit if axes[letter].unit in _UNITS else NO_UNIT for letter in shown),
+        "units": tuple(shown_unit(axes[letter]) for letter in shown),
     }
-
-
-def _z_axis(stack: Stack) -> Axis:
-    """Return the step along Z; a layer has only one, so that of irregular positions is their mean."""
-    positions = stack.z_positions_um
-    if positions is None or len(positions) < 2:
-        return stack.z
-    mean = abs(positions[-1] - positions[0]) / (len(positions) - 1)
-    return Axis(mean, "micrometer") if mean > 0 else stack.z
 
 
 def _colormap(channel: Channel, index: int, count: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dask.array as da
 import numpy as np
@@ -18,7 +19,9 @@ from hybridfusion_core.errors import HybridFusionError, StoredDataError
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.store import open_stack
 from hybridfusion_core.store.ngff_writing import slice_colors
-from napari_hybridfusion.layers import LayerData, decision_layers, map_layers, stack_layers
+from hybridfusion_core.store.verify import stored_provenance
+from napari_hybridfusion.depth import Depth
+from napari_hybridfusion.layers import LayerData, decision_layers, map_layers, shown_unit, stack_layers
 from napari_hybridfusion.levels import image_attributes, plane_levels, tiff_levels, zarr_levels
 from napari_hybridfusion.sources import Frame
 
@@ -65,7 +68,7 @@ def _read_with_companions(path: Path) -> list[LayerData]:
         return _read_maps(path)
     stack, levels = _opened(path)
     _show_warnings(stack)
-    layers, slices = stack_layers(stack, levels), 1
+    layers, colors = stack_layers(stack, levels), 1
     fused = len(layers)
     for companion, read_companion in zip(_companions(path), (_read_maps, _read_decision), strict=True):
         if _exists(companion):
@@ -76,37 +79,44 @@ def _read_with_companions(path: Path) -> list[LayerData]:
                 continue
             layers += found
             if read_companion is _read_decision:
-                slices = len(found[0][1]["colormap"].colors) - 1  # one colour for each, and one for none
-    layers = [_covering(layer, slices) for layer in layers]
-    # Without anything that explains it, it is a stack or an image like any other.
-    return layers if len(layers) == fused else _belonging_together(layers, fused, str(path))
+                colors = len(found[0][1]["colormap"].colors) - 1  # one for each slice, and one for none
+    # What has many slices is a stack, whoever wrote it.
+    depth = Depth.recorded(stored_provenance(path) if stack.shape[2] == 1 else {}, stack.z, otherwise=colors)
+    # Without anything that explains it, or a record, it is a stack or an image like any other.
+    if len(layers) == fused and depth.slices == 1:
+        return layers
+    return _belonging_together([_covering(layer, depth) for layer in layers], fused, depth)
 
 
-def _belonging_together(layers: list[LayerData], fused: int, result: str) -> list[LayerData]:
+def _belonging_together(layers: list[LayerData], fused: int, depth: Depth) -> list[LayerData]:
     """Write into the layers' metadata what each is of which result, as for one that was just fused."""
     kinds = [about["name"].split(" ")[0] for _, about, _ in layers[fused:]]
     explaining = [(kind, kinds[:index].count(kind)) for index, kind in enumerate(kinds)]
     several = any(decision for _, decision in explaining)
     products = [("fused", index if several else 0) for index in range(fused)] + explaining
+    token = uuid4().hex  # a file that is opened twice is two results
     return [
-        _belonging(layer, {"product": product, "decision": decision, "result": result})
+        _belonging(layer, {"product": product, "decision": decision, "result": token, "depth": depth})
         for layer, (product, decision) in zip(layers, products, strict=True)
     ]
 
 
 def _belonging(layer: LayerData, more: dict[str, Any]) -> LayerData:
     data, about, kind = layer
-    metadata = about.get("metadata", {})
-    return data, {**about, "metadata": {**metadata, "hybridfusion": {**metadata.get("hybridfusion", {}), **more}}}, kind
+    known = about.get("metadata", {})
+    ours = {**known.get("hybridfusion", {}), "axes": "".join(about["axis_labels"]).upper(), **more}
+    return data, {**about, "metadata": {**known, "hybridfusion": ours}}, kind
 
 
-def _covering(layer: LayerData, slices: int) -> LayerData:
+def _covering(layer: LayerData, depth: Depth) -> LayerData:
     """Let a fused time series, which keeps its Z axis, lie on all the slices that it was made from."""
     data, about, kind = layer
-    if about["axis_labels"] != tuple("tzyx"):
-        return layer
     shape = (data[0] if about.get("multiscale") else data).shape[:4]
-    frame = Frame("TZYX", (shape[0], max(slices, shape[1]), *shape[2:]), about["scale"], (0.0,) * 4, {})
+    if about["axis_labels"] != tuple("tzyx") or shape[1] > 1:
+        return layer
+    steps = (about["scale"][0], depth.axis.step, *about["scale"][2:])
+    units = (about["units"][0], shown_unit(depth.axis), *about["units"][2:])
+    frame = Frame("TZYX", (shape[0], depth.slices, *shape[2:]), steps, (0.0,) * 4, {"units": units})
     return data, {**about, **frame.place(shape)}, kind
 
 

@@ -19,7 +19,7 @@ from napari_hybridfusion.jobs import Steps
 from napari_hybridfusion.prepare import Task
 from napari_hybridfusion.probe import Probe
 from napari_hybridfusion.results import result_layers
-from napari_hybridfusion.shown import ShownResult, ShownResults
+from napari_hybridfusion.shown import ShownResult, ShownResults, shows_result
 from napari_hybridfusion.surface import height_surface
 
 if TYPE_CHECKING:
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
     from napari_hybridfusion.focus_plot import FocusPlot
     from napari_hybridfusion.focus_posterior import FocusPosterior
+
+_NO_RESULT = "No result is selected; expected one. Choose a layer of a fused image in the layer list."
+_OPENED = (
+    "This result was opened from a file, where it stays as it is; expected one that was fused in this window, with its "
+    "stack. Fuse the stack again."
+)
 
 Run = Callable[[Steps, Callable[[Any], object]], None]
 
@@ -67,7 +73,7 @@ class ResultPanel(Container):  # type: ignore[misc]
         self.refuse.changed.connect(self.start_correcting)
         self.surface.changed.connect(self.show_surface)
         self.keep.changed.connect(self.start_saving)
-        viewer.layers.selection.events.active.connect(self._on_selection)
+        viewer.layers.selection.events.active.connect(self.follow_selection)
 
     def show_result(self, task: Task, fused: Fused) -> None:
         """Add a result to the window."""
@@ -113,21 +119,21 @@ class ResultPanel(Container):  # type: ignore[misc]
         self._run(steps, lambda fused: self._show_corrected(base, old, fused))
 
     def show_surface(self) -> None:
-        """Show the selected result's height in three dimensions, alone."""
-        if (active := self._active()) is None:
+        """Show the selected result's height in three dimensions, alone; it may have been opened from a file."""
+        layer = self._viewer.layers.selection.active
+        if layer is None or not shows_result(layer):
+            self._say(_NO_RESULT)
             return
-        result, layer = active
-        dims = self._viewer.dims
-        t = min(max(0, result.pixel(layer, dims.point)[0]), result.fused.spec.shape[0] - 1)
         try:
-            surface = height_surface(result, layer, t)
+            surface = height_surface(self._viewer, layer)
         except UserInputError as error:
             self._say(str(error))
             return
+        self._say("")
         for each in self._viewer.layers:
             each.visible = False
         self._viewer.add_layer(surface)
-        dims.ndisplay = 3
+        self._viewer.dims.ndisplay = 3
         self._viewer.reset_view()
 
     def start_saving(self) -> None:
@@ -143,12 +149,20 @@ class ResultPanel(Container):  # type: ignore[misc]
             path = Path(name)
             self._run(saving(active[0].fused, path), lambda _: self._say(f"Saved: {path}"))
 
+    def follow_selection(self, _event: object = None) -> None:
+        """Appear if the selected layer is of a result; the plot is of those alone whose stack is known."""
+        layer, active = self._viewer.layers.selection.active, self.results.active()
+        if layer is not None and shows_result(layer):
+            self.visible = True
+        if active is not None:
+            self._draw(active[0], None)
+
     def close(self) -> None:
         """Follow no longer."""
         self.probe.close()
         if self.posterior is not None:
             self.posterior.close()
-        self._viewer.layers.selection.events.active.disconnect(self._on_selection)
+        self._viewer.layers.selection.events.active.disconnect(self.follow_selection)
 
     def _add(self, source: Any, fused: Fused, path: Any, base: ShownResult | None = None) -> None:
         layers = [Layer.create(*each) for each in result_layers(fused.spec, fused.levels, source)]
@@ -164,7 +178,7 @@ class ResultPanel(Container):  # type: ignore[misc]
         self.results.add(ShownResult(tuple(layers), source, fused, path, base))
         # The pointer reads what lies under the selected layer.
         self._viewer.layers.selection.active = layers[0]
-        self._on_selection()
+        self.follow_selection()
 
     def _show_corrected(self, base: ShownResult, old: ShownResult | None, fused: Fused) -> None:
         for layer in old.layers if old is not None else ():
@@ -190,8 +204,9 @@ class ResultPanel(Container):  # type: ignore[misc]
 
     def _active(self) -> tuple[ShownResult, Layer] | None:
         active = self.results.active()
+        layer = self._viewer.layers.selection.active
         if active is None:
-            self._say("No result is selected; expected one. Choose a layer of a fused image in the layer list.")
+            self._say(_OPENED if layer is not None and shows_result(layer) else _NO_RESULT)
         else:
             self._say("")
         return active
@@ -200,14 +215,8 @@ class ResultPanel(Container):  # type: ignore[misc]
         self.said.value = text
         self.said.visible = bool(text)
 
-    def _on_selection(self, _event: object = None) -> None:
-        active = self.results.active()
-        if active is not None:
-            self._draw(active[0], None)
-
     def _draw(self, result: ShownResult, posterior: Any) -> None:
         if self.plot is None:
-            self.visible = True
             from napari_hybridfusion.focus_plot import FocusPlot  # noqa: PLC0415 - matplotlib takes half a second
             from napari_hybridfusion.focus_posterior import FocusPosterior  # noqa: PLC0415 - with the plot
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hybridfusion_core.store import ResultSpec
 from hybridfusion_core.store.ngff_writing import slice_colors
+from napari_hybridfusion.depth import Depth
 from napari_hybridfusion.layers import LayerData, decision_look, image_layer
 from napari_hybridfusion.sources import Frame, Source
 
@@ -37,7 +38,8 @@ def result_layers(spec: ResultSpec, levels: Levels, source: Source) -> list[Laye
 
     Returns:
         One layer per product, and one for each channel where the source has a layer for each. Their metadata say
-        under "hybridfusion" which product they are, of which decision, and how the result was made.
+        under "hybridfusion" which product they are, of which decision, how the result was made, and what their axes
+        and the slices of the stack are.
     """
     return [
         *fused_layers(spec, levels["fused"], source),
@@ -65,7 +67,7 @@ def fused_layers(spec: ResultSpec, levels: Sequence[Any], source: Source, title:
             "name": name,
             "rgb": spec.rgb,
             "blending": "additive" if index else "translucent_no_depth",
-            "metadata": _metadata(title, index if len(spec.decision_channels) > 1 else 0, spec),
+            "metadata": _metadata(title, index if len(spec.decision_channels) > 1 else 0, spec, source),
         }
         layers.append(image_layer(views, about))
     return layers
@@ -114,13 +116,20 @@ def _explaining(
             **_placed(views[0], source.frame),
             "name": f"{name} {title}",
             "visible": False,
-            "metadata": _metadata(kind, index, spec),
+            "metadata": _metadata(kind, index, spec, source),
         }
         yield image_layer(views, about)
 
 
-def _metadata(product: str, decided: int, spec: ResultSpec) -> dict[str, Any]:
-    return {"hybridfusion": {"product": product, "decision": decided, "provenance": dict(spec.provenance)}}
+def _metadata(product: str, decided: int, spec: ResultSpec, source: Source) -> dict[str, Any]:
+    about = {
+        "product": product,
+        "decision": decided,
+        "provenance": dict(spec.provenance),
+        "axes": source.frame.axes,
+        "depth": Depth(spec.slices, spec.z, source.stack.z_positions_um),
+    }
+    return {"hybridfusion": about}
 
 
 def _placed(view: Any, frame: Frame, *, colours: bool = False) -> dict[str, Any]:

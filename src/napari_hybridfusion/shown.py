@@ -82,15 +82,13 @@ def explaining(viewer: ViewerModel, layer: Layer) -> dict[str, Layer]:
 
     A result that was opened from a file has them too: what belongs together has one name in the layers' metadata.
     """
-    about = _about(layer)
-    if about is None:
-        return {}
-    found = [(other, each) for each in viewer.layers if (other := _about(each)) is not None]
-    return {
-        other["product"]: each
-        for other, each in found
-        if other["product"] != "fused" and all(other[key] == about[key] for key in ("result", "decision"))
-    }
+    decided = _alike(viewer, layer, "result", "decision")
+    return {each.metadata["hybridfusion"]["product"]: each for each in decided if not _is_fused(each)}
+
+
+def fused_beside(viewer: ViewerModel, layer: Layer) -> list[Layer]:
+    """Return the layers with the fused channels of the result that a layer shows."""
+    return [each for each in _alike(viewer, layer, "result") if _is_fused(each)]
 
 
 def shows_result(layer: Layer) -> bool:
@@ -98,11 +96,27 @@ def shows_result(layer: Layer) -> bool:
     return _about(layer) is not None
 
 
-def _about(layer: Layer) -> dict[str, Any] | None:
-    about = layer.metadata.get("hybridfusion", {})
-    return about if {"result", "decision", "product"} <= set(about) else None
-
-
 def decision_of(layer: Layer) -> int:
     """Return the index along C of the decision that a layer of a result belongs to."""
     return int(layer.metadata["hybridfusion"]["decision"])
+
+
+def _alike(viewer: ViewerModel, layer: Layer, *keys: str) -> list[Layer]:
+    """Return the layers of results, this one among them, that agree with it in some of what they say."""
+    about = _about(layer)
+    if about is None:
+        return []
+    return [
+        each
+        for each in viewer.layers
+        if (other := _about(each)) is not None and all(other[key] == about[key] for key in keys)
+    ]
+
+
+def _is_fused(layer: Layer) -> bool:
+    return bool(layer.metadata["hybridfusion"]["product"] == "fused")
+
+
+def _about(layer: Layer) -> dict[str, Any] | None:
+    about = layer.metadata.get("hybridfusion", {})
+    return about if {"result", "decision", "product"} <= set(about) else None
