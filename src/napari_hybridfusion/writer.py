@@ -6,7 +6,8 @@ Each layer becomes a channel of one image T C 1 Y X. A stack of many slices is n
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.store import ResultSpec, create_output
 from hybridfusion_core.store.suffixes import image_name
+from napari_hybridfusion.depth import Depth
 from napari_hybridfusion.layers import LayerData, layer_stack
 
 # Rows and columns that are read and written at once.
@@ -34,9 +36,10 @@ def write_layers(path: str, layers: Sequence[LayerData]) -> list[str]:
     Raises:
         UserInputError: the layers do not make one image, or the format cannot hold it.
     """
-    stacks = [layer_stack(data, meta) for data, meta, _ in layers]
+    depths = [meta.get("metadata", {}).get("hybridfusion", {}).get("depth") for _, meta, _ in layers]
+    stacks = [_stack(data, meta, depth) for (data, meta, _), depth in zip(layers, depths, strict=True)]
     _check(stacks)
-    spec = _describe(Path(path), stacks)
+    spec = _describe(Path(path), stacks, depths[0])
     sources = [(stack, channel) for stack in stacks for channel in range(len(stack.channels))]
     with create_output(path, spec, block=_BLOCK, overwrite=Path(path).is_file()) as output:
         fused = output.arrays["fused"]
@@ -47,7 +50,17 @@ def write_layers(path: str, layers: Sequence[LayerData]) -> list[str]:
     return [path]
 
 
-def _describe(path: Path, stacks: Sequence[Stack]) -> ResultSpec:
+def _stack(data: Any, meta: Mapping[str, Any], depth: Depth | None) -> Stack:
+    """Return a layer as a stack with the Z step of the one that it was fused from, if it was."""
+    stack = layer_stack(data, meta)
+    if depth is None:
+        return stack
+    # One plane is as thick as all slices together; a layer without Z does not say how thick they were.
+    z = replace(stack.z, step=stack.z.step / depth.slices) if "Z" in stack.axes else depth.axis
+    return replace(stack, z=z)
+
+
+def _describe(path: Path, stacks: Sequence[Stack], depth: Depth | None) -> ResultSpec:
     first = stacks[0]
     t, _, _, y, x = first.shape
     channels = tuple(channel for stack in stacks for channel in stack.channels)
@@ -61,6 +74,8 @@ def _describe(path: Path, stacks: Sequence[Stack]) -> ResultSpec:
         z=first.z,
         y=first.y,
         x=first.x,
+        slices=1 if depth is None else depth.slices,
+        provenance={} if depth is None else depth.record(),
     )
 
 
