@@ -36,10 +36,10 @@ def write_layers(path: str, layers: Sequence[LayerData]) -> list[str]:
     Raises:
         UserInputError: the layers do not make one image, or the format cannot hold it.
     """
-    depths = [meta.get("metadata", {}).get("hybridfusion", {}).get("depth") for _, meta, _ in layers]
-    stacks = [_stack(data, meta, depth) for (data, meta, _), depth in zip(layers, depths, strict=True)]
+    about = [meta.get("metadata", {}).get("hybridfusion", {}) for _, meta, _ in layers]
+    stacks = [_stack(data, meta, known) for (data, meta, _), known in zip(layers, about, strict=True)]
     _check(stacks)
-    spec = _describe(Path(path), stacks, depths[0])
+    spec = _describe(Path(path), stacks, about[0].get("depth"))
     sources = [(stack, channel) for stack in stacks for channel in range(len(stack.channels))]
     with create_output(path, spec, block=_BLOCK, overwrite=Path(path).is_file()) as output:
         fused = output.arrays["fused"]
@@ -50,9 +50,9 @@ def write_layers(path: str, layers: Sequence[LayerData]) -> list[str]:
     return [path]
 
 
-def _stack(data: Any, meta: Mapping[str, Any], depth: Depth | None) -> Stack:
-    """Return a layer as a stack with the Z step of the one that it was fused from, if it was."""
-    stack = layer_stack(data, meta)
+def _stack(data: Any, meta: Mapping[str, Any], known: Mapping[str, Any]) -> Stack:
+    """Return a layer as a stack; one of a result has the Z step of what it was fused from."""
+    stack, depth = layer_stack(data, meta, known.get("axes")), known.get("depth")
     if depth is None:
         return stack
     # One plane is as thick as all slices together; a layer without Z does not say how thick they were.
