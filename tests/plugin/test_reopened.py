@@ -1,11 +1,12 @@
 """Fused, saved and opened again, a result lies where it lay, and shows the height that it showed; with real files."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
-from napari.layers import Image, Surface
+from napari.layers import Image, Layer, Surface
 from qtpy.QtWidgets import QFileDialog
 
 import hybridfusion_core as hf
@@ -17,7 +18,6 @@ from .conftest import PIXEL, Z_STEP, write_result
 from .test_fuse_widget import PLUGIN, focal_stack, fuse, is_drawn, opened, wait
 
 SLICES, SIDE, TIMES = 4, 32, 3
-PRODUCTS = {"fused": ("movie fused", "movie"), "height": ("movie height (µm)", "height_um")}
 IRREGULAR = (109.0, 105.0, 104.0, 100.0)  # µm on the stage, downwards
 
 
@@ -30,13 +30,18 @@ def stack_file(folder: Path, times: int = 1, positions: tuple[float, ...] | None
     return path
 
 
+def by_product(layers: Iterable[Layer]) -> dict[str, Image]:
+    found = {each.metadata.get("hybridfusion", {}).get("product"): each for each in layers}
+    return {product: layer for product, layer in found.items() if product is not None}
+
+
 @dataclass
 class Session:
     """A window, and what one does in it.
 
     Attributes:
         folder: where the files are.
-        layers: by the names of `PRODUCTS`, as they were after fusing.
+        layers: of the result by product, as they were after fusing.
     """
 
     qtbot: object
@@ -46,8 +51,9 @@ class Session:
     widget: object = None
     layers: dict[str, Image] = field(default_factory=dict)
 
-    def open(self, path: Path) -> None:
-        self.viewer.open(str(path), plugin=PLUGIN)
+    def open(self, path: Path) -> dict[str, Image]:
+        """Return the layers of a result by product."""
+        return by_product(self.viewer.open(str(path), plugin=PLUGIN))
 
     def fuse(self, stack: Path, products: tuple[str, ...] = ("height",), output: Path | None = None) -> None:
         self.open(stack)
@@ -58,7 +64,7 @@ class Session:
             self.widget.form.output.value = "disk"
             self.widget.form.path.value = output
         fuse(self.qtbot, self.widget)
-        self.layers = {name: self.viewer.layers[PRODUCTS[name][0]] for name in ("fused", *products)}
+        self.layers = by_product(self.viewer.layers)
 
     def save(self, path: Path) -> None:
         self.patch.setattr(QFileDialog, "getSaveFileName", lambda *_args, **_kwargs: (str(path), ""))
@@ -117,13 +123,10 @@ def test_a_fused_time_series_is_as_thick_as_before(session, name):
     if not to_disk:
         session.save(path)
     session.clear(but=1)  # the stack, whose sliders it must fit
-    session.open(path)
+    layers = session.open(path)
+    assert set(layers) == set(session.layers) == {"fused", "height_um"}
     for product, before in session.layers.items():
-        layer = session.viewer.layers[PRODUCTS[product][1]]
-        if product == "fused":  # the stack has its name, and lies below
-            layer = next(
-                each for each in session.viewer.layers if each.metadata["hybridfusion"].get("product") == product
-            )
+        layer = layers[product]
         assert_same_place(layer, before)
         assert layer.scale[1] == SLICES * Z_STEP.step
         assert layer.translate[1] == (SLICES - 1) / 2 * Z_STEP.step
