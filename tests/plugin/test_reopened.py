@@ -222,7 +222,7 @@ def test_the_panel_appears_with_an_opened_result_and_says_what_cannot_be(session
     for step in steps if first == "widget" else steps[::-1]:
         step()
     panel = session.widget.panel
-    assert panel.visible
+    session.qtbot.waitUntil(lambda: panel.visible)  # the window shows a new dock when it comes to it
     for button in (panel.paint, panel.keep):
         button.native.click()
         assert "opened from a file" in panel.said.value
