@@ -21,6 +21,7 @@ from hybridfusion_core.plates import Plate, Selection, Unit, open_plate, read_fa
 from hybridfusion_core.plates.forecast import forecast
 from hybridfusion_core.plates.selection import chosen_times, select_fields, select_wells
 from hybridfusion_core.plates.summary import plate_warnings, summary, table
+from hybridfusion_core.plates.unit_stack import find_channels
 from hybridfusion_core.request import FuseRequest, make_request
 from hybridfusion_core.store.creating import refuse_input_as_output
 from napari_hybridfusion.jobs import Calling
@@ -120,13 +121,12 @@ def looking(choices: PlateChoices) -> Generator[Seen, None, Look]:
     Raises:
         FieldError: a choice does not fit the plate.
     """
-    plate, units = _opened(choices)
-    request = _request(choices)
+    plate, units, request = _asked(choices)
     yield Seen(plate, PlateStates(plate, units))
     seen = _seen(choices, plate, units, request)
     yield seen
     _check_cluster(choices)
-    with blame("focus_from" if request.channels is None else "channels"):
+    with blame("focus_from"):
         found = forecast(units, request, z_step_um=choices.z_step_um)
     about = summary(plate, units, found, choices.output or Path(plate.folder))
     return Look(seen, table(plate, about), plate_warnings(plate), found.failing)
@@ -136,8 +136,7 @@ def fusing_plate(choices: PlateChoices) -> Calling:
     """Return what fuses a plate, reports a `Seen` and then an `Event` for each unit, and returns a `Result`."""
 
     def call(report: Callable[[Any], None], stop: Callable[[], bool]) -> Result:
-        plate, units = _opened(choices)
-        request = _request(choices)
+        plate, units, request = _asked(choices)
         seen = _seen(choices, plate, units, request)
         if seen.problem is not None:
             raise seen.problem
@@ -155,6 +154,14 @@ def fusing_plate(choices: PlateChoices) -> Calling:
         )
 
     return call
+
+
+def _asked(choices: PlateChoices) -> tuple[Plate, tuple[Unit, ...], FuseRequest]:
+    plate, units = _opened(choices)
+    request = _request(choices)
+    with blame("channels"):
+        find_channels(units[0], request.channels)
+    return plate, units, request
 
 
 def _opened(choices: PlateChoices) -> tuple[Plate, tuple[Unit, ...]]:

@@ -37,7 +37,7 @@ def asked(output: Path) -> dict[str, object]:
     """What the record says that was asked for."""
     return json.loads(
         (output.with_name(f"{output.name.removesuffix('.ome.zarr')}.hybridfusion") / "run.json").read_text()
-    )["asked"]
+    )["request"]
 
 
 def test_channels_products_and_file_names_are_those_of_the_command(qtbot, viewer, widget, plate, tmp_path):
@@ -57,12 +57,12 @@ def test_channels_products_and_file_names_are_those_of_the_command(qtbot, viewer
     )
     names = sorted(each.name for each in other.iterdir())
     assert sorted(each.name for each in (tmp_path / "window").iterdir()) == names
-    assert "B03_s1_w1.tif" in names
+    assert "B03_s1_w2.tif" in names
     for name in (each for each in names if each.endswith(".tif")):
         np.testing.assert_array_equal(tifffile.imread(tmp_path / "window" / name), tifffile.imread(other / name))
     assert asked(tmp_path / "window") == asked(other)
     click(qtbot, widget, "B03")
-    assert len(viewer.layers) == 1
+    assert len(viewer.layers) == 3  # fused, confidence and decision
     assert viewer.layers[0].name.startswith("B03/1")
 
 
@@ -79,7 +79,7 @@ def test_only_what_a_list_of_failures_names_is_fused(qtbot, widget, plate, tmp_p
     widget.form.only.value = failures
     choose(qtbot, widget, plate, tmp_path / "out.ome.zarr")
     fuse(qtbot, widget)
-    assert statuses(widget) == {"B03": {"left": 2}, "B04": {"fused": 1, "left": 1}}
+    assert statuses(widget) == {"B03": {"left": 2}, "B04": {"flagged": 1, "left": 1}}  # noise is flagged
 
 
 def test_the_plate_is_fused_by_a_cluster_that_is_there(qtbot, widget, plate, tmp_path):
@@ -89,7 +89,7 @@ def test_the_plate_is_fused_by_a_cluster_that_is_there(qtbot, widget, plate, tmp
         assert messages(widget) == {}
         fuse(qtbot, widget)
         assert cluster.scheduler.transition_counter > 0
-    assert statuses(widget) == {"B03": {"fused": 2}, "B04": {"fused": 2}}
+    assert statuses(widget) == {"B03": {"flagged": 2}, "B04": {"flagged": 2}}
 
 
 @pytest.mark.parametrize(
