@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from distributed import LocalCluster
 from plate_window import a_plate, choose, click, fuse, messages, settled, statuses
+from qtpy.QtWidgets import QScrollArea
 
 from hybridfusion_core.cli import main as command_line
 from napari_hybridfusion.plate_widget import PlateWidget
@@ -118,3 +119,10 @@ def test_names_that_fall_together_are_said_beside_the_names(qtbot, widget, plate
     widget.form.format.value, widget.form.name_template.value = "tiff", "{well}.tif"
     choose(qtbot, widget, plate, tmp_path / "out")
     assert list(messages(widget)) == ["name"]
+
+
+def test_an_unfolded_form_is_not_cut_off_at_its_side(qtbot, widget):
+    scroll = widget.native.findChild(QScrollArea)
+    folded = scroll.viewport().width()
+    widget.form.part.value = widget.form.advanced.value = True
+    qtbot.waitUntil(lambda: scroll.viewport().width() >= scroll.widget().minimumSizeHint().width() > folded)
