@@ -88,8 +88,10 @@ class _Upright(QScrollArea):  # type: ignore[misc]
     def minimumSizeHint(self) -> QSize:
         """Return the width of the widget inside, and of the bar beside it."""
         hint = super().minimumSizeHint()
-        width = self.widget().minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width()
-        return QSize(max(hint.width(), width), hint.height())
+        bar = self.verticalScrollBar()
+        # A style may make it wider than it hints at.
+        beside = self.width() - self.viewport().width() if bar.isVisible() else bar.sizeHint().width()
+        return QSize(max(hint.width(), self.widget().minimumSizeHint().width() + beside), hint.height())
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Heed that the widget inside was unfolded; Qt lets a scroll area watch it."""
