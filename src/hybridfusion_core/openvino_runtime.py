@@ -1,17 +1,21 @@
 """Runs a HybridFusionNet through OpenVINO on a CPU: the same scores in half of PyTorch's time or less.
 
-PyTorch stays the reference, keeps every tensor, and does what is small: maxima and means over Z. Scores of a tile's
-core are the reference's to within rounding; nearer to the border than `NetworkConfig.halo` they are not.
+PyTorch stays the reference, keeps every tensor, and does what is small: maxima and means over Z. Slices and windows are
+dealt out to threads, each with a stream of OpenVINO's of its own: one graph by all threads is much slower. Scores of a
+tile's core are the reference's to within rounding; nearer to the border than `NetworkConfig.halo` they are not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import openvino
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hybridfusion_core.focus_measures import WHITE_NOISE_ENERGY
@@ -28,6 +32,7 @@ from hybridfusion_core.openvino_graphs import (
 )
 from hybridfusion_core.swin import SwinBlock
 
+_Array = TypeVar("_Array", Tensor, NDArray[np.float32])
 _WINDOWS = 64  # attended to at a time: their logits stay in a core's cache (measured: 32 and 128 are slower)
 
 
@@ -67,9 +72,10 @@ class CompiledNetwork:
         self._network, self._hint = network, hint
         self._options: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
+            "NUM_STREAMS": threads,
             "ENABLE_CPU_PINNING": False,
         }
+        self._lanes = _Lanes(threads)
         self._core = openvino.Core()
         self._blocks = [self._compile(block_graph(block, _WINDOWS)) for block in self._swin()]
         self._of_frame = lru_cache(maxsize=4)(self._framed)  # tiles at the far edges of a plane are smaller
@@ -99,7 +105,8 @@ class CompiledNetwork:
         shared = self._shared(frame, [features, *(part.movedim(1, 3) for part in near)], shares)
         near_tokens = _middle(tokens, *(size // config.patch for size in frame.size(frame.rim)))
         scores = torch.empty(slices, 2, *frame.size(0))
-        _each_slice(graphs["head"], [planes, features, near_tokens, *near[1:]], [shared, *gain], [scores])
+        sliced = [planes, features, near_tokens, *near[1:]]
+        _each_slice(self._lanes, graphs["head"], sliced, [shared, *gain], scores)
         whole = nn.functional.pad(scores, (halo, halo, halo, halo))[None]
         return Scores(focus=whole[:, :, 0], spread=whole[:, :, 1])
 
@@ -112,7 +119,7 @@ class CompiledNetwork:
         """Logarithms of energies over the sharpest slice's, as the network is told them; Z 1 H W -> outer Z K h w."""
         levels = torch.empty(len(planes), len(self._network.config.focus_windows), *frame.size(frame.outer))
         if graph is not None:
-            _each_slice(graph, [planes], [], [levels])
+            _each_slice(self._lanes, graph, [planes], [], levels)
             levels.add_(WHITE_NOISE_ENERGY * noise.square()).log_()
             levels.sub_(levels.amax(dim=0))
         return levels
@@ -124,17 +131,27 @@ class CompiledNetwork:
         config, (height, width) = self._network.config, frame.size(frame.outer)
         bias = self._network.noise(noise.log()[:, None])[..., None, None].contiguous()  # 1 C -> 1 C 1 1
         token_bias = self._network.embed.bias.detach().reshape(1, -1, 1, 1)  # type: ignore[union-attr]
-        made = torch.empty(1, height, width, config.channels)
-        made_tokens = torch.empty(1, height // config.patch, width // config.patch, config.dim)
         features = torch.empty(len(sliced[0]), *frame.size(frame.rim), config.channels)
         tokens = torch.empty(len(sliced[0]), *(size // config.patch for size in frame.size(frame.inner)), config.dim)
-        convolve, embed = _Run(graphs["features"]), _Run(graphs["tokens"])
-        for z in range(len(features)):
-            plane, *energies = (each[z : z + 1] for each in sliced)
-            convolve([plane, bias], [made])
-            embed([plane, made, *energies, token_bias], [made_tokens])
-            features[z] = _middle(made, *features.shape[1:3])[0]
-            tokens[z] = _middle(made_tokens, *tokens.shape[1:3])[0]
+        inputs = [each.numpy() for each in sliced]
+        biases = bias.numpy(), token_bias.numpy()
+        outputs = features.numpy(), tokens.numpy()
+
+        def lane() -> Callable[[int], None]:
+            convolve, embed = _Run(graphs["features"]), _Run(graphs["tokens"])
+            made = np.empty((1, height, width, config.channels), np.float32)
+            made_tokens = np.empty((1, height // config.patch, width // config.patch, config.dim), np.float32)
+
+            def tell(z: int) -> None:
+                plane, *energies = (each[z : z + 1] for each in inputs)
+                convolve([plane, biases[0]], made)
+                embed([plane, made, *energies, biases[1]], made_tokens)
+                for whole, kept in zip((made, made_tokens), outputs, strict=True):
+                    kept[z] = _middle(whole, *kept.shape[1:3])[0]
+
+            return tell
+
+        self._lanes.each(lane, range(len(features)))
         return features, tokens
 
     def _attended(self, tokens: Tensor) -> Tensor:
@@ -145,7 +162,7 @@ class CompiledNetwork:
         shared = tokens.new_zeros(())
         exchanges = zip(self._blocks, self._swin(), self._network.exchanges, strict=True)
         for number, (graph, block, exchange) in enumerate(exchanges, 1):
-            _attend(graph, block, tokens)
+            _attend(self._lanes, graph, block, tokens)
             shared = _common(exchange, tokens)
             if number < len(self._blocks):
                 _keep(own_share(exchange).T, shared, tokens)
@@ -193,29 +210,72 @@ class CompiledNetwork:
 _compiled = lru_cache(maxsize=4)(CompiledNetwork)
 
 
+class _Lanes:
+    """Deals items out to threads that outlive a call; within a lane one item comes after the other."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="openvino") if threads > 1 else None
+
+    def each(self, lane: Callable[[], Callable[[int], None]], items: range) -> None:
+        """Do something with every item; order and number of lanes must not matter.
+
+        Args:
+            lane: makes what does it; called once in each thread, for buffers and requests that lanes cannot share.
+            items: numbers of what to do it with.
+        """
+
+        def work(share: range) -> None:
+            do = lane()
+            for item in share:
+                do(item)
+
+        if self._pool is None:
+            work(items)
+            return
+        futures = [self._pool.submit(work, items[first :: self._threads]) for first in range(self._threads)]
+        wait(futures)  # all of them, failed ones too: they write into memory of the caller's
+        for future in futures:
+            future.result()
+
+
 def _each_slice(
-    graph: openvino.CompiledModel, sliced: Sequence[Tensor], shared: Sequence[Tensor], outputs: Sequence[Tensor]
+    lanes: _Lanes, graph: openvino.CompiledModel, sliced: Sequence[Tensor], shared: Sequence[Tensor], output: Tensor
 ) -> None:
     """Run a graph for every slice: its inputs are a slice of each in `sliced`, then those in `shared`."""
-    run = _Run(graph)
-    for z in range(len(outputs[0])):
-        one = slice(z, z + 1)
-        run([*(each[one] for each in sliced), *shared], [each[one] for each in outputs])
+    inputs, same, made = [each.numpy() for each in sliced], [each.numpy() for each in shared], output.numpy()
+
+    def lane() -> Callable[[int], None]:
+        run = _Run(graph)
+        return lambda z: run([*(each[z : z + 1] for each in inputs), *same], made[z : z + 1])
+
+    lanes.each(lane, range(len(made)))
 
 
-def _attend(graph: openvino.CompiledModel, block: SwinBlock, tokens: Tensor) -> None:
+def _attend(lanes: _Lanes, graph: openvino.CompiledModel, block: SwinBlock, tokens: Tensor) -> None:
     """Run a block in all windows of all slices, in place; Z h w D."""
     side, margin = block.attn.window_size[0], block.margin
     height, width = tokens.shape[1] - 2 * margin, tokens.shape[2] - 2 * margin
     inner = tokens[:, margin : margin + height, margin : margin + width]
-    windows = inner.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3)  # Z h' w' s s D, a view
-    places = torch.cartesian_prod(*(torch.arange(size) for size in windows.shape[:3]))
-    run, made = _Run(graph), torch.empty(_WINDOWS, side**2, tokens.shape[3])
-    for batch in places.split(_WINDOWS):
-        filled = torch.cat([batch, batch[-1:].expand(_WINDOWS - len(batch), 3)])  # graphs take whole batches
-        chosen = filled.unbind(dim=1)
-        run([windows[chosen].flatten(1, 2)], [made])
-        windows[batch.unbind(dim=1)] = made[: len(batch)].unflatten(1, (side, side))
+    view = inner.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3)
+    windows = view.numpy()  # Z h' w' s s D, of the same memory
+    places = np.indices(windows.shape[:3]).reshape(3, -1)
+
+    def lane() -> Callable[[int], None]:
+        run = _Run(graph)
+        tokens_in = np.zeros((_WINDOWS, side**2, tokens.shape[3]), np.float32)  # graphs take whole batches
+        made = np.empty_like(tokens_in)
+
+        def attend(first: int) -> None:
+            chosen = tuple(places[:, first : first + _WINDOWS])
+            count = len(chosen[0])
+            tokens_in[:count] = windows[chosen].reshape(count, side**2, -1)
+            run([tokens_in], made)
+            windows[chosen] = made[:count].reshape(count, side, side, -1)
+
+        return attend
+
+    lanes.each(lane, range(0, places.shape[1], _WINDOWS))
 
 
 def _common(exchange: nn.Module, tokens: Tensor) -> Tensor:
@@ -235,26 +295,21 @@ def _keep(share: Tensor, shared: Tensor, tokens: Tensor) -> None:
         plane.copy_(made.view_as(plane))
 
 
-def _middle(x: Tensor, height: int, width: int, axis: int = 1) -> Tensor:
-    """The middle of a tensor along an axis, Y, and the one after it, X; a view."""
+def _middle(x: _Array, height: int, width: int, axis: int = 1) -> _Array:
+    """The middle of an array along an axis, Y, and the one after it, X; a view."""
     top, left = (x.shape[axis] - height) // 2, (x.shape[axis + 1] - width) // 2
-    return x.narrow(axis, top, height).narrow(axis + 1, left, width)
+    return x[(slice(None),) * axis + (slice(top, top + height), slice(left, left + width))]
 
 
 class _Run:
-    """One request of a graph, on tensors that it reads and fills in place: graphs know dense ones only."""
+    """One request of a graph, on arrays that it reads and fills in place: graphs know dense ones only."""
 
     def __init__(self, graph: openvino.CompiledModel) -> None:
         self._request = graph.create_infer_request()
 
-    def __call__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        dense = [tensor.contiguous() for tensor in inputs]  # kept until the end: OpenVINO holds no references
-        for index, tensor in enumerate(dense):
-            self._request.set_input_tensor(index, _shared_memory(tensor))
-        for index, tensor in enumerate(outputs):
-            self._request.set_output_tensor(index, _shared_memory(tensor))
+    def __call__(self, inputs: Sequence[NDArray[np.float32]], output: NDArray[np.float32]) -> None:
+        dense = [np.ascontiguousarray(array) for array in inputs]  # kept until the end: OpenVINO holds no references
+        for index, array in enumerate(dense):
+            self._request.set_input_tensor(index, openvino.Tensor(array, shared_memory=True))
+        self._request.set_output_tensor(0, openvino.Tensor(output, shared_memory=True))
         self._request.infer()
-
-
-def _shared_memory(tensor: Tensor) -> openvino.Tensor:
-    return openvino.Tensor(tensor.numpy(), shared_memory=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from magicgui.widgets import CheckBox, Container, Label
 from napari.utils.notifications import notification_manager, show_error
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QWidget
 
 from hybridfusion_core.errors import HybridFusionError
@@ -82,9 +82,27 @@ def text_label(text: str, style: str = "") -> Label:
     return label
 
 
+class _Upright(QScrollArea):  # type: ignore[misc]
+    """Scrolls up and down only, and is never narrower than what it shows: Qt's own would cut off its right side."""
+
+    def minimumSizeHint(self) -> QSize:
+        """Return the width of the widget inside, and of the bar beside it."""
+        hint = super().minimumSizeHint()
+        bar = self.verticalScrollBar()
+        # A style may make it wider than it hints at.
+        beside = self.width() - self.viewport().width() if bar.isVisible() else bar.sizeHint().width()
+        return QSize(max(hint.width(), self.widget().minimumSizeHint().width() + beside), hint.height())
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Heed that the widget inside was unfolded; Qt lets a scroll area watch it."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
+
+
 def scroll_area(inside: QWidget) -> QScrollArea:
     """Return what scrolls a widget up and down. In magicgui's own no widget ever hears that the dock is closed."""
-    scroll = QScrollArea()
+    scroll = _Upright()
     scroll.setWidget(inside)
     scroll.setWidgetResizable(True)
     scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)

@@ -10,7 +10,6 @@ import torch
 from magicgui.widgets import (
     CheckBox,
     ComboBox,
-    Container,
     FileEdit,
     FloatSpinBox,
     Select,
@@ -24,6 +23,7 @@ from napari_hybridfusion.field_form import FieldForm, text_label
 from napari_hybridfusion.llvm import load_triton_apart
 from napari_hybridfusion.model_box import card_text, model_box
 from napari_hybridfusion.prepare import Choices, FieldError, prepare_source
+from napari_hybridfusion.product_boxes import ProductBoxes
 from napari_hybridfusion.sources import are_named, axes_text, axis_choices, companions, siblings
 
 if TYPE_CHECKING:
@@ -71,7 +71,6 @@ class FuseForm(FieldForm):
 
     def choices(self) -> Choices:
         """Return what the form says."""
-        wanted = tuple(name for name, box in self.products.items() if box.value)
         options: dict[str, Any] = {
             "select": self.select.value,
             "focus_from": self.focus_from.value or "auto",
@@ -88,7 +87,7 @@ class FuseForm(FieldForm):
             others=tuple(self.others.value or ()),
             axes=self.axes.value,
             z_step_um=self.z_step_um.value or None,
-            products=wanted,
+            products=self._products.wanted,
             path=Path(self.path.value or "") if to_disk else None,
             overwrite=self.overwrite.value,
             options=tuple(options.items()),
@@ -150,22 +149,8 @@ class FuseForm(FieldForm):
         self._add(device=self.device)
 
     def _make_where(self) -> None:
-        self.products = {
-            "decision": CheckBox(text="decision", value=True, tooltip="The slice that each pixel mostly comes from."),
-            "height": CheckBox(text="height", value=True, tooltip="Where along Z the sharp surface lies."),
-            "confidence": CheckBox(
-                text="confidence", value=True, tooltip="How sure the network is, to within one slice; from 0 to 1."
-            ),
-            "noise_gain": CheckBox(
-                text="noise gain", value=False, tooltip="Noise of the fused image over that of one slice."
-            ),
-        }
-        boxes = list(self.products.values())
-        rows = [Container(widgets=pair, layout="horizontal", labels=False) for pair in (boxes[:2], boxes[2:])]
-        for row in rows:
-            row.margins = (0, 0, 0, 0)
-        shown = Container(widgets=rows, labels=False, label="also show")
-        shown.margins = (0, 0, 0, 0)
+        self._products = ProductBoxes("also show")
+        self.products = self._products.boxes
         self.output = ComboBox(
             label="output",
             choices=[("layers in memory", "memory"), ("OME-Zarr on disk", "disk")],
@@ -173,7 +158,7 @@ class FuseForm(FieldForm):
         )
         self.path = FileEdit(label="file", mode="w", filter="*.ome.zarr", tooltip="Ends in .ome.zarr.")
         self.overwrite = CheckBox(text="Replace what is there")
-        self._add(products=shown, output=self.output, path=self.path)
+        self._add(products=self._products.shown, output=self.output, path=self.path)
         self.append(self.overwrite)
 
     def _make_advanced(self) -> None:
@@ -256,8 +241,7 @@ class FuseForm(FieldForm):
 
     def _on_method(self) -> None:
         self.model.enabled = self.method.value == "network"
-        for box in self.products.values():
-            box.enabled = self.method.value not in PROJECTIONS
+        self._products.enable(self.method.value not in PROJECTIONS)
 
 
 def is_result(layer: Image) -> bool:

@@ -7,19 +7,25 @@ from typing import Any
 
 from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSpinBox, LineEdit, SpinBox
 
-from hybridfusion_core.request import METHODS
+from hybridfusion_core.cli.options import names
+from hybridfusion_core.request import METHODS, PROJECTIONS
 from napari_hybridfusion.field_form import FieldForm
 from napari_hybridfusion.fuse_form import METHOD_NAMES, SELECT_CHOICES, device_choices
 from napari_hybridfusion.llvm import load_triton_apart
 from napari_hybridfusion.model_box import model_box
 from napari_hybridfusion.plate_job import PlateChoices
+from napari_hybridfusion.product_boxes import USUAL, ProductBoxes
 
 _FOCUS: list[tuple[str, str]] = [
     ("auto: all fluorescence together", "auto"),
     ("each for itself", "each"),
     ("all together", "joint"),
 ]
-_SUFFIX = "_fused.ome.zarr"
+_FORMATS: list[tuple[str, str]] = [
+    ("OME-Zarr plate", "ome-zarr"),
+    ("OME-TIFF files", "ome-tiff"),
+    ("TIFF files for ImageJ and CellProfiler", "tiff"),
+]
 
 
 class PlateForm(FieldForm):
@@ -30,11 +36,14 @@ class PlateForm(FieldForm):
         load_triton_apart()
         self._channels: list[str] = []
         self._suggested: Path | None = None
+        self._products = ProductBoxes("also write")
         self._make_where()
         self._make_part()
         self._make_how()
         self.folder.changed.connect(self._suggest_output)
         self.method.changed.connect(self._on_method)
+        self.format.changed.connect(self._on_format)
+        self._on_format()
 
     def choices(self) -> PlateChoices:
         """Return what the form says."""
@@ -44,6 +53,9 @@ class PlateForm(FieldForm):
             "select": self.select.value,
             "focus_from": self.focus_from.value or "auto",
             "device": self.device.value,
+            # As the command line has it when nothing is said: what is usual, as far as it exists.
+            "products": None if self._products.wanted == USUAL else ("fused", *self._products.wanted),
+            "channels": names(self.channels.value) or None,
         }
         return PlateChoices(
             folder=_path(self.folder.value),
@@ -53,6 +65,11 @@ class PlateForm(FieldForm):
             fields=_text(self.field_names.value),
             times=_text(self.times.value),
             pilot=self.pilot.value or None,
+            only=_path(self.only.value),
+            format=self.format.value,
+            name=_text(self.name_template.value) if self.format.value != "ome-zarr" else None,
+            scheduler=_text(self.scheduler.value),
+            scheduler_file=_path(self.scheduler_file.value),
             stats=self.stats.value,
             workers=self.workers.value or None,
             z_step_um=self.z_step_um.value or None,
@@ -82,7 +99,19 @@ class PlateForm(FieldForm):
             tooltip="The plate to write, ends in .ome.zarr. Its maps, its records and a report are written beside it.\n"
             "Choose the output of an earlier run to go on with it.",
         )
-        self._add(folder=self.folder, output=self.output)
+        self.format = ComboBox(
+            label="format",
+            choices=_FORMATS,
+            tooltip="One plate, or a folder of files. With TIFF comes a load_data.csv for CellProfiler.",
+        )
+        self.name_template = LineEdit(
+            label="names",
+            tooltip="What the files are called, for example {well}_s{field}_w{channel}.tif, of {plate}, {well},\n"
+            "{row}, {column}, {field}, {t} from 0, {channel} from 1 and {channel_name}.\n"
+            "Without a channel in it, one file holds all of them. Empty: plate, well, time, field and channel.",
+        )
+        self._add(folder=self.folder, output=self.output, format=self.format, name=self.name_template)
+        self._add(products=self._products.shown)
 
     def _make_part(self) -> None:
         self.part = CheckBox(text="Only a part of the plate", tooltip="Choose wells, fields and time points.")
@@ -99,7 +128,17 @@ class PlateForm(FieldForm):
             label="pilot wells", min=0, max=10_000, tooltip="Fuse only so many wells, spread over the plate. 0: all."
         )
         part = self._folded(self.part)
+        self.only = FileEdit(
+            label="only",
+            filter="*.csv",
+            nullable=True,
+            tooltip="The failures.csv of an earlier run: only what it names is tried again. Empty: all.",
+        )
+        self.channels = LineEdit(
+            label="channels", tooltip="Names or numbers from 0 of the channels to fuse, between commas. Empty: all."
+        )
         self._add(part, wells=self.wells, fields=self.field_names, times=self.times, pilot=self.pilot)
+        self._add(part, only=self.only, channels=self.channels)
 
     def _make_how(self) -> None:
         self.advanced = CheckBox(text="Advanced options", tooltip="How fields are fused, and with what.")
@@ -142,6 +181,17 @@ class PlateForm(FieldForm):
             tooltip="So many fields are fused at a time, each in a process of its own.\n"
             "0: as many as this computer has cores and memory for.",
         )
+        self.scheduler = LineEdit(
+            label="scheduler",
+            tooltip="Address of a Dask cluster that does the work, such as tcp://host:8786. Empty: this computer.\n"
+            "Its workers must see the plate and the output under the same paths.",
+        )
+        self.scheduler_file = FileEdit(
+            label="scheduler file",
+            filter="*.json",
+            nullable=True,
+            tooltip="The file that `dask scheduler --scheduler-file` wrote, in place of an address.",
+        )
         self.z_step_um = FloatSpinBox(
             label="Z step (µm)",
             min=0,
@@ -152,7 +202,8 @@ class PlateForm(FieldForm):
         advanced = self._folded(self.advanced)
         fields = {"pattern": self.pattern, "method": self.method, "model": self.model, "select": self.select}
         fields |= {"focus_from": self.focus_from, "stats": self.stats, "device": self.device}
-        self._add(advanced, **fields, workers=self.workers, z_step_um=self.z_step_um)
+        self._add(advanced, **fields, workers=self.workers, scheduler=self.scheduler)
+        self._add(advanced, scheduler_file=self.scheduler_file, z_step_um=self.z_step_um)
 
     def _suggest_output(self) -> None:
         """Propose a name beside the plate, unless another one was chosen."""
@@ -162,11 +213,17 @@ class PlateForm(FieldForm):
         folder = folder.parent if folder.is_file() else folder  # an index stands for its folder
         name = folder.name.removesuffix(".ome.zarr").removesuffix(".zarr")
         if name:
-            self._suggested = folder.with_name(f"{name}{_SUFFIX}")
+            self._suggested = folder.with_name(f"{name}_fused{'.ome.zarr' if self.format.value == 'ome-zarr' else ''}")
             self.output.value = self._suggested
 
     def _on_method(self) -> None:
         self.model.enabled = self.method.value == "network"
+        self._products.enable(self.method.value not in PROJECTIONS)
+
+    def _on_format(self) -> None:
+        self.name_template.visible = self.format.value != "ome-zarr"
+        self._messages["name"].visible = False
+        self._suggest_output()
 
 
 def _path(value: Any) -> Path | None:

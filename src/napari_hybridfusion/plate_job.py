@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridfusion_core.batch.cluster import Where, connected
+from hybridfusion_core.batch.form import Format, make_form
 from hybridfusion_core.batch.places import Places
 from hybridfusion_core.batch.records import run_record
 from hybridfusion_core.batch.reporting import write_reports
@@ -16,10 +17,11 @@ from hybridfusion_core.batch.rows import missing_times, rows_of
 from hybridfusion_core.batch.running import Result, run_batch
 from hybridfusion_core.devices import resolve_device
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.plates import Plate, Selection, Unit, open_plate, select
+from hybridfusion_core.plates import Plate, Selection, Unit, open_plate, read_failures, select
 from hybridfusion_core.plates.forecast import forecast
 from hybridfusion_core.plates.selection import chosen_times, select_fields, select_wells
 from hybridfusion_core.plates.summary import plate_warnings, summary, table
+from hybridfusion_core.plates.unit_stack import find_channels
 from hybridfusion_core.request import FuseRequest, make_request
 from hybridfusion_core.store.creating import refuse_input_as_output
 from napari_hybridfusion.jobs import Calling
@@ -39,8 +41,13 @@ class PlateChoices:
         fields: such as "1,3-5"; None for all.
         times: such as "0:10"; None for all.
         pilot: so many wells, spread over the plate; None for all.
+        only: a failures.csv that names what is to be tried again; None for all.
         stats: whose statistics fields are normalised with.
         workers: processes on this computer; None as it has room for.
+        scheduler: address of a Dask cluster that computes instead.
+        scheduler_file: of one.
+        format: of the results.
+        name: what files are called; None takes the usual name.
         z_step_um: replaces the distance between slices.
         options: further fields of `FuseRequest`.
     """
@@ -52,10 +59,20 @@ class PlateChoices:
     fields: str | None = None
     times: str | None = None
     pilot: int | None = None
+    only: Path | None = None
     stats: Stats = "plate"
     workers: int | None = None
+    scheduler: str | None = None
+    scheduler_file: Path | None = None
+    format: Format = "ome-zarr"
+    name: str | None = None
     z_step_um: float | None = None
     options: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def where(self) -> Where:
+        """Who does the work."""
+        return Where(self.workers, self.scheduler, self.scheduler_file)
 
 
 @dataclass(frozen=True)
@@ -104,11 +121,11 @@ def looking(choices: PlateChoices) -> Generator[Seen, None, Look]:
     Raises:
         FieldError: a choice does not fit the plate.
     """
-    plate, units = _opened(choices)
-    request = _request(choices)
+    plate, units, request = _asked(choices)
     yield Seen(plate, PlateStates(plate, units))
     seen = _seen(choices, plate, units, request)
     yield seen
+    _check_cluster(choices)
     with blame("focus_from"):
         found = forecast(units, request, z_step_um=choices.z_step_um)
     about = summary(plate, units, found, choices.output or Path(plate.folder))
@@ -119,24 +136,32 @@ def fusing_plate(choices: PlateChoices) -> Calling:
     """Return what fuses a plate, reports a `Seen` and then an `Event` for each unit, and returns a `Result`."""
 
     def call(report: Callable[[Any], None], stop: Callable[[], bool]) -> Result:
-        plate, units = _opened(choices)
-        request = _request(choices)
+        plate, units, request = _asked(choices)
         seen = _seen(choices, plate, units, request)
         if seen.problem is not None:
             raise seen.problem
+        _check_cluster(choices)
         seen.states.begin()
         report(seen)
         return run_batch(
             plate,
             units,
             _batch(choices, plate, request),
-            lambda count: connected(Where(choices.workers), request.device, count),
+            lambda count: connected(choices.where, request.device, count),
             report,
             lambda found: write_reports(plate, found),
             stop,
         )
 
     return call
+
+
+def _asked(choices: PlateChoices) -> tuple[Plate, tuple[Unit, ...], FuseRequest]:
+    plate, units = _opened(choices)
+    request = _request(choices)
+    with blame("channels"):
+        find_channels(units[0], request.channels)
+    return plate, units, request
 
 
 def _opened(choices: PlateChoices) -> tuple[Plate, tuple[Unit, ...]]:
@@ -153,9 +178,16 @@ def _opened(choices: PlateChoices) -> tuple[Plate, tuple[Unit, ...]]:
             select_fields({field.name for well in plate.wells for field in well.fields}, choices.fields)
     with blame("times"):
         chosen_times(plate, choices.times)
-    with blame("wells"):
-        units = select(plate, Selection(choices.wells, choices.fields, choices.times, choices.pilot))
+    with blame("only"):
+        only = None if choices.only is None else read_failures(choices.only)
+    with blame("wells" if only is None else "only"):
+        units = select(plate, Selection(choices.wells, choices.fields, choices.times, choices.pilot, only))
     return plate, units
+
+
+def _check_cluster(choices: PlateChoices) -> None:
+    with blame("scheduler" if choices.scheduler is not None else "scheduler_file"):
+        choices.where.check()
 
 
 def _request(choices: PlateChoices) -> FuseRequest:
@@ -170,7 +202,12 @@ def _batch(choices: PlateChoices, plate: Plate, request: FuseRequest) -> Choices
     if choices.output is None:
         raise UserInputError("There is no output; expected the name of a plate that ends in .ome.zarr. Choose one.")
     times = chosen_times(plate, choices.times)
-    return Choices(choices.output.absolute(), request, choices.stats, times, choices.z_step_um)
+    with blame("name"):
+        form = make_form(choices.format, name=choices.name)
+    batch = Choices(choices.output.absolute(), request, choices.stats, times, choices.z_step_um, form=form)
+    with blame("name"):
+        batch.check_names(plate)
+    return batch
 
 
 def _seen(choices: PlateChoices, plate: Plate, units: tuple[Unit, ...], request: FuseRequest) -> Seen:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridfusion_core.batch.places import Places, key_of
+from hybridfusion_core.batch.records import unit_record
 from hybridfusion_core.plates import Unit, open_unit
 from napari_hybridfusion.jobs import Steps
 from napari_hybridfusion.layers import LayerData, stack_layers
@@ -46,7 +47,12 @@ def unit_layers(unit: Unit) -> list[LayerData]:
 
 
 def _fused(places: Places, unit: Unit) -> list[LayerData]:
-    return read(str(places.output.joinpath(*key_of(unit))))
+    if not places.files:
+        return read(str(places.output.joinpath(*key_of(unit))))
+    # The first time point: files hold one each. Records are files too, and anybody may have written into them.
+    files = ((unit_record(places, key_of(unit), unit.t) or {}).get("files") or {}).values()
+    names = dict.fromkeys(str(name) for name in files if Path(str(name)).name == name)
+    return [layer for name in names for layer in read(str(places.output / name))]
 
 
 def _named(layer: LayerData, unit: Unit) -> LayerData:

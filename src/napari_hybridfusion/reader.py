@@ -129,7 +129,8 @@ def _read_decision(path: Path) -> list[LayerData]:
     colors = _label_colors(path)
     if colors is None:
         last = int(levels[-1].max().compute())  # type: ignore[no-untyped-call]
-        colors = np.array(slice_colors(last), dtype=np.float64) / 255
+        # One slice at least, also where nothing is in focus: no colormap has a single colour.
+        colors = np.array(slice_colors(max(last, 1)), dtype=np.float64) / 255
     return decision_layers(stack, levels, colors)
 
 

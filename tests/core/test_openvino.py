@@ -50,6 +50,16 @@ def test_the_shipped_networks_give_the_weights_that_pytorch_gives(name: str) -> 
     assert core_difference(load_model(name).network, guide_of(5, 128, 96)) < 1e-5
 
 
+def test_scores_do_not_depend_on_the_number_of_threads() -> None:
+    runtime = pytest.importorskip("hybridfusion_core.openvino_runtime")
+    network, guide, noise = load_model("fluorescence").network, guide_of(5, 128, 96), torch.tensor([0.3])
+    with torch.inference_mode():
+        one, *more = (runtime.CompiledNetwork(network, "f32", count)(guide, noise, 32) for count in (1, 2, 3))
+    for scores in more:
+        assert torch.equal(scores.focus, one.focus)
+        assert torch.equal(scores.spread, one.spread)
+
+
 @pytest.mark.parametrize(
     "config",
     [

@@ -9,12 +9,12 @@ from pathlib import Path
 import dask
 import numpy as np
 import pytest
-import tifffile
 from distributed import get_client
 from napari.layers import Layer
 from napari.utils.notifications import notification_manager
 from plate_makers import places as plane_places
-from plate_makers import write_harmony, write_plain
+from plate_makers import write_plain
+from plate_window import a_plate, choose, click, fuse, messages, settled, statuses
 from qtpy.QtCore import QPoint, QPointF, Qt
 
 from hybridfusion_core.batch.fusing_units import Outcome
@@ -31,16 +31,6 @@ from napari_hybridfusion.plate_widget import PlateWidget
 
 PATTERN = "{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif"
 CHANNELS = (Channel("DAPI", "0099FF"), Channel("membrane", "FF33CC"))
-
-
-def a_plate(folder: Path, **which: object) -> Path:
-    """Two wells of two fields, B03 and B04, with noise in them."""
-    images = write_harmony(folder, plane_places(**which))
-    random = np.random.default_rng(0)
-    for file in sorted(images.glob("*.tiff")):
-        pixels = random.integers(100, 4000, (24, 32)).astype("uint16")
-        tifffile.imwrite(file, pixels, photometric="minisblack", metadata=None)
-    return images
 
 
 @pytest.fixture
@@ -63,43 +53,11 @@ def widget(viewer):
     return widget
 
 
-def settled(qtbot, widget):
-    def idle():
-        return not (widget.looks.running or widget._timer.isActive() or widget.jobs.running or widget.openings.running)
-
-    qtbot.waitUntil(idle, timeout=120_000)
-
-
-def choose(qtbot, widget, folder, output):
-    widget.form.folder.value = folder
-    widget.form.output.value = output
-    settled(qtbot, widget)
-
-
-def messages(widget) -> dict[str, str]:
-    return {name: text for name in widget.form.fields if (text := widget.form.message(name))}
-
-
-def fuse(qtbot, widget):
-    widget.fuse.native.click()
-    assert widget.jobs.running
-    settled(qtbot, widget)
-
-
-def statuses(widget) -> dict[str, dict[str, int]]:
-    return {each.name: dict(each.counts) for each in widget.seen.states.wells()}
-
-
 def color_in(widget, well) -> str:
     """What is painted beside the middle of a cell."""
     cell = widget.map.cell(well)
     at = cell.topLeft() + QPointF(cell.width() / 6, cell.height() / 2)
     return widget.map.grab().toImage().pixelColor(at.toPoint()).name()
-
-
-def click(qtbot, widget, well, modifier=Qt.KeyboardModifier.NoModifier):
-    qtbot.mouseClick(widget.map, Qt.MouseButton.LeftButton, modifier, widget.map.cell(well).center().toPoint())
-    settled(qtbot, widget)
 
 
 def test_it_opens_from_the_plugins_menu(viewer):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,11 +22,13 @@ import psutil
 import torch
 import zarr
 from distributed import Client, LocalCluster, WorkerPlugin
+from distributed.comm.addressing import parse_address, parse_host_port
 
 from hybridfusion_core.batch.spawning import keep_main_out
 from hybridfusion_core.devices import resolve_device
 from hybridfusion_core.errors import UserInputError
 
+_ANSWER = 5.0  # s for a scheduler to take a connection, while somebody waits in front of a form
 WAIT = 120.0  # s for a scheduler to answer, and for a first worker to appear
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
 _SMALLEST = 1 << 30  # bytes of memory that a worker needs at the least: libraries, a block and a tile
@@ -43,6 +47,46 @@ class Where:
     workers: int | None = None
     scheduler: str | None = None
     scheduler_file: Path | None = None
+
+    def check(self) -> None:
+        """See in a few seconds whether a scheduler that was named is there; `connected` waits for it much longer.
+
+        Raises:
+            UserInputError: the file does not exist or names none, two were named, or nothing answers.
+        """
+        if self.scheduler is not None and self.scheduler_file is not None:
+            raise UserInputError(
+                f"The scheduler is named twice, {self.scheduler} and {self.scheduler_file}; expected an address or a "
+                "file. Leave one of them out."
+            )
+        address = self.scheduler
+        if self.scheduler_file is not None:
+            self.check_file()
+            try:
+                address = str(json.loads(self.scheduler_file.read_text(encoding="utf-8"))["address"])
+            except (OSError, ValueError, LookupError, TypeError) as error:
+                raise UserInputError(
+                    f"The scheduler file {self.scheduler_file} names no scheduler ({type(error).__name__}); expected "
+                    "the one that `dask scheduler --scheduler-file` writes. Choose that file."
+                ) from error
+        if address is None:
+            return
+        try:
+            host, port = parse_host_port(parse_address(address)[1])
+            socket.create_connection((host, port), _ANSWER).close()
+        except (OSError, ValueError, TypeError, OverflowError) as error:
+            raise UserInputError(
+                f"No Dask scheduler answers at {address} ({error}); expected one, at an address such as "
+                "tcp://host:8786. Start it, or leave it out to use this computer."
+            ) from error
+
+    def check_file(self) -> None:
+        """See that a scheduler file that was named exists: Dask would wait for it without end."""
+        if self.scheduler_file is not None and not self.scheduler_file.is_file():
+            raise UserInputError(
+                f"The scheduler file {self.scheduler_file} does not exist; expected the one that `dask scheduler "
+                "--scheduler-file` writes. Start the scheduler first, or leave it out to use this computer."
+            )
 
 
 class OneGpu(WorkerPlugin):
@@ -121,12 +165,7 @@ def connected(where: Where, device: str, units: int) -> Iterator[Client]:
             yield client
         return
     named = str(where.scheduler or where.scheduler_file)
-    if where.scheduler_file is not None and not where.scheduler_file.is_file():
-        # Dask would wait for it without end.
-        raise UserInputError(
-            f"The scheduler file {named} does not exist; expected the one that `dask scheduler --scheduler-file` "
-            "writes. Start the scheduler first, or leave --scheduler-file out to use this computer."
-        )
+    where.check_file()
     try:
         client = Client(
             where.scheduler,
