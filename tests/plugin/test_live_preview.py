@@ -49,10 +49,17 @@ def corner(layer, place=PLACE) -> tuple[int, int]:
     return int(y), int(x)
 
 
+def assert_same_pixels(actual: np.ndarray, expected: np.ndarray) -> None:
+    """Equal, but for few sums of float32 at half a count: their last bit depends on how many windows run at once."""
+    difference = np.abs(actual.astype(np.int64) - expected)
+    assert difference.max() <= 1
+    assert np.count_nonzero(difference) < 1e-4 * difference.size
+
+
 def assert_part_of(layer, whole: np.ndarray) -> None:
     y, x = corner(layer)
     height, width = layer.data.shape[-2:]
-    np.testing.assert_array_equal(layer.data[0], whole[y : y + height, x : x + width])
+    assert_same_pixels(layer.data[0], whole[y : y + height, x : x + width])
 
 
 def test_it_is_the_fusion_pixel_for_pixel_and_follows_the_view(qtbot, viewer, widget):
@@ -101,7 +108,7 @@ def test_it_follows_the_time(qtbot, viewer):
         assert is_drawn(layer)
         y, x = (int(start) for start in layer.translate[-2:])
         expected = hf.fuse(movie[t]).fused[y : y + 512, x : x + 512]
-        np.testing.assert_array_equal(layer.data[0, 0], expected)
+        assert_same_pixels(layer.data[0, 0], expected)
 
 
 def test_switched_off_it_leaves_nothing_behind(qtbot, viewer, widget):
