@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="0: units only, records without Dask")
     parser.add_argument("--method", default="network")
+    parser.add_argument("--device", default="auto", help="of the fields; cpu is PyTorch (default: auto)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if options.what == "units":
@@ -117,13 +118,13 @@ def measure_fields(folder: Path, options: argparse.Namespace) -> None:
     count = options.count or 6
     write_fields(folder / "in", count, options.side, options.slices)
     plate = open_plate(folder / "in", pattern=PATTERN)
-    request = make_request(method=options.method, device="cpu", threads=1)
+    request = make_request(method=options.method, device=options.device, threads=1)
     torch.set_num_threads(1)
     alone = used = 0.0
     for _ in range(2):  # the first one loads the model
         with open_unit(next(plate.units())) as stack:
             before = time.process_time()
-            _, alone = timed(lambda stack=stack: fuse(stack, method=options.method, device="cpu", threads=1))
+            _, alone = timed(lambda stack=stack: fuse(stack, method=options.method, device=options.device, threads=1))
             used = time.process_time() - before
     say(network_alone_s_per_field=alone, network_alone_cpu_s_per_field=used)
     for workers in options.workers:

@@ -206,7 +206,7 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
     Raises:
         UserInputError: what was asked cannot be done with this stack or on this machine.
     """
-    slices = _slices(request.z, stack)
+    slices = find_slices(request.z, stack.shape[2])
     channels = _channels(request.channels, stack)
     products = _products(request, stack)
     deciders = _deciders(request, stack, channels)
@@ -294,18 +294,27 @@ def _geometry(configs: Sequence[NetworkConfig]) -> Geometry:
     return replace(common, halo=common.round_up(max(structure_reach(), *(config.halo for config in configs))))
 
 
-def _slices(text: str | None, stack: Stack) -> tuple[int, ...]:
+def find_slices(text: str | None, count: int) -> tuple[int, ...]:
+    """Indices of the slices that are chosen.
+
+    Args:
+        text: START:STOP or START:STOP:STEP, counted from 0; None takes all.
+        count: how many slices there are.
+
+    Raises:
+        UserInputError: the text says something else, or leaves none.
+    """
     if text is None:
-        return tuple(range(stack.shape[2]))
+        return tuple(range(count))
     try:
         parts = [int(part) if part else None for part in text.split(":")]
     except ValueError:
         parts = []
     if not 2 <= len(parts) <= 3 or (len(parts) == 3 and (parts[2] is not None and parts[2] < 1)):
         raise UserInputError(f"--z is {text!r}; expected START:STOP or START:STOP:STEP with STEP ≥ 1, such as 2:20.")
-    chosen = tuple(range(stack.shape[2])[slice(*parts)])
+    chosen = tuple(range(count)[slice(*parts)])
     if not chosen:
-        raise UserInputError(f"--z {text} leaves none of the {stack.shape[2]} slices. They are counted from 0.")
+        raise UserInputError(f"--z {text} leaves none of the {count} slices. They are counted from 0.")
     return chosen
 
 

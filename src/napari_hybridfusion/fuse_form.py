@@ -13,7 +13,6 @@ from magicgui.widgets import (
     FileEdit,
     FloatSpinBox,
     Select,
-    SpinBox,
 )
 from napari.layers import Image
 
@@ -24,6 +23,7 @@ from napari_hybridfusion.llvm import load_triton_apart
 from napari_hybridfusion.model_box import card_text, model_box
 from napari_hybridfusion.prepare import Choices, FieldError, prepare_source
 from napari_hybridfusion.product_boxes import ProductBoxes
+from napari_hybridfusion.request_boxes import RequestBoxes
 from napari_hybridfusion.sources import are_named, axes_text, axis_choices, companions, siblings
 
 if TYPE_CHECKING:
@@ -77,9 +77,7 @@ class FuseForm(FieldForm):
             "model": self.model.value,
             "device": self.device.value,
             "method": self.method.value,
-            "tile": self.tile.value or None,
-            "memory": self.memory.value * 2**20 or None,
-            "threads": self.threads.value or None,
+            **self.boxes.options(),
         }
         to_disk = self.output.value == "disk"
         return Choices(
@@ -175,17 +173,8 @@ class FuseForm(FieldForm):
             step=0.1,
             tooltip="Distance between slices, where the layer does not know it. 0: as the layer says.",
         )
-        self.tile = SpinBox(
-            label="tile (px)", min=0, max=8192, step=64, tooltip="What is computed at a time. 0: planned."
-        )
-        self.memory = SpinBox(
-            label="memory (MiB)", min=0, max=2**21, step=256, tooltip="At most. 0: a third of what is free."
-        )
-        self.threads = SpinBox(
-            label="threads", min=0, max=256, tooltip=f"Of the CPU. 0: PyTorch's own choice ({torch.get_num_threads()})."
-        )
-        fields = {"method": self.method, "z_step_um": self.z_step_um, "tile": self.tile, "memory": self.memory}
-        self._add(self._folded(self.folded), **fields, threads=self.threads)
+        self.boxes = RequestBoxes(threads=f"PyTorch's own choice ({torch.get_num_threads()})")
+        self._add(self._folded(self.folded), method=self.method, z_step_um=self.z_step_um, **self.boxes.fields)
 
     def _offer(self, field: str, choices: list[tuple[str, Any]]) -> None:
         self._offers[field] = choices

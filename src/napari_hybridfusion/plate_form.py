@@ -15,6 +15,7 @@ from napari_hybridfusion.llvm import load_triton_apart
 from napari_hybridfusion.model_box import model_box
 from napari_hybridfusion.plate_job import PlateChoices
 from napari_hybridfusion.product_boxes import USUAL, ProductBoxes
+from napari_hybridfusion.request_boxes import RequestBoxes
 
 _FOCUS: list[tuple[str, str]] = [
     ("auto: all fluorescence together", "auto"),
@@ -56,6 +57,7 @@ class PlateForm(FieldForm):
             # As the command line has it when nothing is said: what is usual, as far as it exists.
             "products": None if self._products.wanted == USUAL else ("fused", *self._products.wanted),
             "channels": names(self.channels.value) or None,
+            **self.boxes.options(),
         }
         return PlateChoices(
             folder=_path(self.folder.value),
@@ -67,12 +69,14 @@ class PlateForm(FieldForm):
             pilot=self.pilot.value or None,
             only=_path(self.only.value),
             format=self.format.value,
+            ngff=self.ngff.value if self.format.value == "ome-zarr" else None,
             name=_text(self.name_template.value) if self.format.value != "ome-zarr" else None,
             scheduler=_text(self.scheduler.value),
             scheduler_file=_path(self.scheduler_file.value),
             stats=self.stats.value,
             workers=self.workers.value or None,
             z_step_um=self.z_step_um.value or None,
+            pixel_size_um=self.pixel_size_um.value or None,
             options=tuple(options.items()),
         )
 
@@ -199,11 +203,25 @@ class PlateForm(FieldForm):
             step=0.1,
             tooltip="Distance between slices, where the files do not know it. 0: as they say.",
         )
+        self.pixel_size_um = FloatSpinBox(
+            label="pixel (µm)",
+            min=0,
+            max=1e4,
+            step=0.05,
+            tooltip="Side of a pixel, where the files do not know it. 0: as they say.",
+        )
+        self.ngff = ComboBox(
+            label="OME-Zarr",
+            choices=[("version 0.5", "0.5"), ("version 0.4, for older readers", "0.4")],
+            tooltip="Of the plate that is written.",
+        )
+        self.boxes = RequestBoxes(threads="one to a process")
         advanced = self._folded(self.advanced)
         fields = {"pattern": self.pattern, "method": self.method, "model": self.model, "select": self.select}
         fields |= {"focus_from": self.focus_from, "stats": self.stats, "device": self.device}
         self._add(advanced, **fields, workers=self.workers, scheduler=self.scheduler)
         self._add(advanced, scheduler_file=self.scheduler_file, z_step_um=self.z_step_um)
+        self._add(advanced, pixel_size_um=self.pixel_size_um, ngff=self.ngff, **self.boxes.fields)
 
     def _suggest_output(self) -> None:
         """Propose a name beside the plate, unless another one was chosen."""
@@ -222,6 +240,7 @@ class PlateForm(FieldForm):
 
     def _on_format(self) -> None:
         self.name_template.visible = self.format.value != "ome-zarr"
+        self.ngff.enabled = self.format.value == "ome-zarr"
         self._messages["name"].visible = False
         self._suggest_output()
 

@@ -15,18 +15,18 @@ from hybridfusion_core.batch.reporting import write_reports
 from hybridfusion_core.batch.resolving import Choices, Stats
 from hybridfusion_core.batch.rows import missing_times, rows_of
 from hybridfusion_core.batch.running import Result, run_batch
-from hybridfusion_core.devices import resolve_device
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.plates import Plate, Selection, Unit, open_plate, read_failures, select
 from hybridfusion_core.plates.forecast import forecast
 from hybridfusion_core.plates.selection import chosen_times, select_fields, select_wells
 from hybridfusion_core.plates.summary import plate_warnings, summary, table
 from hybridfusion_core.plates.unit_stack import find_channels
-from hybridfusion_core.request import FuseRequest, make_request
+from hybridfusion_core.request import FuseRequest, find_slices
 from hybridfusion_core.store.creating import refuse_input_as_output
+from hybridfusion_core.store.ngff_writing import Ngff
 from napari_hybridfusion.jobs import Calling
 from napari_hybridfusion.plate_states import PlateStates
-from napari_hybridfusion.prepare import FieldError, blame
+from napari_hybridfusion.prepare import FieldError, blame, checked_request
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,10 @@ class PlateChoices:
         scheduler: address of a Dask cluster that computes instead.
         scheduler_file: of one.
         format: of the results.
+        ngff: version of the OME-Zarr; None for files.
         name: what files are called; None takes the usual name.
         z_step_um: replaces the distance between slices.
+        pixel_size_um: replaces the distance between pixels.
         options: further fields of `FuseRequest`.
     """
 
@@ -65,8 +67,10 @@ class PlateChoices:
     scheduler: str | None = None
     scheduler_file: Path | None = None
     format: Format = "ome-zarr"
+    ngff: Ngff | None = None
     name: str | None = None
     z_step_um: float | None = None
+    pixel_size_um: float | None = None
     options: tuple[tuple[str, Any], ...] = ()
 
     @property
@@ -127,7 +131,7 @@ def looking(choices: PlateChoices) -> Generator[Seen, None, Look]:
     yield seen
     _check_cluster(choices)
     with blame("focus_from"):
-        found = forecast(units, request, z_step_um=choices.z_step_um)
+        found = forecast(units, request, z_step_um=choices.z_step_um, pixel_size_um=choices.pixel_size_um)
     about = summary(plate, units, found, choices.output or Path(plate.folder))
     return Look(seen, table(plate, about), plate_warnings(plate), found.failing)
 
@@ -158,9 +162,12 @@ def fusing_plate(choices: PlateChoices) -> Calling:
 
 def _asked(choices: PlateChoices) -> tuple[Plate, tuple[Unit, ...], FuseRequest]:
     plate, units = _opened(choices)
-    request = _request(choices)
+    request = checked_request(dict(choices.options))
     with blame("channels"):
         find_channels(units[0], request.channels)
+    if depth := max(units[0].frame.slices, default=0):
+        with blame("z"):
+            find_slices(request.z, depth)
     return plate, units, request
 
 
@@ -190,21 +197,14 @@ def _check_cluster(choices: PlateChoices) -> None:
         choices.where.check()
 
 
-def _request(choices: PlateChoices) -> FuseRequest:
-    options = dict(choices.options)
-    with blame("device"):
-        resolve_device(options.get("device", "auto"))
-    with blame("model"):
-        return make_request(**options)
-
-
 def _batch(choices: PlateChoices, plate: Plate, request: FuseRequest) -> Choices:
     if choices.output is None:
         raise UserInputError("There is no output; expected the name of a plate that ends in .ome.zarr. Choose one.")
     times = chosen_times(plate, choices.times)
     with blame("name"):
-        form = make_form(choices.format, name=choices.name)
-    batch = Choices(choices.output.absolute(), request, choices.stats, times, choices.z_step_um, form=form)
+        form = make_form(choices.format, choices.ngff, choices.name)
+    scale = choices.z_step_um, choices.pixel_size_um
+    batch = Choices(choices.output.absolute(), request, choices.stats, times, *scale, form)
     with blame("name"):
         batch.check_names(plate)
     return batch

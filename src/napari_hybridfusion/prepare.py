@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from argparse import ArgumentTypeError
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from hybridfusion_core.cli.options import camera
 from hybridfusion_core.devices import resolve_device
 from hybridfusion_core.errors import HybridFusionError, UserInputError
 from hybridfusion_core.predict import describe
-from hybridfusion_core.request import PRODUCTS, PROJECTIONS, Job, find_channel, make_request, resolve
+from hybridfusion_core.request import (
+    PRODUCTS,
+    PROJECTIONS,
+    FuseRequest,
+    Job,
+    find_channel,
+    find_slices,
+    make_request,
+    resolve,
+)
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.store import create_output
 from hybridfusion_core.store.creating import refuse_input_as_output
@@ -122,15 +133,43 @@ def prepare_job(choices: Choices, source: Source) -> Job:
     # Where no height in µm can be, it is in slices, as `hybridfusion_core.fuse` gives it; `resolve` would refuse it.
     wanted = [name for name in PRODUCTS if name == "fused" or (name in choices.products and not projecting)]
     known = [name for name in wanted if name != "height" or source.stack.z_um is not None]
-    with blame("device"):
-        resolve_device(options.get("device", "auto"))
+    request = replace(checked_request(options), products=tuple(known))
+    with blame("z"):
+        find_slices(request.z, source.stack.shape[2])
     if (channel := options.get("focus_from", "auto")) not in ("auto", "each", "joint"):
         with blame("focus_from"):
             find_channel(channel, source.stack)
     # What is left to fail is the plan: the slices of one tile do not fit.
     with blame("memory"):
-        request = make_request(**options, products=tuple(known))
         return replace(resolve(request, source.stack), products=tuple(wanted))
+
+
+def checked_request(options: Mapping[str, Any]) -> FuseRequest:
+    """Build the request that a form stands for.
+
+    Args:
+        options: fields of `FuseRequest`; the camera as it was typed.
+
+    Raises:
+        FieldError: a value that no stack can be fused with.
+    """
+    known = dict(options)
+    with blame("device"):
+        resolve_device(known.get("device", "auto"))
+    if known.get("camera") is not None:
+        with blame("camera"):
+            known["camera"] = _camera(known["camera"])
+    for name, value in known.items():
+        with blame(name):
+            make_request(**{name: value})
+    return make_request(**known)
+
+
+def _camera(text: str) -> dict[str, float]:
+    try:
+        return camera(text)
+    except ArgumentTypeError as error:
+        raise UserInputError(f"{error}.") from error
 
 
 def _check_path(path: Path, job: Job, source: Source, *, overwrite: bool) -> None:

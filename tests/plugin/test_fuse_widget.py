@@ -58,7 +58,7 @@ def start_to_disk(qtbot, widget, folder):
     """Leave a job running in its second stage, in many tiles."""
     widget.form.output.value = "disk"
     widget.form.path.value = folder / "out.ome.zarr"
-    widget.form.tile.value = 16
+    widget.form.boxes["tile"].value = 16
     widget.fuse.native.click()
     qtbot.waitUntil(lambda: "fusing" in widget.state.value, timeout=60_000)
 
@@ -229,12 +229,39 @@ def test_what_is_wrong_stands_beside_its_field(viewer, widget, tmp_path):
         assert message in widget.form.message("path")
         assert not widget.jobs.running
     widget.form.output.value = "memory"
-    widget.form.memory.value = 1
+    widget.form.boxes["memory"].value = 1
     widget.fuse.native.click()
     assert "MiB" in widget.form.message("memory")
     assert widget.form.message("path") == ""
     assert [path.name for path in tmp_path.iterdir()] == ["there.ome.zarr"]
     assert len(viewer.layers) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("z", "7:9", "leaves none of the"),
+        ("z", "two", "expected START:STOP"),
+        ("camera", "0.5", "is not GAIN,OFFSET,READNOISE"),
+        ("camera", "-1,0,1", "greater than"),
+    ],
+)
+def test_an_advanced_choice_that_cannot_be_is_unfolded_and_said(widget, name, value, said):
+    widget.form.boxes[name].value = value
+    widget.fuse.native.click()
+    assert not widget.jobs.running
+    assert said in widget.form.message(name)
+    assert widget.form.folded.value
+
+
+def test_slices_and_camera_are_those_of_the_command(qtbot, viewer, widget):
+    widget.form.boxes["z"].value, widget.form.boxes["camera"].value = "1:", "0.5,100,1.6"
+    fuse(qtbot, widget)
+    camera = {"gain": 0.5, "offset": 100, "read_noise": 1.6}
+    expected = hf.fuse(focal_stack(), z="1:", camera=camera, z_step_um=2.0)
+    np.testing.assert_array_equal(viewer.layers["DAPI fused"].data[0], expected.fused)
+    np.testing.assert_array_equal(viewer.layers["DAPI decision"].data[0], expected.decision)
+    assert viewer.layers["DAPI decision"].data.min() >= 1  # counted in the slices of the stack
 
 
 def test_a_cancelled_job_leaves_nothing(qtbot, viewer, widget, tmp_path):

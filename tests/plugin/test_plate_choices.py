@@ -73,6 +73,27 @@ def test_usual_products_are_those_that_a_command_without_options_makes(qtbot, wi
     assert asked(tmp_path / "window.ome.zarr") == asked(by_command(plate, tmp_path / "command.ome.zarr"))
 
 
+def test_all_else_is_what_the_command_is_asked_for(qtbot, widget, plate, tmp_path):
+    form = widget.form
+    form.ngff.value, form.z_step_um.value, form.pixel_size_um.value = "0.4", 1.5, 0.25
+    chosen = {"z": "1:", "camera": "0.5, 100, 1.6", "nan": "ignore", "tile": 64, "memory": 512, "threads": 1}
+    for name, value in chosen.items():
+        form.boxes[name].value = value
+    choose(qtbot, widget, plate, tmp_path / "window.ome.zarr")
+    assert messages(widget) == {}
+    fuse(qtbot, widget)
+    assert messages(widget) == {}
+    other = by_command(
+        plate,
+        tmp_path / "command.ome.zarr",
+        *("--ngff", "0.4", "--z-step", "1.5", "--pixel-size", "0.25", "--z", "1:", "--camera", "0.5,100,1.6"),
+        *("--nan", "ignore", "--tile", "64", "--memory", "512M", "--threads", "1"),
+    )
+    assert asked(tmp_path / "window.ome.zarr") == asked(other)
+    assert asked(other)["z"] == "1:"
+    assert (tmp_path / "window.ome.zarr" / ".zattrs").is_file()
+
+
 def test_only_what_a_list_of_failures_names_is_fused(qtbot, widget, plate, tmp_path):
     failures = tmp_path / "failures.csv"
     with failures.open("w", newline="") as file:
@@ -97,6 +118,10 @@ def test_the_plate_is_fused_by_a_cluster_that_is_there(qtbot, widget, plate, tmp
     ("field", "choice", "said"),
     [
         ("channels", ("channels", "GFP"), "GFP"),
+        ("z", ("z", "7:9"), "leaves none of the"),
+        ("z", ("z", "two"), "expected START:STOP"),
+        ("camera", ("camera", "0.5"), "is not GAIN,OFFSET,READNOISE"),
+        ("camera", ("camera", "-1,0,1"), "greater than"),
         ("only", ("only", "nowhere.csv"), "nowhere.csv"),
         ("scheduler", ("scheduler", "tcp://127.0.0.1:1"), "No Dask scheduler answers at tcp://127.0.0.1:1"),
         ("scheduler", ("scheduler", "somewhere"), "No Dask scheduler answers at somewhere"),
@@ -105,7 +130,8 @@ def test_the_plate_is_fused_by_a_cluster_that_is_there(qtbot, widget, plate, tmp
 )
 def test_a_choice_that_cannot_be_is_said_beside_its_field(qtbot, widget, plate, tmp_path, field, choice, said):
     name, value = choice
-    getattr(widget.form, name).value = tmp_path / value if value.startswith("nowhere") else value
+    box = widget.form.boxes.fields.get(name) or getattr(widget.form, name)
+    box.value = tmp_path / value if value.startswith("nowhere") else value
     choose(qtbot, widget, plate, tmp_path / "out.ome.zarr")
     assert list(messages(widget)) == [field]
     assert said in messages(widget)[field]
