@@ -196,6 +196,8 @@ def make_request(**options: Any) -> FuseRequest:
         return TypeAdapter(FuseRequest).validate_python(options)
     except ValidationError as error:
         first = error.errors()[0]
+        if isinstance(own := first.get("ctx", {}).get("error"), UserInputError):
+            raise own from error
         name = ".".join(str(part) for part in first["loc"])
         raise UserInputError(f"Option {name}: {first['msg']}, found {first['input']!r}.") from error
 

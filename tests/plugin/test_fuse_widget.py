@@ -243,7 +243,7 @@ def test_what_is_wrong_stands_beside_its_field(viewer, widget, tmp_path):
         ("z", "7:9", "leaves none of the"),
         ("z", "two", "expected START:STOP"),
         ("camera", "0.5", "is not GAIN,OFFSET,READNOISE"),
-        ("camera", "-1,0,1", "greater than"),
+        ("camera", "-1,0,1", "Camera gain -1.0"),
     ],
 )
 def test_an_advanced_choice_that_cannot_be_is_unfolded_and_said(widget, name, value, said):
