@@ -236,27 +236,29 @@ def _fuse_tile(
         return _Tile({channel: project(job.request.method, counts) for channel, counts in served.items()}, None, {})
     with torch.inference_mode():
         posterior, weights, structure = _score_window(job, stack, decider, planes, statistics)
-        posterior, weights, structure = posterior[core], weights[core], structure[core[1:]]
+        posterior, weights = posterior[core], weights[core]
         if job.request.select == "hard":
             weights = torch.zeros_like(posterior).scatter_(0, blend.most_probable(posterior[None]), 1)
         fused = {channel: _fuse(job, posterior, weights, counts) for channel, counts in served.items()}
-        decision, maps = _explain(job, stack, posterior, weights, structure)
+        if structure is None:
+            return _Tile(fused, None, {})
+        decision, maps = _explain(job, stack, posterior, weights, structure[core[1:]])
     return _Tile(fused, decision, maps)
 
 
 def _score_window(
     job: Job, stack: Stack, decider: Decider, planes: Planes, statistics: FieldStatistics
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Posterior and weights of a window, Z h w each, and where it has structure, h w."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Posterior and weights of a window, Z h w each, and where it has structure, h w, if a product needs that."""
     guide, invalid = fill(statistics.guide(guide_planes(stack, decider, planes)))
     stacked = torch.from_numpy(guide)[None].to(job.device)  # Z h w -> 1 Z h w
     noise = torch.tensor([statistics.noise], dtype=torch.float32, device=job.device)
     posterior, weights = (scores[0] for scores in score(job, decider, stacked, noise))
-    structure = has_structure(stacked, noise)[0]
+    structure = has_structure(stacked, noise)[0] if job.products != ("fused",) else None
     if invalid is not None:
         blocked = torch.from_numpy(invalid).to(job.device)
         posterior = posterior.masked_fill(blocked, 0)
-        structure = structure & ~blocked.all(dim=0)
+        structure = None if structure is None else structure & ~blocked.all(dim=0)
     return posterior, weights, structure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 SIDE = 512  # px; of what is previewed
-_CENTRE = 256  # px; of what the network does first
-_PAUSE = 60  # ms without a further change before anything is computed
+_CENTRE = 96  # px; of what the network does first
+# Pixels × slices that the network does until it looks whether anybody still waits: a second with OpenVINO on two cores.
+_STEP = 12 * SIDE**2
+_PAUSE = 30  # ms without a further change before anything is computed
 # Pixels × slices that are measured as a whole, so that the preview has the very pixels of the result; of a larger field
 # only what is previewed is measured.
 _MEASURED = 64 * 2**20
@@ -131,23 +134,30 @@ def previewing(
             remembered.clear()
             remembered[key] = found
         here = remembered[key]
-    pieces = _pieces(wanted, job.geometry.lattice)
+    pieces = _pieces(wanted, job.geometry.lattice, _STEP // (len(job.slices) * len(job.deciders) * (x1 - x0)))
     for number, (y, x) in enumerate(pieces):
         paint(job, here, y, x)
         yield picture(chosen, exact=exact, whole=number + 1 == len(pieces))
 
 
-def _pieces(wanted: Wanted, lattice: int) -> list[tuple[slice, slice]]:
-    """Cut a region into its centre and four strips around it: rows above and below, the rest beside."""
-    edge = (SIDE - _CENTRE) // 2 // lattice * lattice
-    (above, y, below), (left, x, right) = (
-        (slice(low, inner), slice(inner, outer), slice(outer, high))
-        for low, high in (wanted.y, wanted.x)
-        for inner, outer in [(min(low + edge, high), min(low + edge + _CENTRE, high))]
-    )
-    across = slice(*wanted.x)
-    pieces = [(y, x), (y, left), (y, right), (above, across), (below, across)]
-    return [piece for piece in pieces if all(part.start < part.stop for part in piece)]
+def _pieces(wanted: Wanted, lattice: int, rows: int) -> list[tuple[slice, slice]]:
+    """Cut a region into its centre and then bands of so many rows, the middle one first; each begins on the lattice.
+
+    The centre is done twice: strips around it would cost more, since each brings its own halo.
+    """
+    height = max(lattice, rows // lattice * lattice)
+    across, (low, high) = slice(*wanted.x), wanted.y
+    bands = [slice(start, min(start + height, high)) for start in range(low, high, height)]
+    bands.sort(key=lambda band: abs(band.start + band.stop - low - high))
+    centre = slice(*_middle(wanted.y, lattice)), slice(*_middle(wanted.x, lattice))
+    return [centre, *((band, across) for band in bands)]
+
+
+def _middle(ends: Ends, lattice: int) -> Ends:
+    """Return where the centre of a region lies along an axis."""
+    low, high = ends
+    start = low + max(0, high - low - _CENTRE) // 2 // lattice * lattice
+    return start, min(start + _CENTRE, high)
 
 
 def _measured(job: Job, stack: Stack) -> list[FieldStatistics]:
@@ -181,6 +191,7 @@ class LivePreview:
         self._layers: list[Layer] = []
         self._watched: tuple[Layer, ...] = ()
         self._remembered: dict[Any, list[FieldStatistics]] = {}
+        self._loaded: set[tuple[Any, ...]] = set()
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(_PAUSE)
@@ -243,16 +254,23 @@ class LivePreview:
             return
         try:
             found = self._find()
+            loaded = found is not None and _libraries(found[0]) in self._loaded
+            wanted, job = self._seen(*found) if found is not None and loaded else (None, None)
         except FieldError:
             return  # the form says it
-        if found is None or found[0] == self._wanted:
+        if found is None or (wanted is not None and wanted == self._wanted):
             return
         if self.jobs.running:
             self.jobs.cancel()  # its end comes back here
             return
-        self._wanted, source, job = found
-        self._watch((self._wanted.choices.layer, *self._wanted.choices.others))
-        steps = previewing(self._wanted, source, job, self._remembered)
+        choices, source = found
+        if wanted is None or job is None:
+            self._loaded.add(_libraries(choices))
+            steps = _loading(choices, source)
+        else:
+            self._wanted = wanted
+            self._watch((choices.layer, *choices.others))
+            steps = previewing(wanted, source, job, self._remembered)
         self.jobs.start(steps, Listener(self._show, lambda _: self._look(), self._look, self._fail))
 
     def _watch(self, layers: tuple[Layer, ...]) -> None:
@@ -269,26 +287,25 @@ class LivePreview:
         self._remembered.clear()
         self.refresh()
 
-    def _find(self) -> tuple[Wanted, Source, Job] | None:
-        """Return what the view shows of the chosen stack; None if it shows no plane of it."""
+    def _find(self) -> tuple[Choices, Source] | None:
+        """Return the chosen stack, and how to fuse it; None if the view shows no plane of it."""
         choices = replace(self._choices(), products=(), path=None, overwrite=False)
         dims = self._viewer.dims
         if choices.layer is None or choices.layer not in self._viewer.layers:
             return None
         source = prepare_source(choices)
-        frame = source.frame
-        if (
-            dims.ndisplay != 2
-            or not frame.axes.endswith("YX")
-            or tuple(dims.displayed) != (dims.ndim - 2, dims.ndim - 1)
-        ):
-            return None
-        job = prepare_job(choices, source)
+        shown = dims.ndisplay == 2 and tuple(dims.displayed) == (dims.ndim - 2, dims.ndim - 1)
+        return (choices, source) if shown and source.frame.axes.endswith("YX") else None
+
+    def _seen(self, choices: Choices, source: Source) -> tuple[Wanted, Job]:
+        """Return what the view shows of a stack."""
+        job, frame, dims = prepare_job(choices, source), source.frame, self._viewer.dims
+        assert choices.layer is not None  # noqa: S101 - narrows the type
         point = [*dims.point[:-2], *self._viewer.scene.camera.center[-2:]][-len(frame.axes) :]
         inside = dict(zip(frame.axes, choices.layer.world_to_data(point), strict=True))
         t = int(np.clip(round(inside.get("T", 0)), 0, source.stack.shape[0] - 1))
         y, x = region_of((inside["Y"], inside["X"]), source.stack.shape[3:], job.geometry.lattice)
-        return Wanted(choices, t, y, x), source, job
+        return Wanted(choices, t, y, x), job
 
     def _show(self, picture: Picture) -> None:
         if not self._on:
@@ -312,6 +329,19 @@ class LivePreview:
         self._say(f"No preview: {error}")
         if not isinstance(error, HybridFusionError):
             notification_manager.receive_error(type(error), error, error.__traceback__)
+
+
+def _libraries(choices: Choices) -> tuple[Any, ...]:
+    """Return the choices that say which weights and libraries are needed."""
+    options = dict(choices.options)
+    return tuple(options.get(name) for name in ("method", "model", "device", "precision", "threads"))
+
+
+def _loading(choices: Choices, source: Source) -> Generator[Picture, None, None]:
+    """Load a network and what runs it beside the window, which would stand still; whatever is wrong shows later."""
+    with suppress(HybridFusionError):
+        prepare_job(choices, source)
+    yield from ()
 
 
 def describe_picture(picture: Picture) -> str:

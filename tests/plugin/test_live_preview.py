@@ -76,6 +76,12 @@ def test_it_is_the_fusion_pixel_for_pixel_and_follows_the_view(qtbot, viewer, wi
     assert [each.name for each in viewer.layers] == ["DAPI", "DAPI preview"]
 
 
+def test_in_bands_it_is_the_same(qtbot, widget, monkeypatch):
+    monkeypatch.setattr(preview, "_STEP", 3 * 512 * 96)
+    switch_on(qtbot, widget)
+    assert_part_of(shown(widget), hf.fuse(wide_stack(), z_step_um=2.0).fused)
+
+
 def test_it_lies_on_its_stack_at_every_slice(qtbot, viewer, widget):
     switch_on(qtbot, widget)
     for z in range(3):
@@ -158,6 +164,7 @@ def test_what_nobody_waits_for_is_stopped(qtbot, viewer, widget, monkeypatch):
             yield picture
 
     monkeypatch.setattr(preview, "previewing", counted)
+    monkeypatch.setattr(preview, "_STEP", 3 * 512 * 64)  # pixels × slices: eight bands of 64 rows
     widget.live.value = True
     qtbot.waitUntil(lambda: bool(widget.preview.layers), timeout=60_000)
     viewer.scene.camera.center = (0, 3.0, 4.0)
