@@ -235,3 +235,14 @@ def test_the_command_tells_what_came_of_it_and_goes_on_after_an_interruption(
     assert len((tmp_path / "m.finetune" / "scalars.csv").read_text().splitlines()) == 1 + 3
     assert main(words) == 2
     assert model_names() == ("fluorescence", "natural", "transmitted")
+
+
+def test_a_slow_beginning_does_not_shorten_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
+    course, pace = Course(None), training._Pace(1000.0, 0)
+    while course.steps is None or course.step < course.steps:
+        clock[0] += 2.0 if course.step < 30 else 0.5
+        course.step += 1
+        pace.note(course)
+    assert 950 < clock[0] <= 1000  # without a second look it would end after some 300

@@ -24,7 +24,7 @@ from hybridfusion_core.checkpoint import ModelCard, load_model, save_model
 from hybridfusion_core.curves import draw_curves
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.field_stream import FieldStream
-from hybridfusion_core.finetune.course import VALIDATIONS, Course, rate
+from hybridfusion_core.finetune.course import CONSTANT, VALIDATIONS, Course, rate
 from hybridfusion_core.finetune.lessons import Lessons
 from hybridfusion_core.finetune.live import LivePicture
 from hybridfusion_core.finetune.painted import Painted, painted_term
@@ -50,6 +50,7 @@ from hybridfusion_core.train import (
 PULL = 0.05  # of ½ Σ (w − w₀)² in the loss
 _JITTER = 0.3  # natural logarithm, of the contrast of real patches; scenes have it too
 _TIMED = (5, 25)  # steps of a session between which its speed is measured
+_AGAIN = 0.8  # of the steps with a constant rate, after which it is measured again
 _LEAST_STEPS = 60
 _KEEP_SECONDS = 60.0
 _VALIDATED_AT = 1 << 41  # steps whose patches are never trained on
@@ -266,8 +267,10 @@ class _Pace:
     def __init__(self, seconds: float, first: int) -> None:
         self._seconds, self._first = seconds, first
         self._started = self._kept_at = time.monotonic()
-        self._judging, self._judged, self._timed_from = 0.0, 0, 0.0
+        self._judging, self._judged = 0.0, 0
+        self._timed_from, self._timed_step = 0.0, 0
         self._per_step: float | None = None
+        self._again: int | None = None  # step at which the plan is made anew
 
     @contextmanager
     def judging(self) -> Iterator[None]:
@@ -279,15 +282,20 @@ class _Pace:
         self._judged += 1
 
     def note(self, course: Course) -> None:
-        """Take notice of a step; decides how many there are as soon as the speed is known."""
+        """Take notice of a step; decides how many there are as soon as the speed is known.
+
+        The first steps are slow, since nothing is cached yet: the plan is made anew before the rate begins to fall.
+        """
         now, taken = time.monotonic(), course.step - self._first
-        if taken == _TIMED[0]:
-            self._timed_from = now
-        elif taken == _TIMED[1]:
-            self._per_step = (now - self._timed_from) / (_TIMED[1] - _TIMED[0])
-            if course.steps is None:
-                left = self._seconds - (now - self._started) - VALIDATIONS * self._per_judging
+        if taken == _TIMED[1] or course.step == self._again:
+            self._per_step = (now - self._judging - self._timed_from) / (course.step - self._timed_step)
+            if course.steps is None or course.step == self._again:
+                judgings = VALIDATIONS + 1 - self._judged  # the start was judged too
+                left = self._seconds - (now - self._started) - judgings * self._per_judging
                 course.steps = max(_LEAST_STEPS, course.step + int(left / self._per_step))
+                self._again = None if self._again else int(_AGAIN * CONSTANT * course.steps)
+        if taken in _TIMED:
+            self._timed_from, self._timed_step = now - self._judging, course.step
 
     @property
     def keep_due(self) -> bool:
