@@ -70,7 +70,6 @@ def main(folder: Path) -> None:
     take("compare")
     viewer.canvas.grid.enabled = False
     widget.panel.surface.native.click()
-    viewer.scene.camera.angles = (0, 35, 60)
     take("surface")
     viewer.close()
     take_plate(folder / "plate.png")

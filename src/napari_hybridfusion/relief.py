@@ -34,7 +34,8 @@ class Relief:
     Attributes:
         vertices: N × (Z Y X), float32: Z as the heights are, Y and X in pixels of the whole plane.
         faces: M × 3 indices of vertices.
-        texcoords: N × (X Y), float32, in [0, 1] from edge to edge of the picture.
+        texcoords: N × (X Y), float32, in [0, 1] from edge to edge of the picture: X from its left, Y from its bottom,
+            where napari's textures begin.
     """
 
     vertices: NDArray[np.float32]
@@ -68,6 +69,7 @@ def relief_of(heights: Sampled) -> Relief:
     faces = _triangles(np.isfinite(heights.values))
     # The edges of a picture are half a pixel outside the middle of its pixels.
     texcoords = (vertices[:, :0:-1] + 0.5) / np.array(heights.whole[::-1])
+    texcoords[:, 1] = 1 - texcoords[:, 1]
     # Vertices without a height are in no face, but no graphics card takes NaN.
     return Relief(np.nan_to_num(vertices).astype(np.float32), faces, texcoords.astype(np.float32))
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari_hybridfusion.focus_plot import FocusPlot
     from napari_hybridfusion.focus_posterior import FocusPosterior
 
+_TILTED = (0.0, 0.0, 40.0)  # degrees; from straight above, a surface looks like the image
 _NO_RESULT = "No result is selected; expected one. Choose a layer of a fused image in the layer list."
 _OPENED = (
     "This result was opened from a file, where it stays as it is; expected one that was fused in this window, with its "
@@ -135,6 +136,7 @@ class ResultPanel(Container):  # type: ignore[misc]
         self._viewer.add_layer(surface)
         self._viewer.dims.ndisplay = 3
         self._viewer.reset_view()
+        self._viewer.scene.camera.angles = _TILTED
 
     def start_saving(self) -> None:
         """Ask where to, and write the selected result there."""

@@ -205,6 +205,33 @@ def test_it_has_holes_and_few_points(session):
     assert vertices[..., 0].max() <= 1
 
 
+def test_seen_from_above_the_surface_is_the_fused_image(session):
+    """Only its middle is of the same brightness on all sides: up and down, left and right must not be exchanged."""
+    ramp = np.linspace(0, 1, SIDE)
+    stack = focal_stack(SLICES, SIDE).astype(np.float32) * (0.1 + ramp[:, None] ** 2 + 0.3 * ramp)
+    session.viewer.add_image(stack, name="ramp", scale=(2.0, 0.5, 0.5))
+    session.widget = opened(session.viewer)
+    fuse(session.qtbot, session.widget)
+    height = next(layer for layer in session.viewer.layers if "height" in layer.name)
+    height.data = np.ones_like(height.data)  # flat, and without holes
+    flat = session.viewer.layers["ramp fused"]
+    for layer in session.viewer.layers:
+        layer.visible = layer is flat
+    session.viewer.reset_view()
+    from_above = session.viewer.window.screenshot(canvas_only=True, flash=False)[..., :3].mean(axis=-1)
+    session.viewer.layers.selection.active = flat
+    session.surface()
+    session.viewer.scene.camera.angles = (0, 0, 0)
+    session.viewer.reset_view(reset_camera_angle=False)
+    surface = session.viewer.window.screenshot(canvas_only=True, flash=False)[..., :3].mean(axis=-1)
+    quarters = [
+        [part.mean() for half in np.array_split(each, 2) for part in np.array_split(half, 2, axis=1)]
+        for each in (from_above, surface)
+    ]
+    assert np.corrcoef(quarters)[0, 1] > 0.99
+    assert np.argsort(quarters[0]).tolist() == np.argsort(quarters[1]).tolist() == [0, 1, 2, 3]
+
+
 def test_a_result_without_height_says_so(session):
     path = session.folder / "flat.ome.zarr"
     session.fuse(stack_file(session.folder), products=(), output=path)
@@ -261,5 +288,5 @@ def test_a_hole_is_where_a_corner_is_missing():
     assert np.isfinite(relief.vertices).all()
     assert len(relief.faces) == 2 * 6 - 6  # the six triangles around it
     assert 5 not in relief.faces
-    np.testing.assert_allclose(relief.texcoords[[0, -1]], [(0.5 / 4, 0.5 / 3), (3.5 / 4, 2.5 / 3)])
+    np.testing.assert_allclose(relief.texcoords[[0, -1]], [(0.5 / 4, 2.5 / 3), (3.5 / 4, 0.5 / 3)])
     assert not len(relief_of(sampled([heights * np.nan], (), 512)).faces)
