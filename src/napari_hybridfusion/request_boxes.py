@@ -32,7 +32,7 @@ class RequestBoxes:
                 "such as 0.46,100,1.6. Empty: estimated from the stack.",
             ),
             "nan": ComboBox(
-                label="no numbers",
+                label="NaN pixels",
                 choices=[("refuse the stack", "refuse"), ("leave such pixels out", "ignore")],
                 tooltip="What to do about pixels that are no numbers (NaN), as stitching leaves them.",
             ),
