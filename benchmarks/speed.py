@@ -59,7 +59,7 @@ def main() -> None:
     options.add_argument("--slices", type=int, default=10)
     options.add_argument("--cores", type=int, nargs="+", default=[1, 2], help="beside rivals, and to scale over")
     options.add_argument("--sides", type=int, nargs="+", default=[512, 1024, 2048], help="planes to scale over")
-    options.add_argument("--depths", type=int, nargs="+", default=[2, 10, 50, 200], help="slices of 512² to scale over")
+    options.add_argument("--depths", type=int, nargs="+", default=[10, 50, 200], help="slices of 512² to scale over")
     options.add_argument("--methods", nargs="+", choices=OURS, default=list(OURS), help="of our own")
     options.add_argument("--repeats", type=int, default=3)
     options.add_argument("--memory", default="2G", help="byte budget of a fusion")
