@@ -44,7 +44,7 @@ def main() -> None:
     settle(3)
     peak.say("opened")
     widget.form.method.value = options.method
-    widget.form.boxes["memory"].value = options.budget
+    widget.form.boxes.fields["memory"].value = options.budget
     widget.live.value = True
     settle(0.5)
     while widget.preview.busy:

@@ -16,8 +16,8 @@ import napari
 import numpy as np
 from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication
-from scipy.ndimage import gaussian_filter
 
+from hybridfusion_core.samples import organoid_stack
 from napari_pictures import settle
 
 _TURN = 5  # ms between two looks at the clock
@@ -50,7 +50,9 @@ def main() -> None:
     options = parser.parse_args()
     viewer = napari.Viewer(show=True)
     viewer.window.resize(1400, 900)
-    viewer.add_image(make_stack(options.slices, options.side), name="stack", scale=(2.0, 0.325, 0.325))
+    viewer.add_image(
+        organoid_stack(size=options.side, slices=options.slices).array[0], name="stack", scale=(2.0, 0.325, 0.325)
+    )
     widget = viewer.window.add_plugin_dock_widget("napari-hybridfusion", "Fuse focal stack")[1]
     gaps = Gaps()
     print("| what | first pixels, s | complete, s | longest gap, s |\n|---|---|---|---|")
@@ -85,20 +87,6 @@ def main() -> None:
     widget.live.value = False
     show("switched on again", lambda: setattr(widget.live, "value", True))
     viewer.close()
-
-
-def make_stack(slices: int, side: int) -> np.ndarray:
-    """Return a textured, tilted stack, every slice sharp in another band. Z Y X, uint16."""
-    random = np.random.default_rng(0)
-    texture = random.standard_normal((side, side))
-    height = np.linspace(0, slices - 1, side)[:, None]
-    levels = np.stack([gaussian_filter(texture, sigma) / sigma for sigma in (1, 2, 3, 4)])
-    stack = np.empty((slices, side, side), np.uint16)
-    for z in range(slices):
-        level = np.abs(z - height).round().astype(int).clip(max=len(levels) - 1)
-        image = np.take_along_axis(levels, np.broadcast_to(level, (1, side, side)), 0)[0]
-        stack[z] = np.clip(800 + 900 * image + random.normal(0, 20, image.shape), 0, 65535)
-    return stack
 
 
 if __name__ == "__main__":

@@ -43,8 +43,7 @@ def main() -> None:
     if options.data is None:
         return
     references = [imread(path) for path in sorted((options.data / "cytology").glob("*_edf_reference.png"))]
-    grey = [each if each.ndim == 2 else np.rint(luminance(each)).astype(np.uint8) for each in references]
-    with_truth("8 slices of cytology, noise 1.5", [noisy_stack(each, n) for n, each in enumerate(grey)])
+    with_truth("8 slices of cytology, noise 1.5", [noisy_stack(each, n) for n, each in enumerate(references)])
     print("\n| pairs | number | method | Q^AB/F, mean | least |\n|---|---|---|---|---|")
     for folder in ("lytro", "mfi_whu", "classic_grey"):
         without_truth(folder, list(found_pairs(options.data / folder))[: options.pairs])
@@ -67,15 +66,10 @@ def without_truth(what: str, pairs: list[tuple[np.ndarray, np.ndarray]]) -> None
     for method, options in METHODS.items():
         kept = []
         for first, second in pairs:
-            stack = np.stack([first, second])
-            if stack.ndim == 4:  # Z Y X C
-                made = hf.fuse(
-                    np.moveaxis(stack, 3, 1), axes="ZCYX", focus_from="joint", products=("fused",), **options
-                )
-                fused = np.moveaxis(made.fused[0, :, 0], 0, 2)  # T C 1 Y X -> Y X C
-            else:
-                fused = hf.fuse(stack, products=("fused",), **options).fused
-            grey = [luminance(np.moveaxis(each, -1, 0)) if each.ndim == 3 else each for each in (first, second, fused)]
+            stack = np.stack([first, second])  # Z C Y X, C is 1 or 3
+            made = hf.fuse(stack, axes="ZCYX", focus_from="joint", products=("fused",), **options)
+            images = (*stack, made.fused[0, :, 0])
+            grey = [luminance(each) if len(each) == 3 else each[0] for each in images]
             kept.append(edge_preservation(grey[:2], grey[2]))
         print(f"| {what} | {len(pairs)} | {method} | {statistics.mean(kept):.4f} | {min(kept):.4f} |", flush=True)
 
@@ -104,7 +98,9 @@ def pair(photograph: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def found_pairs(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for first in sorted(folder.glob("*_A.*")):
-        yield imread(first), imread(first.with_name(first.name.replace("_A.", "_B.")))
+        images = imread(first), imread(first.with_name(first.name.replace("_A.", "_B.")))
+        near, far = (np.moveaxis(np.atleast_3d(each), 2, 0) for each in images)  # Y X or Y X C -> C Y X
+        yield near, far
 
 
 if __name__ == "__main__":

@@ -114,6 +114,9 @@ class FuseRequest:
                 raise UserInputError(f"{name} is {value}; expected at least 1. Leave it out to have it planned.")
 
 
+_REQUEST = TypeAdapter(FuseRequest)  # made once: it takes milliseconds, and forms ask for every field
+
+
 @dataclass(frozen=True)
 class Decider:
     """Who decides for whom, and with which weights; channels are indices of the stack.
@@ -168,7 +171,7 @@ class Job:
 
     def settings(self) -> dict[str, Any]:
         """Every resolved setting as plain JSON values, for provenance."""
-        settings: dict[str, Any] = TypeAdapter(FuseRequest).dump_python(self.request, mode="json")
+        settings: dict[str, Any] = _REQUEST.dump_python(self.request, mode="json")
         settings.update(
             products=list(self.products),
             channels=list(self.channels),
@@ -193,7 +196,7 @@ def make_request(**options: Any) -> FuseRequest:
         UserInputError: an option is unknown or impossible.
     """
     try:
-        return TypeAdapter(FuseRequest).validate_python(options)
+        return _REQUEST.validate_python(options)
     except ValidationError as error:
         first = error.errors()[0]
         if isinstance(own := first.get("ctx", {}).get("error"), UserInputError):

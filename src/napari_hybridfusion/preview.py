@@ -253,24 +253,24 @@ class LivePreview:
         if not self._on or self._held:
             return
         try:
-            found = self._find()
-            loaded = found is not None and _libraries(found[0]) in self._loaded
-            wanted, job = self._seen(*found) if found is not None and loaded else (None, None)
+            if (found := self._find()) is None:
+                return
+            choices, source = found
+            seen = self._seen(choices, source) if _libraries(choices) in self._loaded else None
         except FieldError:
             return  # the form says it
-        if found is None or (wanted is not None and wanted == self._wanted):
+        if seen is not None and seen[0] == self._wanted:
             return
         if self.jobs.running:
             self.jobs.cancel()  # its end comes back here
             return
-        choices, source = found
-        if wanted is None or job is None:
+        if seen is None:
             self._loaded.add(_libraries(choices))
             steps = _loading(choices, source)
         else:
-            self._wanted = wanted
+            self._wanted, job = seen
             self._watch((choices.layer, *choices.others))
-            steps = previewing(wanted, source, job, self._remembered)
+            steps = previewing(self._wanted, source, job, self._remembered)
         self.jobs.start(steps, Listener(self._show, lambda _: self._look(), self._look, self._fail))
 
     def _watch(self, layers: tuple[Layer, ...]) -> None:

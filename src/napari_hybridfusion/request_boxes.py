@@ -50,9 +50,6 @@ class RequestBoxes:
             "threads": SpinBox(label="threads", min=0, max=256, tooltip=f"Of the CPU. 0: {threads}."),
         }
 
-    def __getitem__(self, name: str) -> ValueWidget:
-        return self.fields[name]
-
     def options(self) -> dict[str, Any]:
         """Return what was chosen, for `napari_hybridfusion.prepare.checked_request`."""
         found: dict[str, Any] = {

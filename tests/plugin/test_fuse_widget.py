@@ -58,7 +58,7 @@ def start_to_disk(qtbot, widget, folder):
     """Leave a job running in its second stage, in many tiles."""
     widget.form.output.value = "disk"
     widget.form.path.value = folder / "out.ome.zarr"
-    widget.form.boxes["tile"].value = 16
+    widget.form.boxes.fields["tile"].value = 16
     widget.fuse.native.click()
     qtbot.waitUntil(lambda: "fusing" in widget.state.value, timeout=60_000)
 
@@ -229,7 +229,7 @@ def test_what_is_wrong_stands_beside_its_field(viewer, widget, tmp_path):
         assert message in widget.form.message("path")
         assert not widget.jobs.running
     widget.form.output.value = "memory"
-    widget.form.boxes["memory"].value = 1
+    widget.form.boxes.fields["memory"].value = 1
     widget.fuse.native.click()
     assert "MiB" in widget.form.message("memory")
     assert widget.form.message("path") == ""
@@ -247,7 +247,7 @@ def test_what_is_wrong_stands_beside_its_field(viewer, widget, tmp_path):
     ],
 )
 def test_an_advanced_choice_that_cannot_be_is_unfolded_and_said(widget, name, value, said):
-    widget.form.boxes[name].value = value
+    widget.form.boxes.fields[name].value = value
     widget.fuse.native.click()
     assert not widget.jobs.running
     assert said in widget.form.message(name)
@@ -255,7 +255,7 @@ def test_an_advanced_choice_that_cannot_be_is_unfolded_and_said(widget, name, va
 
 
 def test_slices_and_camera_are_those_of_the_command(qtbot, viewer, widget):
-    widget.form.boxes["z"].value, widget.form.boxes["camera"].value = "1:", "0.5,100,1.6"
+    widget.form.boxes.fields["z"].value, widget.form.boxes.fields["camera"].value = "1:", "0.5,100,1.6"
     fuse(qtbot, widget)
     camera = {"gain": 0.5, "offset": 100, "read_noise": 1.6}
     expected = hf.fuse(focal_stack(), z="1:", camera=camera, z_step_um=2.0)

@@ -45,7 +45,7 @@ def test_channels_products_and_file_names_are_those_of_the_command(qtbot, viewer
     form = widget.form
     form.format.value, form.name_template.value = "tiff", "{well}_s{field}_w{channel}.tif"
     form.channels.value = "Brightfield"
-    form._products.boxes["height"].value = False
+    form._products.boxes.fields["height"].value = False
     choose(qtbot, widget, plate, tmp_path / "window")
     assert messages(widget) == {}
     fuse(qtbot, widget)
@@ -78,7 +78,7 @@ def test_all_else_is_what_the_command_is_asked_for(qtbot, widget, plate, tmp_pat
     form.ngff.value, form.z_step_um.value, form.pixel_size_um.value = "0.4", 1.5, 0.25
     chosen = {"z": "1:", "camera": "0.5, 100, 1.6", "nan": "ignore", "tile": 64, "memory": 512, "threads": 1}
     for name, value in chosen.items():
-        form.boxes[name].value = value
+        form.boxes.fields[name].value = value
     choose(qtbot, widget, plate, tmp_path / "window.ome.zarr")
     assert messages(widget) == {}
     fuse(qtbot, widget)
