@@ -45,7 +45,7 @@ def test_channels_products_and_file_names_are_those_of_the_command(qtbot, viewer
     form = widget.form
     form.format.value, form.name_template.value = "tiff", "{well}_s{field}_w{channel}.tif"
     form.channels.value = "Brightfield"
-    form._products.boxes.fields["height"].value = False
+    form._products.boxes["height"].value = False
     choose(qtbot, widget, plate, tmp_path / "window")
     assert messages(widget) == {}
     fuse(qtbot, widget)
