@@ -12,6 +12,9 @@ from scipy.special import gammainccinv
 from torch import Tensor
 from torch.nn import functional
 
+# A blur is a product with a band of weights, a few places at a time: on a CPU 2 to 3 times as fast as convolutions of
+# rows, which are the fastest ones (measured, 576² px). More places at a time spend more on the band's zeros.
+_BAND = 16  # places
 _TRUNCATE = 3.0  # standard deviations at which a Gaussian kernel is cut
 SMOOTHING = 4.0  # px; the window of the shipped Tenengrad and Laplacian methods
 DETECTION_SMOOTHING = 3.0  # px; the window in which structure is told from noise
@@ -37,18 +40,21 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
     if sigma <= 0:
         return image
     radius = kernel_radius(sigma)
-    kernel = gaussian_kernel(sigma, image.dtype).to(image.device)
-    x = image.reshape(-1, *image.shape[-2:])  # … H W -> n H W
-    x = functional.pad(x, (radius, radius, radius, radius), mode="replicate")
-    return _along_x(_along_x(x.mT, kernel).mT, kernel).reshape(image.shape)
+    band = _band(gaussian_kernel(sigma, image.dtype)).to(image.device)
+    height, width = image.shape[-2:]
+    x = image.reshape(-1, height, width)  # … H W -> n H W
+    around = (radius, radius + -width % _BAND, radius, radius + -height % _BAND)
+    x = functional.pad(x, around, mode="replicate")
+    for _ in range(2):  # along X, then Y
+        parts = x.mT.unfold(1, band.shape[1], _BAND).mT  # n H W -> n places k H, what each product reads
+        x = (band @ parts).flatten(1, 2)  # n places _BAND H -> n W H
+    return x[:, :height, :width].reshape(image.shape)
 
 
-def _along_x(image: Tensor, kernel: Tensor) -> Tensor:
-    """Correlate each row with a kernel: n H W -> n H W − length + 1."""
-    # Rows as channels of a depthwise convolution: on a CPU, forwards and backwards, 3 times as fast as conv2d of one
-    # image and 15 times as fast as conv2d of a batch (measured).
-    rows = image.shape[1]
-    return functional.conv1d(image, kernel.expand(rows, 1, -1), groups=rows)
+def _band(kernel: Tensor) -> Tensor:
+    """Weights of `_BAND` neighbouring places: k -> _BAND k+_BAND−1, each row one to the right of the one above."""
+    row = functional.pad(kernel, (0, _BAND))
+    return row.repeat(_BAND)[: _BAND * (len(row) - 1)].view(_BAND, -1)
 
 
 def gaussian_kernel(sigma: float, dtype: torch.dtype = torch.float32) -> Tensor:

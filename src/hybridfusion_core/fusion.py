@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,10 @@ from hybridfusion_core.planes import Planes, fill, guide_planes, read_planes
 from hybridfusion_core.request import PROJECTIONS, Decider, Job
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.tiles import Rect, Span, blocks, spans, tiles
+
+if TYPE_CHECKING:  # the network's libraries take seconds to import, and OpenVINO need not be installed
+    from hybridfusion_core.network import HybridFusionNet
+    from hybridfusion_core.openvino_runtime import CompiledNetwork
 
 _CLASSICAL_SHARPNESS = 4.0  # classical weights are energies to this power
 
@@ -281,16 +285,20 @@ def score(job: Job, decider: Decider, guide: Tensor, noise: Tensor) -> tuple[Ten
         posterior = (_CLASSICAL_SHARPNESS * energy.clamp(min=floor).log()).softmax(dim=1)
         return posterior, posterior
     network = decider.model.network
-    if job.runtime.package == OPENVINO:  # which need not be installed
-        from hybridfusion_core.openvino_runtime import compiled  # noqa: PLC0415
-
-        scores = compiled(network, job.request.precision, job.request.threads)(guide, noise, job.geometry.halo)
+    if job.runtime.package == OPENVINO:
+        scores = _compiled(job, network)(guide, noise, job.geometry.halo)
     else:
         low = job.request.precision == "bfloat16"
         with torch.autocast(job.device.type, dtype=torch.bfloat16) if low else nullcontext():
             scores = network(guide, noise, job.plan.z_chunk)
     scores = type(scores)(scores.focus.float(), scores.spread.float())
     return blend.focus_posterior(scores, network.temperature), blend.fusion_weights(scores)
+
+
+def _compiled(job: Job, network: HybridFusionNet) -> CompiledNetwork:
+    from hybridfusion_core.openvino_runtime import compiled  # noqa: PLC0415 - which need not be installed
+
+    return compiled(network, job.request.precision, job.request.threads)
 
 
 def _fuse(job: Job, posterior: Tensor, weights: Tensor, counts: NDArray[Any]) -> NDArray[Any]:
@@ -365,6 +373,8 @@ def _settings(job: Job) -> Iterator[None]:
             settings.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
         for model in job.models:
             model.network.to(job.device)
+            if job.runtime.package == OPENVINO:
+                settings.callback(_compiled(job, model.network).release)
         yield
 
 
