@@ -80,10 +80,10 @@ def gradients(image: Tensor) -> tuple[Tensor, Tensor]:
         Two tensors … H W.
     """
     x = functional.pad(image.reshape(-1, 1, *image.shape[-2:]), (1, 1, 1, 1), mode="replicate")  # n 1 H+2 W+2
-    smooth_x = 0.25 * (x[..., :-2] + x[..., 2:]) + 0.5 * x[..., 1:-1]
-    smooth_y = 0.25 * (x[..., :-2, :] + x[..., 2:, :]) + 0.5 * x[..., 1:-1, :]
-    along_y = 0.5 * (smooth_x[..., 2:, :] - smooth_x[..., :-2, :])
-    along_x = 0.5 * (smooth_y[..., 2:] - smooth_y[..., :-2])
+    smooth_x = (x[..., :-2] + x[..., 2:]).add_(x[..., 1:-1], alpha=2)  # in place: half of the time
+    smooth_y = (x[..., :-2, :] + x[..., 2:, :]).add_(x[..., 1:-1, :], alpha=2)
+    along_y = (smooth_x[..., 2:, :] - smooth_x[..., :-2, :]).mul_(0.125)
+    along_x = (smooth_y[..., 2:] - smooth_y[..., :-2]).mul_(0.125)
     return along_y.reshape(image.shape), along_x.reshape(image.shape)
 
 

@@ -83,7 +83,7 @@ class CompiledNetwork:
         self._spare: list[_Buffers] = []  # of calls that are over
         self._core = openvino.Core()
         self._blocks = [self._compile(block_graph(block, _WINDOWS)) for block in self._swin()]
-        self._of_frame = lru_cache(maxsize=4)(self._framed)  # tiles at the far edges of a plane are smaller
+        self._of_frame = lru_cache(maxsize=9)(self._framed)  # tiles at the far edges of blocks and planes are smaller
 
     def __call__(self, guide: Tensor, noise: Tensor, halo: int) -> Scores:
         """Score every slice at every pixel of a tile's core, as `HybridFusionNet.forward` does.
