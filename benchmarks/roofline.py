@@ -6,7 +6,7 @@ The machine's own speed comes first: matrix products of float32 and bfloat16, an
 operation that PyTorch runs is timed and counted (multiplications and additions of products and convolutions; bytes of
 all tensors that it reads and makes), and given to the function of ours that asked for it. The bound is the time that
 the machine would need for that arithmetic or for those bytes, whichever is longer; bytes that stay in a cache may beat
-it. What OpenVINO needs for the same window stands in the last row.
+it. What OpenVINO needs for the same window stands in the last rows, for the whole and for each of its graphs alone.
 """
 
 import argparse
@@ -103,6 +103,14 @@ def through_openvino(network: Any, guide: Tensor, noise: Tensor, threads: int) -
         with torch.inference_mode():
             seconds = best(lambda run=run: run(guide, noise, network.config.halo))
         print(f"| whole network, OpenVINO {precision} | | | {1e9 * seconds / guide.numel():,.0f} | |")
+        for graph in run.graphs(*guide.shape[2:]):
+            request = graph.create_infer_request()
+            for port in graph.inputs:
+                request.get_tensor(port).data[:] = torch.randn(*port.shape)
+            name, shape = graph.get_property("NETWORK_NAME"), tuple(graph.inputs[0].shape)
+            # A slice of the window at a time, or windows of tokens.
+            pixels = shape[0] * shape[1] * network.config.patch**2 if name == "block" else guide[0, 0].numel()
+            print(f"| its {name}, from {shape} | | | {1e9 * best(request.infer, 30) / pixels:,.0f} | |")
 
 
 def machine() -> tuple[float, float]:

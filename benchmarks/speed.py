@@ -3,11 +3,13 @@
     python benchmarks/speed.py                                  # 10 × 2048² on one and two cores, then how cost grows
     python benchmarks/speed.py --only rivals --repeats 5 --trend docs/trend.csv
     python benchmarks/speed.py --only growth --sides 1024 2048 4096 8192 16384
+    python benchmarks/speed.py --only end-to-end --side 8192
 
 Every figure covers a whole process: start, import, reading (an OME-TIFF; the rivals read its slices as TIFF files),
 fusing, all products, writing OME-Zarr with pyramids. Methods run in alternation, one round after the other, and ratios
 are taken round by round, so that they hold when the machine's speed drifts. How cost grows is fitted to CPU seconds
-beyond those of a tiny stack, because what a process costs before its first pixel does not grow.
+beyond those of a tiny stack, because what a process costs before its first pixel does not grow. End to end, in this
+process, is from an OME-Zarr of uint16 to another, beside what the network alone took of that for the same tiles.
 """
 
 import argparse
@@ -17,17 +19,22 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import tifffile
 from scipy.ndimage import gaussian_filter
 
+import memory
 import rivals
+from hybridfusion_core import fuse_to, fusion
 from hybridfusion_core.predict import ALGORITHM_VERSION
 from hybridfusion_core.stack import Axis, Channel
 from hybridfusion_core.store import open_stack
@@ -41,6 +48,7 @@ OURS = {
 }
 REFERENCES = ("focus-stack, no alignment, depth map", "focus-stack", "tenengrad")  # the first that ran is the measure
 BORDER = 24  # pixels that PSNR leaves out
+GREATEST = 4096  # px; side of what is made, and repeated
 TREND = ("version", "algorithm", "job", "cores", "method", "cpu_s", "speed_over", "reference", "rss_mib", "psnr_db")
 
 
@@ -54,25 +62,23 @@ class Run(NamedTuple):
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--only", choices=("rivals", "growth"), help="one of the two parts")
-    options.add_argument("--side", type=int, default=2048, help="of the plane beside rivals, pixels")
+    options.add_argument("--only", choices=("rivals", "growth", "end-to-end"), help="one of the three parts")
+    options.add_argument("--side", type=int, default=2048, help="of the plane beside rivals and end to end, pixels")
     options.add_argument("--slices", type=int, default=10)
-    options.add_argument("--cores", type=int, nargs="+", default=[1, 2], help="beside rivals, and to scale over")
+    options.add_argument("--cores", type=int, nargs="+", default=[1, 2], help="each on its own, in every part")
     options.add_argument("--sides", type=int, nargs="+", default=[512, 1024, 2048], help="planes to scale over")
-    options.add_argument("--depths", type=int, nargs="+", default=[10, 50, 200], help="slices of 512² to scale over")
+    options.add_argument("--depths", type=int, nargs="+", default=[2, 10, 50, 200], help="slices of 512² to scale over")
     options.add_argument("--methods", nargs="+", choices=OURS, default=list(OURS), help="of our own")
     options.add_argument("--repeats", type=int, default=3)
-    options.add_argument("--memory", default="2G", help="byte budget of a fusion")
+    options.add_argument("--memory", type=int, default=2, metavar="GIB", help="byte budget of a fusion (default: 2)")
     options.add_argument("--focus-stack", default="focus-stack", help="its executable")
     options.add_argument("--trend", type=Path, help="CSV file that this release's figures are appended to")
     chosen = options.parse_args()
     if find_spec("openvino") is None:
         chosen.methods = [method for method in chosen.methods if "OpenVINO" not in method]
-    if chosen.only != "growth":
+    for part in (chosen.only,) if chosen.only else PARTS:
         for cores in chosen.cores:
-            beside_rivals(chosen, cores)
-    if chosen.only != "rivals":
-        growth(chosen)
+            PARTS[part](chosen, cores)
 
 
 def beside_rivals(options: argparse.Namespace, cores: int) -> None:
@@ -112,32 +118,64 @@ def beside_rivals(options: argparse.Namespace, cores: int) -> None:
         remember(options.trend, (job, cores, method, *figures_of))
 
 
-def growth(options: argparse.Namespace) -> None:
-    """Print how CPU seconds grow with pixels and with slices, and what a second core saves."""
+def growth(options: argparse.Namespace, cores: int) -> None:
+    """Print how CPU seconds grow with pixels and with slices on so many cores."""
     for method in options.methods:
-        base = statistics.median(cost(2, 64, method, options) for _ in range(options.repeats))
-        print(f"\n**{method}**: {base:.1f} CPU s before the first pixel; beyond them, on one core:\n")
-        print("| slices | side | CPU s | Mpx·slices per CPU s |")
-        print("|---|---|---|---|")
+        runs = [cost(2, 64, method, options, cores) for _ in range(options.repeats)]
+        base = statistics.median(run.cpu for run in runs)
+        start = statistics.median(run.wall for run in runs)
+        print(
+            f"\n**{method}, {cores} core{'s' * (cores > 1)}**: {base:.1f} CPU s before the first pixel; beyond them:\n"
+        )
+        print("| slices | side | CPU s | wall s | Mpx·slices per CPU s | peak RSS, MiB |")
+        print("|---|---|---|---|---|---|")
         for what, jobs in (
             ("pixels", [(options.slices, side) for side in options.sides]),
             ("slices", [(depth, 512) for depth in options.depths]),
         ):
             seconds = []
             for slices, side in jobs:
-                seconds.append(cost(slices, side, method, options) - base)
+                run = cost(slices, side, method, options, cores)
+                seconds.append(run.cpu - base)
                 rate = slices * side**2 / 1e6 / seconds[-1]
-                print(f"| {slices} | {side} | {seconds[-1]:.1f} | {rate:.2f} |", flush=True)
+                figures = f"{seconds[-1]:.1f} | {run.wall - start:.1f} | {rate:.2f} | {run.rss:.0f}"
+                print(f"| {slices} | {side} | {figures} |", flush=True)
             amounts = [slices * side**2 for slices, side in jobs]
-            print(f"\nExponent in {what}: {exponent(amounts, seconds):.2f}\n")
+            steps = [exponent(*zip(*pair, strict=True)) for pair in pairwise(zip(amounts, seconds, strict=True))]
+            print(f"\nExponent in {what}: {exponent(amounts, seconds):.2f}; step by step", end=" ")
+            print(f"{', '.join(f'{step:.2f}' for step in steps)}\n")
 
 
-def cost(slices: int, side: int, method: str, options: argparse.Namespace) -> float:
-    """CPU seconds of one fusion on one core."""
+def cost(slices: int, side: int, method: str, options: argparse.Namespace, cores: int) -> Run:
+    """Fuse one stack in a process of its own."""
     with tempfile.TemporaryDirectory() as name:
         source = Path(name) / "stack.ome.tif"
         make_stack(source, slices, side)
-        return fuse(source, Path(name) / "fused.ome.zarr", method, options, 1).cpu
+        return fuse(source, Path(name) / "fused.ome.zarr", method, options, cores)
+
+
+def end_to_end(options: argparse.Namespace, cores: int) -> None:
+    """Print what reading, statistics, maps and writing add to the network's own seconds."""
+    own: list[float] = []
+    score = fusion.score
+
+    def timed(*arguments: Any) -> Any:
+        started = time.perf_counter()
+        found = score(*arguments)
+        own.append(time.perf_counter() - started)
+        return found
+
+    with tempfile.TemporaryDirectory() as name, mock.patch.object(fusion, "score", timed):
+        for side in (64, options.side):  # the first loads libraries and weights
+            source = Path(name) / f"{side}.ome.zarr"
+            memory.make_stack(str(source), str(options.slices), str(side))
+            own.clear()
+            started = time.perf_counter()
+            output, budget = source.with_name(f"fused {side}.ome.zarr"), options.memory << 30
+            fuse_to(source, output, method="network", threads=cores, memory=budget)
+            seconds = time.perf_counter() - started
+    print(f"\n{options.slices} × {options.side}² uint16, zarr to zarr, {cores} thread{'s' * (cores > 1)}:", end=" ")
+    print(f"{seconds:.1f} s, of which the network {sum(own):.1f} s: {seconds / sum(own):.2f} times", flush=True)
 
 
 def exponent(amounts: Iterable[int], seconds: Iterable[float]) -> float:
@@ -146,8 +184,12 @@ def exponent(amounts: Iterable[int], seconds: Iterable[float]) -> float:
 
 
 def make_stack(path: Path, slices: int, side: int) -> np.ndarray:
-    """Write a textured, tilted stack, every slice sharp in another band; returns its truth, Y X uint8."""
-    random = np.random.default_rng(0)
+    """Write a textured, tilted stack, every slice sharp in another band; returns its truth, Y X uint8.
+
+    Planes beyond `GREATEST` px repeat it: what they cost is all that they are for.
+    """
+    random, whole = np.random.default_rng(0), side
+    side = min(side, GREATEST)
     texture = gaussian_filter(random.standard_normal((side, side), dtype=np.float32), 1.0, mode="wrap")
     levels = [texture, *(gaussian_filter(texture, sigma, mode="wrap") for sigma in range(1, 6))]
     height = np.linspace(0, slices - 1, side)[:, None]
@@ -156,6 +198,7 @@ def make_stack(path: Path, slices: int, side: int) -> np.ndarray:
         level = np.abs(z - height).round().astype(int).clip(max=len(levels) - 1)
         image = np.choose(np.broadcast_to(level, (side, side)), levels)
         pixels[0, 0, z] = np.clip(120 + 120 * image + random.normal(0, 2, image.shape), 0, 255)
+    pixels = np.tile(pixels, (-(-whole // side),) * 2)[..., :whole, :whole]
     um = Axis(0.325, "micrometer")
     write_stack(path, pixels, name="stack", channels=(Channel("0"),), z=Axis(2.0, "micrometer"), y=um, x=um)
     return np.clip(120 + 120 * texture, 0, 255).astype(np.uint8)
@@ -180,7 +223,7 @@ def psnr(fused: np.ndarray, truth: np.ndarray) -> float:
 def fuse(source: Path, output: Path, method: str, options: argparse.Namespace, cores: int) -> Run:
     """Run one of our own fusions."""
     words = [sys.executable, "-m", "hybridfusion_core.cli", "fuse", str(source), "-o", str(output), "--overwrite"]
-    words += [*OURS[method], "--threads", str(cores), "--memory", options.memory]
+    words += [*OURS[method], "--threads", str(cores), "--memory", f"{options.memory}G"]
     return measured(words, cores, {})
 
 
@@ -227,6 +270,12 @@ def spread(values: list[float]) -> str:
     digits = max(0, 2 - len(str(int(middle))) + 1)
     return f"{middle:.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
+
+PARTS: dict[str, Callable[[argparse.Namespace, int], None]] = {
+    "rivals": beside_rivals,
+    "growth": growth,
+    "end-to-end": end_to_end,
+}
 
 if __name__ == "__main__":
     main()

@@ -74,7 +74,7 @@ def energy_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     """
     guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
     smooth, slope = np.array([0.25, 0.5, 0.25]), np.array([-0.5, 0.0, 0.5])
-    around, shape = _edge_padded(guide, 1), (frame.height, frame.width)
+    around, shape = _framed(guide, -1), (frame.height, frame.width)
     gradients = [
         _few_channels(around, kernel[None, None], shape)
         for kernel in (np.outer(slope, smooth), np.outer(smooth, slope))
@@ -85,8 +85,7 @@ def energy_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     for sigma in network.config.focus_windows:
         # The widest windows reach beyond a narrow halo, but only around tokens, which are not told of them.
         spare = frame.halo - frame.outer - kernel_radius(sigma)
-        around = _cropped(energy, max(spare, 0), 2, 3) if spare >= 0 else _edge_padded(energy, -spare)
-        plane = op.reshape(around, _integers(height + 2 * kernel_radius(sigma), -1), False)
+        plane = op.reshape(_framed(energy, spare), _integers(height + 2 * kernel_radius(sigma), -1), False)
         along_y = op.concat([op.matmul(band, part, False, False) for band, part in _bands(plane, 0, height, sigma)], 0)
         blur = op.concat([op.matmul(part, band, False, True) for band, part in _bands(along_y, 1, width, sigma)], 1)
         blurred.append(op.reshape(blur, _integers(1, 1, height, width), False))
@@ -115,10 +114,15 @@ def feature_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     config = network.config
     guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
     bias = op.parameter([1, config.channels, 1, 1], np.float32)
-    x = _cropped(guide, frame.halo - frame.outer, 2, 3)
-    for index, (layer, dilation) in enumerate(zip(network.convolutions, config.dilations, strict=True)):
+    (first, *layers), (reach, *dilations) = network.convolutions, config.dilations
+    x = _framed(guide, frame.halo - frame.outer - reach)
+    kernel = np.zeros((config.channels, 1, 2 * reach + 1, 2 * reach + 1), np.float32)
+    kernel[..., ::reach, ::reach] = _values(first.weight)
+    made = _few_channels(x, kernel, frame.size(frame.outer), _values(first.bias))
+    x = _channels_first(op.relu(op.add(made, op.reshape(bias, _integers(1, 1, 1, -1), False))))
+    for layer, dilation in zip(layers, dilations, strict=True):
         made = _convolution(x, _values(layer.weight), _values(layer.bias), dilation=dilation, padding=dilation)
-        x = op.add(x, op.relu(made)) if index else op.relu(op.add(made, bias))
+        x = op.add(x, op.relu(made))
     return Graph([_pixels_first(x)], [guide, bias], "features")
 
 
@@ -276,7 +280,7 @@ def _few_channels(
         first: column of `x` at which the kernel of the first output begins.
     """
     outputs, inputs, rows, columns = weight.shape
-    together = math.gcd(size[1], _LANES // outputs)
+    together = math.gcd(size[1], max(_LANES // outputs, 1))
     spread = np.zeros((together, outputs, inputs, rows, first + together - 1 + columns), np.float32)
     for pixel, kernel in enumerate(spread):
         kernel[..., first + pixel : first + pixel + columns] = weight
@@ -316,8 +320,11 @@ def _sum(nodes: Sequence[Node]) -> Node:
     return total
 
 
-def _edge_padded(x: Node, reach: int) -> Node:
-    around = _integers(0, 0, reach, reach)
+def _framed(x: Node, border: int) -> Node:
+    """Take so many off all sides of an image, or add so many where that is negative."""
+    if border >= 0:
+        return _cropped(x, border, 2, 3)
+    around = _integers(0, 0, -border, -border)
     return op.pad(x, around, around, "edge")
 
 
