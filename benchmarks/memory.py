@@ -3,9 +3,10 @@
     python benchmarks/memory.py            # 10 × 4096², 10 × 16384² and 200 × 2048²: tens of minutes, 9 GB of disk
     python benchmarks/memory.py --small    # 10 × 1024², 10 × 4096² and 50 × 512²: a minute
 
-The network is tiny and untrained, one block with small windows and large patches, and is told no energies: this is
-about memory, not about pictures, and its tiles are of one size whatever the plane. Exit status 0 if every fusion stays
-below its budget and the interpreter's base together, and if 16 times the plane costs less than 15 % more memory.
+The network, if no other is named, is tiny and untrained, one block with small windows and large patches, and is told no
+energies: this is about memory, not about pictures, and its tiles are of one size whatever the plane. Exit status 0 if
+every fusion stays below its budget and the interpreter's base together, and if 16 times the plane costs less than 15 %
+more memory.
 """
 
 # ruff: noqa: PLC0415  (the process that measures stays small)
@@ -30,6 +31,8 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="smaller stacks, in a minute")
     parser.add_argument("--memory", type=int, default=1024, metavar="MIB", help="budget of each fusion (default: 1024)")
     parser.add_argument("--method", default="network", help="as for fuse (default: network)")
+    parser.add_argument("--model", help="a name or file, as for fuse (default: a tiny one)")
+    parser.add_argument("--device", default="cpu", help="as for fuse (default: cpu, which is PyTorch)")
     parser.add_argument("--threads", type=int, default=1, metavar="N")
     parser.add_argument("--folder", type=Path, help="where the stacks go for a while (default: the system's)")
     chosen = parser.parse_args()
@@ -58,7 +61,8 @@ def fused_apart(folder: Path, slices: int, side: int, options: argparse.Namespac
     measured_apart("make_stack", source, slices, side)
     result = folder / "fused.ome.zarr"
     started = time.perf_counter()
-    words = (source, result, folder / "tiny.safetensors", options.memory << 20, options.method)
+    model = options.model or folder / "tiny.safetensors"
+    words = (source, result, model, options.memory << 20, options.method, options.device)
     peak = measured_apart("fuse", *words, threads=options.threads)
     seconds = time.perf_counter() - started
     measured_apart("remove", source, result, folder / "fused.maps.ome.zarr")
@@ -118,11 +122,11 @@ def make_stack(path: str, slices: str, side: str) -> None:
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"name": "noise", "axes": axes, "datasets": datasets}]}
 
 
-def fuse(source: str, result: str, model: str, memory: str, method: str) -> None:
+def fuse(source: str, result: str, model: str, memory: str, method: str, device: str) -> None:
     import hybridfusion_core as hf
 
     threads = int(os.environ["OMP_NUM_THREADS"])
-    hf.fuse_to(source, result, method=method, model=model, memory=int(memory), device="cpu", threads=threads)
+    hf.fuse_to(source, result, method=method, model=model, memory=int(memory), device=device, threads=threads)
 
 
 def remove(*paths: str) -> None:
