@@ -92,8 +92,8 @@ def make_plan(
 
 
 def _block_sizes(tile: int, plane: int, geometry: Geometry) -> list[int]:
-    """At least a tile; 1024 px are read and written in few requests, less only to save memory."""
-    sizes = [geometry.round_up(max(size, tile)) for size in (1024, 512, 256)]
+    """Whole shards that hold a tile; 1024 px are read and written in few requests, less only to save memory."""
+    sizes = [geometry.round_up(-(-tile // size) * size) for size in (1024, 512, 256)]
     return sorted({min(size, -(-plane // tile) * tile) for size in sizes}, reverse=True)
 
 

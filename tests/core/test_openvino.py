@@ -82,6 +82,20 @@ def test_several_threads_may_run_one_network() -> None:
         assert max(pool.map(lambda _: core_difference(network, guide), range(8))) < 1e-5
 
 
+def test_a_tile_s_scores_are_its_own() -> None:
+    """Working memory is used again: neither does what is in it matter, nor does the next tile change what was given."""
+    runtime = pytest.importorskip("hybridfusion_core.openvino_runtime")
+    network, noise = load_model("fluorescence").network, torch.tensor([0.3])
+    tiles = [guide_of(slices, height, width) for slices, height, width in ((3, 96, 128), (5, 128, 96), (2, 96, 96))]
+    with torch.inference_mode():
+        alone = [runtime.CompiledNetwork(network, "f32", 1)(tile, noise, 32).focus for tile in tiles]
+        run = runtime.CompiledNetwork(network, "f32", 1)
+        kept = [run(tile, noise, 32).focus for tile in (*tiles, *tiles)]
+        run.release()
+        kept += [run(tile, noise, 32).focus for tile in tiles]
+    assert all(torch.equal(found, expected) for found, expected in zip(kept, 3 * alone, strict=True))
+
+
 def test_float32_is_not_left_to_the_processor() -> None:
     runtime = pytest.importorskip("hybridfusion_core.openvino_runtime")
     graphs = runtime.compiled(load_model("natural").network, "auto", 1).graphs(96, 96)

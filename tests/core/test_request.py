@@ -9,6 +9,7 @@ from hybridfusion_core.devices import resolve_device
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.request import load_statistics, make_request, resolve
 from hybridfusion_core.stack import Axis, Channel, Stack
+from hybridfusion_core.store.zarr_arrays import chunk_and_shard
 
 
 def stack(channels: int = 1, slices: int = 4, z_um: float | None = 2.0, transmitted: tuple[int, ...] = ()) -> Stack:
@@ -100,6 +101,22 @@ def test_the_plan_keeps_to_its_budget_and_shrinks_with_it() -> None:
     assert [plan.tile for plan in plans] == sorted((plan.tile for plan in plans), reverse=True)
     assert plans[-1].block < plans[0].block
     assert resolve(make_request(memory=8 << 30), deep).plan.bytes_needed < plans[0].bytes_needed
+
+
+@pytest.mark.parametrize("tile", [None, 64, 352, 600, 1500])
+@pytest.mark.parametrize("budget", [1 << 30, 2 << 30, 8 << 30])
+@pytest.mark.parametrize("slices", [2, 10, 50, 150])
+def test_blocks_are_whole_shards(slices: int, budget: int, tile: int | None) -> None:
+    """Or all of the plane: a shard that two blocks share is written twice."""
+    for side in (700, 2048, 5000):
+        stack = Stack(np.broadcast_to(np.uint16(0), (slices, side, side)), "ZYX")
+        try:
+            plan = resolve(make_request(memory=budget, tile=tile), stack).plan
+        except UserInputError:
+            continue  # a tile that was asked for may be too large
+        _, shard = chunk_and_shard(side, plan.block)
+        assert plan.tile <= plan.block
+        assert plan.block % shard == 0 or plan.block >= side
 
 
 def test_the_plan_does_not_know_the_plane() -> None:
