@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.fusion import Progress, decision_count, to_dtype
+from hybridfusion_core.fusion import decision_count, to_dtype
+from hybridfusion_core.progress import Progress
 from hybridfusion_core.request import Job
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.store import MapChannel, ResultSpec

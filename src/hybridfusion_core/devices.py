@@ -5,7 +5,8 @@ PyTorch is the reference everywhere. On a CPU, OpenVINO gives the same scores in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -106,3 +107,14 @@ def choose_runtime(
             "installed, and a network like the shipped ones. Use --device cpu for PyTorch."
         )
     return Runtime(TORCH, f"not openvino: {reason}")
+
+
+@contextmanager
+def limited_threads(count: int | None) -> Iterator[None]:
+    """Let PyTorch use so many threads on the CPU; None leaves it its own choice."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

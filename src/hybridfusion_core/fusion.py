@@ -5,11 +5,11 @@ It knows arrays that can be read and written by region, and nothing of files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hybridfusion_core import blend
-from hybridfusion_core.devices import OPENVINO
+from hybridfusion_core.devices import OPENVINO, limited_threads
 from hybridfusion_core.focus_measures import has_structure, laplacian_energy, tenengrad
 from hybridfusion_core.intensity import FieldStatistics, NoiseModel, StatisticsCollector
 from hybridfusion_core.planes import Planes, fill, guide_planes, read_planes
+from hybridfusion_core.progress import Progress
 from hybridfusion_core.request import PROJECTIONS, Decider, Job
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.tiles import Rect, Span, blocks, spans, tiles
@@ -30,23 +31,6 @@ if TYPE_CHECKING:  # the network's libraries take seconds to import, and OpenVIN
     from hybridfusion_core.openvino_runtime import CompiledNetwork
 
 _CLASSICAL_SHARPNESS = 4.0  # classical weights are energies to this power
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run has come.
-
-    Attributes:
-        stage: "measuring" the field or "fusing" it.
-        done: pixels × slices so far in this stage.
-        total: pixels × slices of this stage.
-    """
-
-    stage: str
-    done: int
-    total: int
 
 
 def measure(job: Job, stack: Stack) -> Generator[Progress, None, list[list[FieldStatistics]]]:
@@ -378,17 +362,6 @@ def _settings(job: Job) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def limited_threads(count: int | None) -> Iterator[None]:
-    """Let PyTorch use so many threads on the CPU; None leaves it its own choice."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 class _Steps:
     """Counts pixels × slices."""
 
@@ -401,14 +374,3 @@ class _Steps:
         area = (core.y.stop - core.y.start) * (core.x.stop - core.x.start)
         self._done += area * (self._slices if slices is None else slices) * len(decider.serves)
         return Progress(self._stage, self._done, self._total)
-
-
-def exhaust(steps: Generator[Progress, None, T], report: Callable[[Progress], None] | None) -> T:
-    """Run an iterator of progress to its end, reporting each step; gives what it returns."""
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        if report is not None:
-            report(step)

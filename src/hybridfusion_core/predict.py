@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from hybridfusion_core.errors import HybridFusionError, UserInputError
-from hybridfusion_core.fusion import Progress, decision_count, exhaust, measure, run
+from hybridfusion_core.fusion import decision_count, measure, run
 from hybridfusion_core.intensity import FieldStatistics
 from hybridfusion_core.preview import check_preview, write_preview
+from hybridfusion_core.progress import Progress, exhaust
 from hybridfusion_core.request import DEFAULT_PRODUCTS, PROJECTIONS, Job, make_request, one_or_all, resolve
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.store import MapChannel, Ngff, ResultSpec, create_output, open_stack

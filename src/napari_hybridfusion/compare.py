@@ -11,8 +11,8 @@ from napari.experimental import link_layers
 from napari.layers import Layer
 from numpy.typing import NDArray
 
-from hybridfusion_core.fusion import Progress
 from hybridfusion_core.predict import FuseResult, steps_in_memory
+from hybridfusion_core.progress import Progress
 from hybridfusion_core.request import Job, resolve
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.store import ResultSpec

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hybridfusion_core.corrections import UNTOUCHED, Correction, correct, corrected_spec
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.fusion import Progress
+from hybridfusion_core.progress import Progress
 from hybridfusion_core.store import create_output
 from hybridfusion_core.store.ngff_writing import slice_colors
 from napari_hybridfusion.fusing import Fused, stored

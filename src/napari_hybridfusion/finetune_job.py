@@ -27,7 +27,7 @@ from hybridfusion_core.finetune import (
 from hybridfusion_core.finetune.laboratory import laboratory
 from hybridfusion_core.finetune.painted import load_painted
 from hybridfusion_core.finetune.sources import find_sources, one_source
-from hybridfusion_core.fusion import Progress
+from hybridfusion_core.progress import Progress
 from napari_hybridfusion.jobs import Steps
 from napari_hybridfusion.prepare import FieldError, blame
 

@@ -12,7 +12,7 @@ from qtpy.QtCore import QUrl
 from qtpy.QtGui import QDesktopServices
 
 from hybridfusion_core.errors import printable
-from hybridfusion_core.fusion import Progress
+from hybridfusion_core.progress import Progress
 from napari_hybridfusion.activity import Activity
 from napari_hybridfusion.blind_view import BlindView
 from napari_hybridfusion.field_form import scroll_area, text_label

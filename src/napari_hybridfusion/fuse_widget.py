@@ -11,7 +11,7 @@ from magicgui.widgets import CheckBox, Container, Label, ProgressBar, PushButton
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QTimer
 
-from hybridfusion_core.fusion import Progress
+from hybridfusion_core.progress import Progress
 from napari_hybridfusion.activity import Activity
 from napari_hybridfusion.compare import comparing, show_comparison
 from napari_hybridfusion.field_form import text_label

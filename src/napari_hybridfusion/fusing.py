@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hybridfusion_core.fusion import Progress
 from hybridfusion_core.predict import steps_in_memory, steps_to_disk
+from hybridfusion_core.progress import Progress
 from hybridfusion_core.request import Job
 from hybridfusion_core.store import ResultSpec, create_output, open_stack
 from hybridfusion_core.store.suffixes import result_paths

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from hybridfusion_core.cli.progress import duration
-from hybridfusion_core.fusion import Progress
+from hybridfusion_core.progress import Progress
 
 
 class Pace:

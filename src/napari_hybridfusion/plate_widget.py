@@ -17,8 +17,8 @@ from qtpy.QtWidgets import QLabel
 from hybridfusion_core.batch.places import Places
 from hybridfusion_core.batch.running import Event, Result
 from hybridfusion_core.errors import printable
-from hybridfusion_core.fusion import Progress
 from hybridfusion_core.plates import Unit
+from hybridfusion_core.progress import Progress
 from napari_hybridfusion.activity import Activity
 from napari_hybridfusion.field_form import scroll_area, text_label
 from napari_hybridfusion.jobs import Jobs, Listener

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 
 from hybridfusion_core.errors import HybridFusionError
-from hybridfusion_core.fusion import exhaust, fuse_region, measure
+from hybridfusion_core.fusion import fuse_region, measure
 from hybridfusion_core.intensity import FieldStatistics
 from hybridfusion_core.predict import describe
+from hybridfusion_core.progress import exhaust
 from hybridfusion_core.request import PROJECTIONS, Job, resolve
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.store import ResultSpec

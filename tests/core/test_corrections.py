@@ -10,7 +10,8 @@ from conftest import textured_stack
 from hybridfusion_core import predict
 from hybridfusion_core.corrections import UNTOUCHED, Correction, correct, corrected_spec
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.fusion import exhaust, posterior_at
+from hybridfusion_core.fusion import posterior_at
+from hybridfusion_core.progress import exhaust
 from hybridfusion_core.request import Job, make_request, resolve
 from hybridfusion_core.stack import Stack
 

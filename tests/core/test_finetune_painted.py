@@ -15,8 +15,8 @@ from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.finetune import TrainingProgress, finetune_steps
 from hybridfusion_core.finetune.painted import load_painted, painted_term
 from hybridfusion_core.finetune.sources import find_sources
-from hybridfusion_core.fusion import exhaust
 from hybridfusion_core.network import NetworkConfig
+from hybridfusion_core.progress import exhaust
 from hybridfusion_core.recipe import Recipe
 from hybridfusion_core.request import make_request, resolve
 from hybridfusion_core.store import open_stack

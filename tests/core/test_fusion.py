@@ -12,6 +12,7 @@ import hybridfusion_core as hf
 from hybridfusion_core import fusion
 from hybridfusion_core.checkpoint import ModelCard, save_model
 from hybridfusion_core.network import NetworkConfig
+from hybridfusion_core.progress import exhaust
 from hybridfusion_core.request import make_request, resolve
 
 EVERYTHING = ("fused", "decision", "height", "confidence", "noise_gain")
@@ -62,7 +63,7 @@ def test_tiles_leave_no_seam_in_the_weights(tiny_model: str) -> None:
     posteriors = []
     for tile in (64, 1024):
         job = resolve(make_request(model=tiny_model, device="cpu", tile=tile), hf.Stack.from_array(stack))
-        statistics = fusion.exhaust(fusion.measure(job, hf.Stack.from_array(stack)), None)[0][0]
+        statistics = exhaust(fusion.measure(job, hf.Stack.from_array(stack)), None)[0][0]
         posteriors.append(_posterior_by_tiles(job, statistics, stack))
     (tiled, weights), (whole, expected) = posteriors
     torch.testing.assert_close(weights, expected, rtol=0, atol=1e-5)
@@ -240,11 +241,11 @@ def test_blocks_are_read_once_with_their_halo(tiny_model: str) -> None:
 
     stack = hf.Stack(Counting(textured_stack((2, 300, 520))), "ZYX")
     job = resolve(make_request(model=tiny_model, tile=64, memory=200_000_000), stack)
-    statistics = fusion.exhaust(fusion.measure(job, stack), None)
+    statistics = exhaust(fusion.measure(job, stack), None)
     measured = len(reads)
     arrays = {"fused": np.zeros((1, 1, 1, 300, 520), np.uint16), "decision": np.zeros((1, 1, 1, 300, 520), np.uint16)}
     arrays["maps"] = np.zeros((1, 2, 1, 300, 520), np.float32)
-    fusion.exhaust(fusion.run(job, stack, statistics, arrays), None)
+    exhaust(fusion.run(job, stack, statistics, arrays), None)
     blocks = -(-300 // job.plan.block) * -(-520 // job.plan.block)
     assert measured == len(reads) - measured == blocks
 

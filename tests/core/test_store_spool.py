@@ -16,8 +16,8 @@ import zarr
 from conftest import textured_stack
 
 import hybridfusion_core as hf
-from hybridfusion_core import fusion
 from hybridfusion_core.predict import steps_in_memory, steps_to_disk
+from hybridfusion_core.progress import exhaust
 from hybridfusion_core.request import make_request, resolve
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.store import open_stack, picture_files
@@ -57,9 +57,9 @@ def job_for(stack: Stack, *, room: bool, method: str = "tenengrad"):
 def test_every_plane_is_decoded_once_and_the_result_is_the_same(tmp_path, unit, room) -> None:
     plain, _ = counting(None)
     stack, array = counting(unit)
-    expected = fusion.exhaust(steps_in_memory(job_for(plain, room=room), plain), None)
+    expected = exhaust(steps_in_memory(job_for(plain, room=room), plain), None)
     job = job_for(stack, room=room)
-    made = fusion.exhaust(steps_to_disk(job, stack, tmp_path / "a.ome.zarr", preview=tmp_path / "a.png"), None)
+    made = exhaust(steps_to_disk(job, stack, tmp_path / "a.ome.zarr", preview=tmp_path / "a.png"), None)
     planes = [
         (t, c, z)
         for key in array.reads
@@ -154,7 +154,7 @@ def test_scratch_of_dead_processes_is_removed_and_of_living_ones_kept(tmp_path) 
         (path / "c").mkdir(parents=True)
     stack = Stack.from_array(textured_stack((2, 32, 32)))
     job = resolve(make_request(method="max"), stack)
-    fusion.exhaust(steps_to_disk(job, stack, tmp_path / "a.ome.zarr"), None)
+    exhaust(steps_to_disk(job, stack, tmp_path / "a.ome.zarr"), None)
     assert [path.exists() for path in (dead, namesake, alive, other)] == [False, False, True, True]
 
 
@@ -178,7 +178,7 @@ fuse_without_room(sys.argv[2], sys.argv[3])
 
 def fuse_without_room(source: str | Path, output: str | Path) -> None:
     with open_stack(source, z_step_um=1.0) as stack:
-        fusion.exhaust(steps_to_disk(job_for(stack, room=False), stack, Path(output)), None)
+        exhaust(steps_to_disk(job_for(stack, room=False), stack, Path(output)), None)
 
 
 def test_a_run_killed_while_it_spools_leaves_scratch_that_the_next_start_removes(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_nothing_stays_after_a_failure(tmp_path) -> None:
     array.array[1, 0, 2, 67, 79] = np.nan
     job = job_for(stack, room=False)
     with pytest.raises(hf.UserInputError, match=r"t=1, c=0, z=2, y=67, x=79 is nan"):
-        fusion.exhaust(steps_to_disk(job, stack, tmp_path / "a.ome.zarr"), None)
+        exhaust(steps_to_disk(job, stack, tmp_path / "a.ome.zarr"), None)
     steps = steps_to_disk(job, stack, tmp_path / "a.ome.zarr")
     next(steps)
     assert list(tmp_path.iterdir())  # the scratch folder

@@ -11,8 +11,8 @@ from napari.utils.notifications import notification_manager
 from scipy.ndimage import gaussian_filter
 
 import hybridfusion_core as hf
-from hybridfusion_core.fusion import Progress, exhaust
 from hybridfusion_core.predict import steps_in_memory
+from hybridfusion_core.progress import Progress, exhaust
 from hybridfusion_core.samples import organoid_stack
 from hybridfusion_core.stack import Channel, Stack
 from napari_hybridfusion import fuse_widget, fusing, sample_data

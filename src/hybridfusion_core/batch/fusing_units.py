@@ -39,10 +39,11 @@ from hybridfusion_core.batch.records import (
 from hybridfusion_core.batch.slice_checks import slice_figures
 from hybridfusion_core.batch.staging import Staged, StagedImage, staged_files
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
-from hybridfusion_core.fusion import Progress, measure, run
+from hybridfusion_core.fusion import measure, run
 from hybridfusion_core.intensity import FieldStatistics
 from hybridfusion_core.plates import Unit, open_unit
 from hybridfusion_core.predict import ALGORITHM_VERSION, describe
+from hybridfusion_core.progress import Progress
 from hybridfusion_core.request import FuseRequest, Job, resolve
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.store.access import system_error

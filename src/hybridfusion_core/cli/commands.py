@@ -19,8 +19,8 @@ import torch
 from hybridfusion_core.cli.progress import ProgressLine
 from hybridfusion_core.devices import resolve_device
 from hybridfusion_core.errors import StoredDataError, UserInputError
-from hybridfusion_core.fusion import exhaust
 from hybridfusion_core.predict import measured_rate, steps_to_disk
+from hybridfusion_core.progress import exhaust
 from hybridfusion_core.request import Job, load_statistics, make_request, resolve
 from hybridfusion_core.stack import Axis, Stack
 from hybridfusion_core.store import open_stack

@@ -21,8 +21,8 @@ from hybridfusion_core.finetune import (
     finetune_steps,
     make_finetune_request,
 )
-from hybridfusion_core.fusion import Progress
 from hybridfusion_core.metrics import Gain
+from hybridfusion_core.progress import Progress
 
 _SAID = ("preset", "minutes", "steps", "na", "phase_contrast", "axes", "pattern", "height_standard", "seed", "device")
 _QUIET_SECONDS = 30.0  # between two lines about validation

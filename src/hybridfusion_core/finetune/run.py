@@ -14,7 +14,7 @@ import torch
 
 from hybridfusion_core.batch.records import write_whole
 from hybridfusion_core.checkpoint import Model, ModelCard, load_model, save_model
-from hybridfusion_core.devices import resolve_device
+from hybridfusion_core.devices import limited_threads, resolve_device
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.field_stream import FieldStream
 from hybridfusion_core.finetune.blind import BlindScore
@@ -39,8 +39,8 @@ from hybridfusion_core.finetune.run_folder import RunFolder
 from hybridfusion_core.finetune.sources import Source, Sources, find_sources, one_source
 from hybridfusion_core.finetune.survey import Survey, survey
 from hybridfusion_core.finetune.training import Trained, Training
-from hybridfusion_core.fusion import Progress, exhaust, limited_threads
 from hybridfusion_core.patches import UnlabelledStack
+from hybridfusion_core.progress import Progress, exhaust
 from hybridfusion_core.store.atomic import Delivery, explained
 from hybridfusion_core.store.creating import refuse_input_as_output
 from hybridfusion_core.train import calibrate

@@ -29,10 +29,10 @@ from hybridfusion_core.finetune.lessons import Lessons
 from hybridfusion_core.finetune.live import LivePicture
 from hybridfusion_core.finetune.painted import Painted, painted_term
 from hybridfusion_core.finetune.run_folder import RunFolder
-from hybridfusion_core.fusion import Progress
 from hybridfusion_core.learner import Learner
 from hybridfusion_core.network import HybridFusionNet
 from hybridfusion_core.patches import UnlabelledStack, draw_patches
+from hybridfusion_core.progress import Progress
 from hybridfusion_core.recipe import Recipe
 from hybridfusion_core.scalars import Scalars
 from hybridfusion_core.store.access import guarded
