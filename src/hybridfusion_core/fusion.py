@@ -5,10 +5,11 @@ It knows arrays that can be read and written by region, and nothing of files.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,7 +74,7 @@ def _batches(job: Job, stack: Stack) -> Iterator[tuple[int, tuple[int, ...]]]:
     unit = stack.decode_unit
     depth = unit[2] if unit is not None and unit[3:] == stack.shape[3:] else stack.shape[2]
     first = 0
-    for _, group in groupby(job.slices, key=lambda index: index // depth):
+    for _, group in itertools.groupby(job.slices, key=lambda index: index // depth):
         slices = tuple(group)
         yield first, slices
         first += len(slices)
@@ -92,21 +93,42 @@ def run(
             assigned to them.
     """
     steps = _Steps("fusing", job, stack)
-    with _settings(job):
-        for t in range(stack.shape[0]):
-            for number, decider in enumerate(job.deciders):
-                for core in blocks(stack.shape[3:], job.plan.block, job.geometry):
-                    planes = read_planes(job, stack, t, decider, core, job.slices, with_halo=True)
-                    made = _Block(job, stack, decider, core)
-                    for tile in tiles(core, job.plan.tile, job.geometry):
-                        cut = {
-                            channel: counts[:, tile.y.window_in(core.y), tile.x.window_in(core.x)]
-                            for channel, counts in planes.items()
-                        }
-                        measured = statistics[t][number] if statistics[t] else None
-                        made.take(tile, _fuse_tile(job, stack, decider, cut, measured, tile))
-                        yield steps.add(tile, decider)
-                    made.write(arrays, t)
+    cores = list(blocks(stack.shape[3:], job.plan.block, job.geometry))
+    order = list(itertools.product(range(stack.shape[0]), range(len(job.deciders)), cores))
+    with _settings(job), _beside() as beside:  # the next block is read, and the last one written, meanwhile
+
+        def reading(t: int, number: int, core: Rect) -> Future[Planes]:
+            return beside.submit(read_planes, job, stack, t, job.deciders[number], core, job.slices, with_halo=True)
+
+        ahead, writing = reading(*order[0]), None
+        for place, following in itertools.zip_longest(order, order[1:]):
+            (t, number, core), planes = place, ahead.result()
+            if following is not None:
+                ahead = reading(*following)
+            decider, measured = job.deciders[number], statistics[t][number] if statistics[t] else None
+            made = _Block(job, stack, decider, core)
+            for tile in tiles(core, job.plan.tile, job.geometry):
+                cut = {
+                    channel: counts[:, tile.y.window_in(core.y), tile.x.window_in(core.x)]
+                    for channel, counts in planes.items()
+                }
+                made.take(tile, _fuse_tile(job, stack, decider, cut, measured, tile))
+                yield steps.add(tile, decider)
+            if writing is not None:
+                writing.result()
+            writing = beside.submit(made.write, arrays, t)
+        if writing is not None:
+            writing.result()
+
+
+@contextmanager
+def _beside() -> Iterator[ThreadPoolExecutor]:
+    """Give a thread that does one thing after the other; what it has not begun at the end is not done."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="blocks")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def fuse_region(
@@ -264,9 +286,10 @@ def score(job: Job, decider: Decider, guide: Tensor, noise: Tensor) -> tuple[Ten
     """
     if decider.model is None:
         measure_focus = tenengrad if job.request.method == "tenengrad" else laplacian_energy
-        energy = torch.stack([measure_focus(plane) for plane in guide.unbind(dim=1)], dim=1)
-        floor = torch.finfo(energy.dtype).tiny
-        posterior = (_CLASSICAL_SHARPNESS * energy.clamp(min=floor).log()).softmax(dim=1)
+        energy = torch.empty_like(guide)  # and in place: a deep stack fills memory faster than it is computed
+        for z, plane in enumerate(guide.unbind(dim=1)):
+            energy[:, z] = measure_focus(plane)
+        posterior = energy.clamp_(min=torch.finfo(energy.dtype).tiny).log_().mul_(_CLASSICAL_SHARPNESS).softmax(dim=1)
         return posterior, posterior
     network = decider.model.network
     if job.runtime.package == OPENVINO:

@@ -74,7 +74,7 @@ def energy_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     """
     guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
     smooth, slope = np.array([0.25, 0.5, 0.25]), np.array([-0.5, 0.0, 0.5])
-    around, shape = _framed(guide, -1), (frame.height, frame.width)
+    around, shape = _cut_or_padded(guide, -1), (frame.height, frame.width)
     gradients = [
         _few_channels(around, kernel[None, None], shape)
         for kernel in (np.outer(slope, smooth), np.outer(smooth, slope))
@@ -85,7 +85,7 @@ def energy_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     for sigma in network.config.focus_windows:
         # The widest windows reach beyond a narrow halo, but only around tokens, which are not told of them.
         spare = frame.halo - frame.outer - kernel_radius(sigma)
-        plane = op.reshape(_framed(energy, spare), _integers(height + 2 * kernel_radius(sigma), -1), False)
+        plane = op.reshape(_cut_or_padded(energy, spare), _integers(height + 2 * kernel_radius(sigma), -1), False)
         along_y = op.concat([op.matmul(band, part, False, False) for band, part in _bands(plane, 0, height, sigma)], 0)
         blur = op.concat([op.matmul(part, band, False, True) for band, part in _bands(along_y, 1, width, sigma)], 1)
         blurred.append(op.reshape(blur, _integers(1, 1, height, width), False))
@@ -115,7 +115,7 @@ def feature_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
     bias = op.parameter([1, config.channels, 1, 1], np.float32)
     (first, *layers), (reach, *dilations) = network.convolutions, config.dilations
-    x = _framed(guide, frame.halo - frame.outer - reach)
+    x = _cut_or_padded(guide, frame.halo - frame.outer - reach)
     kernel = np.zeros((config.channels, 1, 2 * reach + 1, 2 * reach + 1), np.float32)
     kernel[..., ::reach, ::reach] = _values(first.weight)
     made = _few_channels(x, kernel, frame.size(frame.outer), _values(first.bias))
@@ -148,9 +148,8 @@ def token_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     parts = np.split(embed, np.cumsum([config.channels, 1])[: len(told) - 1], axis=1)
     if config.focus_windows:  # those that only the head is told of count nothing
         parts[2] = np.pad(parts[2], ((0, 0), (0, len(config.focus_windows) - near), (0, 0), (0, 0)))
-    tokens = _sum(
-        [_convolution(each, part, stride=(config.patch, config.patch)) for each, part in zip(told, parts, strict=True)]
-    )
+    patch = (config.patch, config.patch)
+    tokens = _sum([_convolution(each, part, stride=patch) for each, part in zip(told, parts, strict=True)])
     bias = op.parameter([1, config.dim, 1, 1], np.float32)
     return Graph([_pixels_first(op.add(tokens, bias))], [*inputs, bias], "tokens")
 
@@ -320,8 +319,8 @@ def _sum(nodes: Sequence[Node]) -> Node:
     return total
 
 
-def _framed(x: Node, border: int) -> Node:
-    """Take so many off all sides of an image, or add so many where that is negative."""
+def _cut_or_padded(x: Node, border: int) -> Node:
+    """Take so many pixels off all sides of an image; where that is negative, repeat its edges outwards instead."""
     if border >= 0:
         return _cropped(x, border, 2, 3)
     around = _integers(0, 0, -border, -border)

@@ -70,14 +70,13 @@ def make_plan(
     """
     budget = memory or psutil.virtual_memory().available // 3
     plane = max(geometry.round_up(size) for size in stack.shape[3:])
-    # On an H200, tiles of 512 were faster than 1024 and took a third of the memory. Between them and 128 there is one
-    # that cuts a block in three: the halo costs a deep stack, whose tiles are small, up to a fifth less (measured).
-    wanted = [tile] if tile else [256] if cpu and not large else [512, 352, 256, 176]
-    candidates = [geometry.round_up(size) for size in wanted] + [128, 64]
+    # On an H200, tiles of 512 were faster than 1024 and took a third of the memory. Thirds of a block (352, 176) stand
+    # between its halves: the smaller the tile, the more its halo costs.
+    greatest = 256 if cpu and not large else 512
+    sizes = [tile] if tile else [size for size in (512, 352, 256, 176, 128, 64) if size <= greatest]
+    candidates = [geometry.round_up(size) for size in sizes]  # what was asked for by name is not replaced silently
     # One slice at a time keeps a CPU's caches warm (measured: 0.80 against 0.58 Mpx·slices/s for four).
     chunks = (1,) if cpu else (slices, 8, 4, 2, 1)
-    if tile:
-        candidates = candidates[:1]  # what was asked for by name is not replaced silently
     needed = 0
     for core in candidates:
         for block in _block_sizes(core, plane, geometry):
@@ -111,10 +110,9 @@ def _peak(
     """Bytes at the busiest moment: a block as read and reflected, and all that one tile's network keeps."""
     block_area = (block + 2 * geometry.halo) ** 2
     tile_area = (min(tile, block) + 2 * geometry.halo) ** 2
-    held = 2 * block_area * slices * channels * stack.dtype.itemsize  # as read, and reflected
-    held += (
-        2 * block**2 * (stack.dtype.itemsize * channels + 2 + 12)
-    )  # products of the block, and one more while written
+    held = 3 * block_area * slices * channels * stack.dtype.itemsize  # this one; the next one as read, and reflected
+    # Products of this block; of the one before, and once more while it is written.
+    held += 3 * block**2 * (stack.dtype.itemsize * channels + 2 + 12)
     # float32 counts, guide, energies or scores, their softmaxes and what the maps take
     held += 48 * tile_area * slices
     held += int(tile_area * max((_network_bytes(config, slices, z_chunk) for config in configs), default=0))

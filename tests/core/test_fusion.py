@@ -1,6 +1,8 @@
 """The promises: any size, no seam, any Z, only measured light, photometric, nothing but numbers."""
 
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from hybridfusion_core import fusion
 from hybridfusion_core.checkpoint import ModelCard, save_model
 from hybridfusion_core.network import NetworkConfig
 from hybridfusion_core.progress import exhaust
-from hybridfusion_core.request import make_request, resolve
+from hybridfusion_core.request import Job, make_request, resolve
 
 EVERYTHING = ("fused", "decision", "height", "confidence", "noise_gain")
 
@@ -228,26 +230,65 @@ def test_projections(method: str, expected: Any) -> None:
     np.testing.assert_array_equal(result.fused, expected(stack))
 
 
-def test_blocks_are_read_once_with_their_halo(tiny_model: str) -> None:
-    reads: list[tuple] = []
+class Watched:
+    """Pixels that remember where they were read, and say when they were read so many times."""
 
-    class Counting:
-        def __init__(self, array: np.ndarray) -> None:
-            self.array, self.shape, self.dtype = array, array.shape, array.dtype
+    def __init__(self, array: np.ndarray, expected: int = 0, broken: bool = False) -> None:
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+        self.reads: list[tuple] = []
+        self.enough, self._expected, self._broken = Event(), expected, broken
 
-        def __getitem__(self, key: tuple) -> np.ndarray:
-            reads.append(key)
-            return self.array[key]
+    def __getitem__(self, key: tuple) -> np.ndarray:
+        self.reads.append(key)
+        if len(self.reads) == self._expected:
+            self.enough.set()
+            if self._broken:
+                raise OSError("the disk is gone")
+        return self.array[key]
 
-    stack = hf.Stack(Counting(textured_stack((2, 300, 520))), "ZYX")
-    job = resolve(make_request(model=tiny_model, tile=64, memory=200_000_000), stack)
+
+def in_blocks(model: str, pixels: Watched) -> tuple[hf.Stack, Job, list, dict[str, np.ndarray]]:
+    """A stack, how to fuse it in several blocks, its statistics, and what to fuse it into."""
+    stack = hf.Stack(pixels, "ZYX")
+    job = resolve(make_request(model=model, tile=64), stack)
+    job = replace(job, plan=replace(job.plan, block=128))
     statistics = exhaust(fusion.measure(job, stack), None)
-    measured = len(reads)
-    arrays = {"fused": np.zeros((1, 1, 1, 300, 520), np.uint16), "decision": np.zeros((1, 1, 1, 300, 520), np.uint16)}
-    arrays["maps"] = np.zeros((1, 2, 1, 300, 520), np.float32)
+    plane = pixels.shape[1:]
+    arrays = {"fused": np.zeros((1, 1, 1, *plane), np.uint16), "decision": np.zeros((1, 1, 1, *plane), np.uint16)}
+    arrays["maps"] = np.zeros((1, 2, 1, *plane), np.float32)
+    return stack, job, statistics, arrays
+
+
+def test_blocks_are_read_once_with_their_halo(tiny_model: str) -> None:
+    pixels = Watched(textured_stack((2, 300, 520)))
+    stack, job, statistics, arrays = in_blocks(tiny_model, pixels)
+    measured = len(pixels.reads)
     exhaust(fusion.run(job, stack, statistics, arrays), None)
-    blocks = -(-300 // job.plan.block) * -(-520 // job.plan.block)
-    assert measured == len(reads) - measured == blocks
+    assert measured == len(pixels.reads) - measured == 3 * 5
+
+
+def test_the_next_block_is_read_while_one_is_fused(tiny_model: str) -> None:
+    whole = Watched(textured_stack((2, 300, 520)))
+    in_blocks(tiny_model, whole)
+    pixels = Watched(whole.array, expected=len(whole.reads) + 2)
+    stack, job, statistics, arrays = in_blocks(tiny_model, pixels)
+    steps = fusion.run(job, stack, statistics, arrays)
+    next(steps)  # the first tile of the first block
+    assert pixels.enough.wait(30)
+    steps.close()
+    assert not arrays["fused"].any()
+
+
+@pytest.mark.parametrize("what", ["reading", "writing"])
+def test_what_goes_wrong_beside_is_told(tiny_model: str, what: str) -> None:
+    whole = Watched(textured_stack((2, 300, 520)))
+    in_blocks(tiny_model, whole)
+    pixels = Watched(whole.array, expected=len(whole.reads) + 2, broken=what == "reading")
+    stack, job, statistics, arrays = in_blocks(tiny_model, pixels)
+    if what == "writing":
+        arrays["decision"].flags.writeable = False
+    with pytest.raises((OSError, ValueError), match=r"the disk is gone|read-only"):
+        exhaust(fusion.run(job, stack, statistics, arrays), None)
 
 
 def test_progress_reaches_its_total(tiny_model: str) -> None:
