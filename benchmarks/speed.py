@@ -140,6 +140,8 @@ def growth(options: argparse.Namespace, cores: int) -> None:
                 rate = slices * side**2 / 1e6 / seconds[-1]
                 figures = f"{seconds[-1]:.1f} | {run.wall - start:.1f} | {rate:.2f} | {run.rss:.0f}"
                 print(f"| {slices} | {side} | {figures} |", flush=True)
+            if len(jobs) < 2:
+                continue
             amounts = [slices * side**2 for slices, side in jobs]
             steps = [exponent(*zip(*pair, strict=True)) for pair in pairwise(zip(amounts, seconds, strict=True))]
             print(f"\nExponent in {what}: {exponent(amounts, seconds):.2f}; step by step", end=" ")
