@@ -1,6 +1,6 @@
 """Speed and peak memory of `hybridfusion fuse` beside other focus stackers, as whole processes on the same cores.
 
-    python benchmarks/speed.py                                  # 10 × 2048² on one and two cores, then how cost grows
+    python benchmarks/speed.py                                  # all three parts, on one core and on two
     python benchmarks/speed.py --only rivals --repeats 5 --trend docs/trend.csv
     python benchmarks/speed.py --only growth --sides 1024 2048 4096 8192 16384
     python benchmarks/speed.py --only end-to-end --side 8192

@@ -40,7 +40,7 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
     if sigma <= 0:
         return image
     radius = kernel_radius(sigma)
-    band = _band(gaussian_kernel(sigma, image.dtype)).to(image.device)
+    band = blur_band(gaussian_kernel(sigma, image.dtype), _BAND).to(image.device)
     height, width = image.shape[-2:]
     x = image.reshape(-1, height, width)  # … H W -> n H W
     around = (radius, radius + -width % _BAND, radius, radius + -height % _BAND)
@@ -51,10 +51,10 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
     return x[:, :height, :width].reshape(image.shape)
 
 
-def _band(kernel: Tensor) -> Tensor:
-    """Weights of `_BAND` neighbouring places: k -> _BAND k+_BAND−1, each row one to the right of the one above."""
-    row = functional.pad(kernel, (0, _BAND))
-    return row.repeat(_BAND)[: _BAND * (len(row) - 1)].view(_BAND, -1)
+def blur_band(kernel: Tensor, places: int) -> Tensor:
+    """Weights of neighbouring places, each row one to the right of the one above: k -> places k+places−1."""
+    row = functional.pad(kernel, (0, places))
+    return row.repeat(places)[: places * (len(row) - 1)].view(places, -1)
 
 
 def gaussian_kernel(sigma: float, dtype: torch.dtype = torch.float32) -> Tensor:

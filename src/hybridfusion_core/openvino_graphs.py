@@ -20,7 +20,7 @@ from openvino import Model as Graph
 from openvino import opset13 as op
 from torch import Tensor, nn
 
-from hybridfusion_core.focus_measures import gaussian_kernel, kernel_radius
+from hybridfusion_core.focus_measures import blur_band, gaussian_kernel, kernel_radius
 from hybridfusion_core.network import HybridFusionNet, NetworkConfig, token_reach
 from hybridfusion_core.swin import GREATEST_SCALE, LEAST_SQUARE, SwinBlock, position_bias
 
@@ -94,14 +94,11 @@ def energy_graph(network: HybridFusionNet, frame: Frame) -> Graph:
 
 def _bands(plane: Node, axis: int, size: int, sigma: float) -> list[tuple[Node, Node]]:
     """Weights of a Gaussian, n n+2r, and the part of a plane that they make n places along an axis of; in order."""
-    kernel, radius = _values(gaussian_kernel(sigma)), kernel_radius(sigma)
+    kernel = gaussian_kernel(sigma)
     pairs = []
     for start in range(0, size, _BAND):
-        count = min(_BAND, size - start)
-        band = np.zeros((count, count + 2 * radius), np.float32)
-        for place, row in enumerate(band):
-            row[place : place + 2 * radius + 1] = kernel
-        limits = (_integers(start), _integers(start + count + 2 * radius), _integers(1), _integers(axis))
+        band = _values(blur_band(kernel, min(_BAND, size - start)))
+        limits = (_integers(start), _integers(start + band.shape[1]), _integers(1), _integers(axis))
         pairs.append((_floats(band), op.slice(plane, *limits)))
     return pairs
 

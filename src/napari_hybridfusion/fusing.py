@@ -50,7 +50,7 @@ def fusing(task: Task) -> Generator[Progress, None, Fused]:
             if tile >= job.plan.tile:
                 raise
             torch.cuda.empty_cache()
-            plan = replace(job.plan, tile=tile, block=-(-job.plan.block // tile) * tile, z_chunk=1)
+            plan = replace(job.plan, tile=tile, z_chunk=1)
             task = replace(task, job=replace(job, plan=plan))
 
 

@@ -96,6 +96,18 @@ def test_a_tile_s_scores_are_its_own() -> None:
     assert all(torch.equal(found, expected) for found, expected in zip(kept, 3 * alone, strict=True))
 
 
+def test_working_memory_is_given_back_after_the_last_tile(tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = pytest.importorskip("hybridfusion_core.openvino_runtime")
+    released: list[object] = []
+
+    def release(run: object) -> None:
+        released.append(run)
+
+    monkeypatch.setattr(runtime.CompiledNetwork, "release", release)
+    hf.fuse(textured_stack((2, 64, 64)), model=tiny_model, device="openvino", z_step_um=1.0)
+    assert len(released) == 1
+
+
 def test_float32_is_not_left_to_the_processor() -> None:
     runtime = pytest.importorskip("hybridfusion_core.openvino_runtime")
     graphs = runtime.compiled(load_model("natural").network, "auto", 1).graphs(96, 96)
