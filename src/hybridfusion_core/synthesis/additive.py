@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from hybridfusion_core.synthesis.planes import Planes
 
 _WIDE = 40  # px around the picture from which light comes in
 _BEYOND = 2.5  # slices before the first and after the last from which light comes
+_DIM = 0.02  # of a body's own light: a picture that shows only the tails of some is not stretched to full scale
 
 Tissue = Callable[[Draw, int, Planes], Tensor]
 
@@ -32,21 +34,17 @@ def isolated_light(draw: Draw, size: int, slices: int, lab: Lab = ANY_LAB) -> Li
     light = _additive(draw, size, slices, lab, isolated, sectioned=0.12)
     if draw.chance(0.06):  # nothing but a glow
         light = light.scaled(0.0)
-    top = max(float(light.image.max()), 1e-6)
-    return _on_ground(
-        draw, light.scaled(1 / top), draw.choice((0.0, draw.log_uniform(1e-4, 1e-2), draw.log_uniform(1e-3, 0.1))), lab
-    )
+    ground = draw.choice((0.0, draw.log_uniform(1e-4, 1e-2), draw.log_uniform(1e-3, 0.1)))
+    return _on_ground(draw, _exposed(light, max(_DIM, float(light.image.max())), 1.0), ground, lab)
 
 
 def crowded_light(draw: Draw, size: int, slices: int, lab: Lab = ANY_LAB) -> Light:
     """Tissue of low contrast. Size of the picture, in pixels, without margin."""
     light = _additive(draw, size, slices, lab, crowded, sectioned=0.4)
     sample = light.image.flatten()
-    top = max(float(sample.kthvalue(int(0.998 * len(sample))).values), 1e-6)
-    contrast = draw.uniform(0.4, 1.0)
-    return _on_ground(
-        draw, light.scaled(contrast / top), draw.choice((0.0, draw.uniform(0, 0.1), draw.uniform(0, 0.5))), lab
-    )
+    top = float(sample.kthvalue(int(0.998 * len(sample))).values)
+    ground = draw.choice((0.0, draw.uniform(0, 0.1), draw.uniform(0, 0.5)))
+    return _on_ground(draw, _exposed(light, top, draw.uniform(0.4, 1.0)), ground, lab)
 
 
 def _additive(draw: Draw, size: int, slices: int, lab: Lab, tissue: Tissue, sectioned: float) -> Light:
@@ -69,6 +67,10 @@ def _additive(draw: Draw, size: int, slices: int, lab: Lab, tissue: Tissue, sect
     if draw.chance(0.3):  # bleaching
         light = light.by_slice(torch.exp(-draw.uniform(0, 0.5) * torch.linspace(0, 1, slices)))
     return light
+
+
+def _exposed(light: Light, top: float, contrast: float) -> Light:
+    return replace(light.scaled(contrast / max(top, 1e-6)), contrast=contrast)
 
 
 def _on_ground(draw: Draw, light: Light, ground: float, lab: Lab) -> Light:

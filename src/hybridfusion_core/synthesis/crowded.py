@@ -50,7 +50,6 @@ def packed(draw: Draw, side: int, planes: Planes) -> Tensor:
         own = radius * draw.uniform(0.85, 1.1)
         rows, columns = (round(y) + across).long() % side, (round(x) + across).long() % side
         square = (across[:, None] + round(y) - y) ** 2 + (across + round(x) - x) ** 2
-        # Planes are coarse: a shell that lies between two is spread over them.
         dz = (depths[near] - z)[:, None, None] * (own / half)
         outside = torch.sqrt(square + dz**2 + 1e-6) - own
         if shell:

@@ -24,6 +24,7 @@ from hybridfusion_core.synthesis.planes import Planes
 _INSIDE = 0.1, 0.35  # of the brightest near light within reach: below the one a rim, above the other the thing itself
 _WINDOW = 15  # px across which the contrast that is left is compared with what could be
 _SHARP = 0.6  # of it that is sharp
+_EVEN, _UNTOLD = 0.03, 0.35  # relative contrast below which light is even, and the share it is given at most
 _CRISP = 4  # power of the glow by which slices share what lies between two structures
 _NEIGHBOURS = 9  # px across which that is looked for
 
@@ -118,15 +119,17 @@ def focus_of(
     spectra = torch.fft.rfft2(emission[lit])
     if passing is not None:
         spectra = spectra * passing[lit]
+    spectra = torch.stack([spectra.real, spectra.imag], dim=1)  # plane 2 fy fx: transfer is real
     near = near_weights(planes, depth_of_field)[:, lit]
-    seen, own = [], []
+    recorded = torch.zeros(2, planes.slices, *spectra.shape[1:])  # of all planes, and of the near ones
     for index in range(planes.slices):
-        passed = transfer[planes.count - 1 + index * planes.each - lit] * spectra
-        seen.append(passed.sum(dim=0))
-        own.append((near[index, :, None, None] * passed)[near[index] > 0].sum(dim=0))
-    slices, blurred = torch.fft.irfft2(torch.stack([torch.stack(seen), torch.stack(own)]), s=(side, side))[
-        (slice(None), *inner)
-    ].clamp(min=0)
+        for plane, passes, weight in zip(
+            spectra, _passes(planes, transfer, lit, index), near[index].tolist(), strict=True
+        ):
+            recorded[0, index].addcmul_(plane, passes)
+            if weight > 0:
+                recorded[1, index].addcmul_(plane, passes, value=weight)
+    slices, blurred = _images(recorded, side)[(slice(None), *inner)].clamp(min=0)
     weights = torch.cat([near, slice_weights(planes, depth_of_field)[:, lit]])
     placed = torch.einsum("zp,pyx->zyx", weights, emission[lit][inner])
     emitted, placed = gaussian_mean(placed, core).chunk(2)
@@ -157,6 +160,9 @@ def _in_focus(emitted: Tensor, near: Tensor, haze: Tensor) -> tuple[Tensor, Tens
     contrast, ideal, rival = (local_contrast(part).square() for part in (near, emitted, haze))
     of_light = emitted / (emitted + haze).clamp(min=1e-9)
     of_contrast = contrast / (contrast + rival).clamp(min=1e-12)
+    # Even light from a plane in focus looks like light from anywhere: not to be told.
+    textured = neighbourhood_mean(contrast, _WINDOW).sqrt() / emitted.clamp(min=1e-9) > _EVEN
+    of_light = of_light.clamp(max=_UNTOLD).where(~textured, of_light)
     around = neighbourhood_maximum(emitted, _NEIGHBOURS).clamp(min=1e-9)
     inside = ((emitted / around - _INSIDE[0]) / (_INSIDE[1] - _INSIDE[0])).clamp(0, 1)
     # Light from half-way between two slices, or through a bad mounting, may be sharp in none.
@@ -181,23 +187,37 @@ def _height(asked: Tensor, planes: Planes, depth_of_field: float) -> tuple[Tenso
 def _glow(
     planes: Planes, spectra: Tensor, lit: Tensor, transfer: Tensor, depth_of_field: float
 ) -> tuple[Tensor, Tensor]:
-    """Most light, over the slices, of what is in focus in each slice, and of what is in focus nowhere. On half the grid."""
+    """Most light, over the slices, of what is in focus in each slice, Z y x, and in none, y x. On half the grid."""
     side = spectra.shape[-2]
     half = side // 2
     rows = torch.cat([torch.arange(half // 2), torch.arange(side - half // 2, side)])
-    low = spectra[:, rows, : half // 2 + 1]
-    shared = slice_weights(planes, depth_of_field)[:, lit]
-    shared = torch.cat([shared, 1 - shared.sum(dim=0, keepdim=True)]).to(low.dtype)  # the last: in focus nowhere
-    most = torch.zeros(planes.slices + 1, half, half)
+    low = spectra[..., rows, : half // 2 + 1]
     # Tapered, since a picture that is cut off in frequency rings.
     small = transfer[:, rows, : half // 2 + 1] * gaussian_transfer(half, 1.0)
+    shared = slice_weights(planes, depth_of_field)[:, lit]
+    shared = torch.cat([shared, 1 - shared.sum(dim=0, keepdim=True)])  # the last: in focus nowhere
+    most = torch.zeros(planes.slices + 1, half, half)
     for index in range(planes.slices):
-        passed = small[planes.count - 1 + index * planes.each - lit] * low
-        groups = torch.mm(shared, passed.flatten(1)).view(-1, *passed.shape[1:])
-        most = torch.maximum(most, torch.fft.irfft2(groups, s=(half, half)))
+        groups = torch.zeros(planes.slices + 1, *low.shape[1:])
+        for plane, passes, weights in zip(low, _passes(planes, small, lit, index), shared.T.tolist(), strict=True):
+            for group, weight in enumerate(weights):
+                if weight > 1e-3:
+                    groups[group].addcmul_(plane, passes, value=weight)
+        most = torch.maximum(most, _images(groups, half))
     most = most * (half / side) ** 2
     large = torch.nn.functional.interpolate(most[None], size=(side, side), mode="bilinear", align_corners=False)[0]
     return large[:-1], large[-1]
+
+
+def _passes(planes: Planes, transfer: Tensor, lit: Tensor, index: int) -> list[Tensor]:
+    """Transfer fy fx from each lit plane to one slice."""
+    return [transfer[planes.count - 1 + index * planes.each - plane] for plane in lit.tolist()]
+
+
+def _images(spectra: Tensor, side: int) -> Tensor:
+    """… 2 fy fx, real and imaginary parts, to … y x."""
+    images: Tensor = torch.fft.irfft2(torch.complex(spectra[..., 0, :, :], spectra[..., 1, :, :]), s=(side, side))
+    return images
 
 
 def _apart(planes: Planes) -> Tensor:

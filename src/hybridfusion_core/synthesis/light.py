@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from hybridfusion_core.synthesis.contrast import neighbourhood_maximum
 from hybridfusion_core.synthesis.focus import Focus
 
 MARGIN = 16  # px computed around the scene and dropped, because FFTs wrap
@@ -80,6 +81,12 @@ class Light:
             even=None if self.even is None else self.even + light.mean(dim=0),
         )
 
+    def without(self, index: int) -> Light:
+        """Put a slice's neighbour in its place: what is left to choose from when that slice is lost."""
+        image = self.image.clone()
+        image[index] = image[index - 1 if index else 1]
+        return replace(self, image=image)
+
     def by_slice(self, gains: Tensor) -> Light:
         """Multiply each slice by a number of its own (Z)."""
         own = at_height(gains[:, None, None].expand_as(self.image), self.height)
@@ -111,7 +118,7 @@ def near_step(height: Tensor) -> Tensor:
     jump = torch.zeros_like(height, dtype=torch.bool)
     jump[1:] |= (height[1:] - height[:-1]).abs() > 1
     jump[:, 1:] |= (height[:, 1:] - height[:, :-1]).abs() > 1
-    return torch.nn.functional.max_pool2d(jump[None, None].float(), 17, stride=1, padding=8)[0, 0] > 0
+    return neighbourhood_maximum(jump.float(), 17) > 0
 
 
 def white_level(image: Tensor) -> float:

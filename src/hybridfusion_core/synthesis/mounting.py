@@ -21,7 +21,7 @@ _GLASS = 1.5255  # refractive index of cover glass
 _MEDIA = (1.33, 1.38, 1.42, 1.46, 1.515)  # water, tissue, clearing agents, glycerol, oil-like resins
 _MOST = 2.5  # waves from valley to peak; more is hardly an image
 _REACH, _RADII = 68.0, 420  # of the point spread, in λ / NA, and samples of it
-_PUPIL, _FREQUENCIES = 256, 257  # samples of the pupil's radius and of frequencies from 0 to 2 NA / λ
+_PUPIL, _FREQUENCIES = 256, 513  # samples of the pupil's radius and of frequencies from 0 to 2 NA / λ
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,10 @@ class Mounting:
         ground = torch.stack([torch.ones_like(own), own], dim=1) * radius.sqrt()[:, None]
         fit = torch.linalg.lstsq(ground, (error * radius.sqrt())[:, None]).solution
         left = (error - fit[0] - fit[1] * own) / microscope.wavelength
-        height = max(float(left.max() - left.min()), 1e-6)
-        return (left * (min(1.0, _MOST / height) if self.strength is None else self.strength / height)).float()
+        span = max(float(left.max() - left.min()), 1e-6)
+        strength = min(span, _MOST) if self.strength is None else self.strength
+        waves: Tensor = (left * (strength / span)).float()
+        return waves
 
 
 EVEN = Mounting(index=1.33, depth=0.0, glass=0.0, strength=0.0)
@@ -70,7 +72,7 @@ def draw_mounting(draw: Draw, microscope: Microscope) -> Mounting:
         return EVEN
     fits = tuple(index for index in _MEDIA if index > microscope.na + 0.02)
     glass = draw.log_uniform(60, 1000) if microscope.na < 0.5 else draw.log_uniform(2, 60)
-    strength = draw.log_uniform(0.15, _MOST) if draw.chance(0.6) else None
+    strength = draw.log_uniform(0.1, 2.0) if draw.chance(0.6) else None
     return Mounting(draw.choice(fits), draw.log_uniform(2, 150), glass if draw.chance(0.5) else -glass, strength)
 
 
@@ -91,7 +93,7 @@ def mounted_transfer(microscope: Microscope, waves: Tensor, distances: Tensor, s
     axial = (torch.sqrt(1 - (microscope.sine * radius) ** 2) - 1) / microscope.sine**2
     phase = math.tau * (microscope.defocus(distances)[:, None] * axial + waves)
     spread = (torch.cos(phase) @ to_radius).square() + (torch.sin(phase) @ to_radius).square()  # n radius
-    lines = spread @ to_frequency
+    lines = spread @ to_frequency  # which fades the point spread out: cut off, it would ring
     lines = torch.nn.functional.pad(lines / lines[:, :1], (0, 2))
     place = radial_frequency(side) * (microscope.wavelength / microscope.pixel / microscope.na)
     place = (place * ((_FREQUENCIES - 1) / 2)).clamp(max=_FREQUENCIES)
@@ -112,5 +114,6 @@ def _hankel() -> tuple[Tensor, Tensor]:
     spread = (torch.arange(_RADII, dtype=torch.float64) + 0.5) * (_REACH / _RADII)
     frequency = torch.linspace(0, 2, _FREQUENCIES, dtype=torch.float64)
     to_radius = torch.special.bessel_j0(math.tau * pupil[:, None] * spread) * pupil[:, None] / _PUPIL
-    to_frequency = torch.special.bessel_j0(math.tau * spread[:, None] * frequency) * spread[:, None]
+    fade = ((_REACH - spread) / (0.3 * _REACH)).clamp(max=1).square()
+    to_frequency = torch.special.bessel_j0(math.tau * spread[:, None] * frequency) * (spread * fade)[:, None]
     return to_radius.float(), to_frequency.float()

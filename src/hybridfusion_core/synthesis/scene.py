@@ -10,7 +10,8 @@ from torch import Generator, Tensor
 
 from hybridfusion_core.synthesis.additive import crowded_light, isolated_light
 from hybridfusion_core.synthesis.camera import Camera, Noise, draw_camera
-from hybridfusion_core.synthesis.disturbances import disturb
+from hybridfusion_core.synthesis.contrast import neighbourhood_maximum
+from hybridfusion_core.synthesis.disturbances import disturb, expose_hard, lose_slice
 from hybridfusion_core.synthesis.draw import Draw
 from hybridfusion_core.synthesis.lab import ANY_LAB, Lab
 from hybridfusion_core.synthesis.layers import layered_light
@@ -22,10 +23,10 @@ from hybridfusion_core.synthesis.volume import volume_light
 SceneKind = Literal["layers", "volume", "transmitted", "photographic", "isolated", "crowded"]
 KINDS: tuple[SceneKind, ...] = ("layers", "volume", "transmitted", "photographic", "isolated", "crowded")
 
-_SEEN = 0.5  # of the noise's standard deviation: what is so bright is seen half
 _UNSURE = 0.15, 0.55  # in focus between these: neither, and asked of nobody
 _BLANK = 9  # px without detail around a surface that shows nothing
 _FAINT = 3e-4  # of the contrast: glow that no longer matters
+_UNNOTICED = 0.3  # of the noise's standard deviation: the same
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def make_scene(
     """
     light = _light(Draw(generator), size, slices, haze, kind, lab)
     draw = Draw(generator)
-    return _recorded(draw, light, lab.draw_camera(draw) if lab.cameras else draw_camera(draw, noise, kind))
+    camera = lab.draw_camera(draw) if lab.cameras else draw_camera(draw, noise, kind)
+    return _recorded(draw, light, camera, hard=kind in ("isolated", "crowded") and not lab.cameras)
 
 
 def _light(draw: Draw, size: int, slices: int, haze: float, kind: SceneKind, lab: Lab) -> Light:
@@ -103,16 +105,26 @@ def _light(draw: Draw, size: int, slices: int, haze: float, kind: SceneKind, lab
     return volume_light(draw, side, slices, lab)
 
 
-def _recorded(draw: Draw, light: Light, camera: Camera) -> Scene:
+def _recorded(draw: Draw, light: Light, camera: Camera, hard: bool = False) -> Scene:
     light, camera = disturb(draw, light, camera)
-    deviation = camera.deviation(light.at_height())
-    structure = _visibility(light, deviation)
-    shown = _shown(light, structure, deviation)
-    truth = light.truth(structure if light.focus is None else shown, 0.5 * deviation + _FAINT * light.contrast)
+    if hard:
+        camera = expose_hard(draw, camera, light)
+    blank = lose_slice(draw, light) if hard else None
+    seen = light if blank is None else light.without(blank)  # what the truth can be made of
+    deviation = camera.deviation(seen.at_height())
+    structure = _visibility(seen, deviation)
+    shown = structure if light.focus is not None else _near_detail(structure) if light.sharp is not None else structure
+    truth = seen.truth(structure, _FAINT * light.contrast + _UNNOTICED * deviation)
+    known = (shown < _UNSURE[0]) | (shown > _UNSURE[1])
+    counts = camera.record(draw, light.image)
+    if blank is not None:
+        counts[blank] = draw.choice((0.0, float(counts[blank].mean()), float(counts.max())))
+        known = known & ((light.height - blank).abs() > 1)
     if camera.limits:
+        shown = shown * (truth > camera.black)
         truth, structure = camera.limit(truth), structure * _within(camera, truth)
     return Scene(
-        counts=camera.record(draw, light.image),
+        counts=counts,
         truth=truth,
         height=light.height.clamp(0, light.image.shape[0] - 1),
         structure=structure,
@@ -120,25 +132,24 @@ def _recorded(draw: Draw, light: Light, camera: Camera) -> Scene:
         noise=float(deviation.median()),
         overlap=light.overlap,
         in_focus=(shown > sum(_UNSURE) / 2).float(),
-        in_focus_weight=((shown < _UNSURE[0]) | (shown > _UNSURE[1])).float(),
+        in_focus_weight=known.float(),
     )
 
 
 def _visibility(light: Light, deviation: Tensor) -> Tensor:
-    """In [0, 1], Y X: one half where the detail is as strong as half the noise, or 1 % of the contrast."""
+    """In [0, 1], Y X: one half where the detail is as strong as half the noise, or 1 % of the contrast.
+
+    Of light that adds up, however faint beside the brightest; and as far as it comes from what is in focus.
+    """
     power = light.detail.square()
+    if light.focus is not None:
+        return light.focus.share * power / (power + 0.25 * deviation.square() + 1e-12)
     return power / (power + 0.25 * deviation.square() + (0.01 * light.contrast) ** 2)
 
 
-def _shown(light: Light, structure: Tensor, deviation: Tensor) -> Tensor:
-    """How surely something is in focus, in [0, 1], Y X."""
-    if light.focus is not None:
-        power = light.focus.bright.square()
-        return light.focus.share * power / (power + (_SEEN * deviation).square()).clamp(min=1e-12)
-    if light.sharp is None:
-        return structure
-    # A surface is in focus somewhere: where it has detail, and unknown to what is near it.
-    near = torch.nn.functional.max_pool2d(structure[None, None], 2 * _BLANK + 1, stride=1, padding=_BLANK)[0, 0]
+def _near_detail(structure: Tensor) -> Tensor:
+    """Of surfaces: one is in focus somewhere, which is shown by its detail and left open near it. Y X."""
+    near = neighbourhood_maximum(structure, 2 * _BLANK + 1)
     return torch.where(structure > _UNSURE[1], structure, torch.maximum(structure, near.clamp(max=_UNSURE[1])))
 
 
@@ -147,8 +158,7 @@ def _boundary(light: Light, structure: Tensor) -> Tensor:
     steps = near_step(light.height)
     if light.sharp is not None:
         return steps
-    seen = torch.nn.functional.max_pool2d((structure > 0.1)[None, None].float(), 9, stride=1, padding=4)[0, 0] > 0
-    return steps & seen
+    return steps & (neighbourhood_maximum((structure > 0.1).float(), 9) > 0)
 
 
 def _within(camera: Camera, light: Tensor) -> Tensor:
