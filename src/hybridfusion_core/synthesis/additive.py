@@ -53,7 +53,7 @@ def _additive(draw: Draw, size: int, slices: int, lab: Lab, tissue: Tissue, sect
     step = lab.draw_step(draw, slices, microscope)
     if step is None:
         step = draw.log_uniform(1.0, max(1.5, min(8.0, 60 / slices))) / microscope.spread  # px of radius
-    each = max(1, min(4, round(14 / slices)))
+    each = max(1, min(3, round(12 / slices)))
     planes = Planes(slices, step, each, beyond=math.ceil(_BEYOND * each))
     waves = draw_mounting(draw, microscope).waves(microscope)
     transfer = mounted_transfer(microscope, waves, planes.offsets(), side)

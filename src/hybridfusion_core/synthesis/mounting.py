@@ -95,11 +95,12 @@ def mounted_transfer(microscope: Microscope, waves: Tensor, distances: Tensor, s
     spread = (torch.cos(phase) @ to_radius).square() + (torch.sin(phase) @ to_radius).square()  # n radius
     lines = spread @ to_frequency  # which fades the point spread out: cut off, it would ring
     lines = torch.nn.functional.pad(lines / lines[:, :1], (0, 2))
-    place = radial_frequency(side) * (microscope.wavelength / microscope.pixel / microscope.na)
-    place = (place * ((_FREQUENCIES - 1) / 2)).clamp(max=_FREQUENCIES)
+    scale = microscope.wavelength / microscope.pixel / microscope.na * (_FREQUENCIES - 1) / 2
+    place = (radial_frequency(side)[: side // 2 + 1] * scale).clamp(max=_FREQUENCIES).flatten()
     left = place.long()
-    low = lines.T.contiguous()  # neighbours in memory are neighbours in z: one look-up serves all distances
-    return torch.lerp(low[left], low[left + 1], (place - left)[..., None]).permute(2, 0, 1)
+    half = torch.lerp(lines.index_select(1, left), lines.index_select(1, left + 1), place - left)
+    mirrored = torch.arange(side)  # rows of negative frequency are those of positive frequency
+    return half.view(len(lines), side // 2 + 1, -1).index_select(1, torch.minimum(mirrored, side - mirrored))
 
 
 @lru_cache(maxsize=1)
