@@ -23,17 +23,20 @@ import tifffile
 import torch
 from distributed import Client, WorkerPlugin
 
-from hybridfusion_core.batch import fusing_units
-from hybridfusion_core.batch.cluster import Where, connected
-from hybridfusion_core.batch.fusing_units import Task
-from hybridfusion_core.batch.places import FieldKey, Places, key_of
-from hybridfusion_core.batch.records import FORMAT, fingerprint, frame_digest, listed_inputs, write_json
-from hybridfusion_core.batch.reporting import write_reports
-from hybridfusion_core.batch.resolving import Choices
-from hybridfusion_core.batch.running import run_batch
-from hybridfusion_core.plates import Plate, Selection, open_plate, open_unit, select
-from hybridfusion_core.predict import ALGORITHM_VERSION, fuse
-from hybridfusion_core.request import FuseRequest, make_request
+from hybridfusion_core.batch import fuse_field as fusing_units
+from hybridfusion_core.batch.fuse_field import Task
+from hybridfusion_core.batch.records.paths import FieldKey, Places, key_of
+from hybridfusion_core.batch.records.store import FORMAT, fingerprint, frame_digest, listed_inputs, write_json
+from hybridfusion_core.batch.report.write import write_reports
+from hybridfusion_core.batch.run import run_batch
+from hybridfusion_core.batch.scheduler import Where, connected
+from hybridfusion_core.batch.settings import Choices
+from hybridfusion_core.fusion.api import ALGORITHM_VERSION, fuse
+from hybridfusion_core.fusion.request import FuseRequest, make_request
+from hybridfusion_core.plates.field_stack import open_unit
+from hybridfusion_core.plates.open import open_plate
+from hybridfusion_core.plates.plate import Plate
+from hybridfusion_core.plates.select import Selection, select
 
 PATTERN = "{row}{column}_f{field}_z{z}_c{channel}.tif"
 COLUMNS, ROWS = 48, 32

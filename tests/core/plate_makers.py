@@ -9,8 +9,9 @@ import numpy as np
 import tifffile
 import zarr
 
-from hybridfusion_core.plates import Unit, open_unit
-from hybridfusion_core.store.tiff_writer import write_stack
+from hybridfusion_core.io.tiff.writer import write_stack
+from hybridfusion_core.plates.field_stack import open_unit
+from hybridfusion_core.plates.plate import Unit
 
 SHAPE = (24, 32)
 GUID = "4996E914-A4B6-49AF-8081-5B58A8653201"

@@ -17,17 +17,20 @@ from plate_makers import write_plain
 from plate_window import a_plate, choose, click, fuse, messages, settled, statuses
 from qtpy.QtCore import QPoint, QPointF, Qt
 
-from hybridfusion_core.batch.fusing_units import Outcome
+from hybridfusion_core.batch.fuse_field import Outcome
 from hybridfusion_core.cli import main as command_line
-from hybridfusion_core.plates import Selection, open_plate, open_unit, select
+from hybridfusion_core.io.open import open_stack
+from hybridfusion_core.plates.field_stack import open_unit
+from hybridfusion_core.plates.open import open_plate
+from hybridfusion_core.plates.select import Selection, select
 from hybridfusion_core.plates.well_names import row_letters
 from hybridfusion_core.stack import Channel, Stack
-from hybridfusion_core.store import open_stack
-from napari_hybridfusion import plate_job, sample_data
-from napari_hybridfusion.jobs import Jobs, Listener
-from napari_hybridfusion.plate_map import COLORS, PlateMap
-from napari_hybridfusion.plate_states import PlateStates
-from napari_hybridfusion.plate_widget import PlateWidget
+from napari_hybridfusion.files import samples as sample_data
+from napari_hybridfusion.job.worker import Jobs, Listener
+from napari_hybridfusion.plate import job as plate_job
+from napari_hybridfusion.plate.map import COLORS, PlateMap
+from napari_hybridfusion.plate.states import PlateStates
+from napari_hybridfusion.plate.widget import PlateWidget
 
 PATTERN = "{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif"
 CHANNELS = (Channel("DAPI", "0099FF"), Channel("membrane", "FF33CC"))
@@ -257,7 +260,7 @@ def test_an_unexpected_error_is_reported(qtbot, widget, plate, tmp_path, monkeyp
 
 def test_the_sample_plate_lies_side_by_side_and_is_offered(qtbot, viewer, widget, monkeypatch):
     small = [Stack(np.full((2, 3, 48, 64), 10 + index, "uint16"), "CZYX", channels=CHANNELS) for index in range(8)]
-    monkeypatch.setattr("hybridfusion_core.samples.plate.plate_stacks", lambda: small)
+    monkeypatch.setattr("hybridfusion_core.scenes.samples.plate.plate_stacks", lambda: small)
     sample_data._written_plate.cache_clear()
     for each in sample_data.plate():
         viewer.add_layer(Layer.create(*each))

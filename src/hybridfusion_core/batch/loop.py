@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 
 from distributed import Client, Future, KilledWorker
 
-from hybridfusion_core.batch.fusing_units import KILLS, Outcome, Settings, Task, fuse_unit, killed, write_failure
-from hybridfusion_core.batch.places import Places, key_of
-from hybridfusion_core.batch.records import end_session, starts_in_run
+from hybridfusion_core.batch.fuse_field import KILLS, Outcome, Settings, Task, fuse_unit, killed, write_failure
+from hybridfusion_core.batch.records.paths import Places, key_of
+from hybridfusion_core.batch.records.store import end_session, starts_in_run
 from hybridfusion_core.errors import HybridFusionError, UserInputError
-from hybridfusion_core.plates import Unit
+from hybridfusion_core.plates.plate import Unit
 
 _AHEAD = 2  # tasks for each thread that computes
 _TICK = 1.0  # s between two looks at the workers

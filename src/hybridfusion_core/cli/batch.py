@@ -9,17 +9,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hybridfusion_core.batch.form import make_form
-from hybridfusion_core.batch.resolving import Choices
+from hybridfusion_core.batch.output.format import make_form
+from hybridfusion_core.batch.settings import Choices
 from hybridfusion_core.errors import UserInputError, printable
-from hybridfusion_core.plates import Plate, Selection, Unit, open_plate, read_failures, select
+from hybridfusion_core.fusion.request import FuseRequest
+from hybridfusion_core.io.create import refuse_input_as_output
+from hybridfusion_core.io.zarr.source import is_url
 from hybridfusion_core.plates.forecast import Forecast, forecast
-from hybridfusion_core.plates.selection import chosen_times
+from hybridfusion_core.plates.open import open_plate
+from hybridfusion_core.plates.plate import Plate, Unit
+from hybridfusion_core.plates.select import Selection, chosen_times, read_failures, select
 from hybridfusion_core.plates.summary import plate_warnings, summary, table
 from hybridfusion_core.plates.well_names import row_letters
-from hybridfusion_core.request import FuseRequest
-from hybridfusion_core.store.creating import refuse_input_as_output
-from hybridfusion_core.store.zarr_source import is_url
 
 _SHOWN = 10  # failures, in the text
 _LARGEST_MAP = (48, 72)

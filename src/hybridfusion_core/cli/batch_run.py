@@ -13,14 +13,14 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from hybridfusion_core.batch.cluster import Where, connected
-from hybridfusion_core.batch.reporting import write_reports
-from hybridfusion_core.batch.running import Event, Result, run_batch
+from hybridfusion_core.batch.report.write import write_reports
+from hybridfusion_core.batch.run import Event, Result, run_batch
+from hybridfusion_core.batch.scheduler import Where, connected
 from hybridfusion_core.cli.batch import choices_of
 from hybridfusion_core.cli.progress import ProgressLine
 from hybridfusion_core.errors import UserInputError, printable
-from hybridfusion_core.plates import Plate, Unit
-from hybridfusion_core.request import FuseRequest
+from hybridfusion_core.fusion.request import FuseRequest
+from hybridfusion_core.plates.plate import Plate, Unit
 
 FAILED = 3  # exit status
 

@@ -17,14 +17,14 @@ from typing import Any
 import torch
 
 from hybridfusion_core.cli.progress import ProgressLine
-from hybridfusion_core.devices import resolve_device
 from hybridfusion_core.errors import StoredDataError, UserInputError
-from hybridfusion_core.predict import measured_rate, steps_to_disk
+from hybridfusion_core.fusion.api import measured_rate, steps_to_disk
+from hybridfusion_core.fusion.request import Job, load_statistics, make_request, resolve
+from hybridfusion_core.io.open import open_stack
+from hybridfusion_core.io.verify import verify as find_faults
+from hybridfusion_core.model.devices import resolve_device
 from hybridfusion_core.progress import exhaust
-from hybridfusion_core.request import Job, load_statistics, make_request, resolve
 from hybridfusion_core.stack import Axis, Stack
-from hybridfusion_core.store import open_stack
-from hybridfusion_core.store import verify as find_faults
 
 _REQUEST = (
     *("products", "select", "focus_from", "channels", "z", "method", "model", "camera", "nan"),
@@ -101,7 +101,7 @@ def info(options: argparse.Namespace) -> None:
 
 def verify(options: argparse.Namespace) -> None:
     """Look through a result, from its metadata to its last pixel."""
-    from hybridfusion_core.batch.verifying import holds_files, verify_files
+    from hybridfusion_core.batch.output.verify import holds_files, verify_files
 
     output = Path(options.output)
     findings = verify_files(output) if holds_files(output) else find_faults(output)
@@ -119,7 +119,7 @@ def verify(options: argparse.Namespace) -> None:
 
 def sample(options: argparse.Namespace) -> None:
     """Write a sample."""
-    from hybridfusion_core.samples import write_sample
+    from hybridfusion_core.scenes.samples.write import write_sample
 
     paths = write_sample(options.name, Path(options.path), overwrite=options.overwrite)
     _print(options, {"files": [str(path) for path in paths]}, "\n".join(str(path) for path in paths))
@@ -134,10 +134,10 @@ def models(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """Train a model."""
-    from hybridfusion_core.checkpoint import load_model, save_model
-    from hybridfusion_core.evaluate import evaluate_methods
-    from hybridfusion_core.recipe import load_recipe
-    from hybridfusion_core.train import train as run_training
+    from hybridfusion_core.evaluate.run import evaluate_methods
+    from hybridfusion_core.model.model_file import load_model, save_model
+    from hybridfusion_core.train.loop import train as run_training
+    from hybridfusion_core.train.recipe import load_recipe
 
     recipe = load_recipe(Path(options.config))
     _set_threads(options.threads)
@@ -176,9 +176,9 @@ def finetune(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Score ways to fuse, on a folder of stacks or on unseen synthetic ones."""
-    from hybridfusion_core.evaluate import evaluate_folder, evaluate_methods
     from hybridfusion_core.evaluate.page import Page
-    from hybridfusion_core.synthesis import KINDS
+    from hybridfusion_core.evaluate.run import evaluate_folder, evaluate_methods
+    from hybridfusion_core.scenes.scene import KINDS
 
     if options.results is not None and options.folder is None:
         raise UserInputError(

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hybridfusion_core.io.region import normalised
+from hybridfusion_core.io.slice_files import PictureStack
 from hybridfusion_core.stack import ArrayLike
-from hybridfusion_core.store.slices import PictureStack
-from hybridfusion_core.store.views import normalised
 
 
 class PlaneGrid:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hybridfusion_core.errors import HybridFusionError
-from hybridfusion_core.plates.description import Unit
-from hybridfusion_core.plates.unit_stack import defects_of, find_channels, open_unit
-from hybridfusion_core.predict import describe, measured_rate
-from hybridfusion_core.request import FuseRequest, resolve
+from hybridfusion_core.fusion.api import describe, measured_rate
+from hybridfusion_core.fusion.request import FuseRequest, resolve
+from hybridfusion_core.plates.field_stack import defects_of, find_channels, open_unit
+from hybridfusion_core.plates.plate import Unit
 
 _PYRAMID = 4 / 3  # a level has a quarter of the pixels of the one below
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hybridfusion_core.errors import printable
-from hybridfusion_core.plates.description import Plate, Unit
 from hybridfusion_core.plates.forecast import Forecast
-from hybridfusion_core.plates.layouts import layout
+from hybridfusion_core.plates.layouts.table import layout
+from hybridfusion_core.plates.plate import Plate, Unit
 
 
 def plate_warnings(plate: Plate) -> list[str]:
