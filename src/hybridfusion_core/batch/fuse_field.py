@@ -39,9 +39,11 @@ from hybridfusion_core.batch.report.drift import slice_figures
 from hybridfusion_core.batch.report.flags import figures
 from hybridfusion_core.batch.report.pictures import picture
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
-from hybridfusion_core.fusion.api import ALGORITHM_VERSION, describe
+from hybridfusion_core.fusion.job import Job, resolve
 from hybridfusion_core.fusion.loop import measure, run
-from hybridfusion_core.fusion.request import FuseRequest, Job, resolve
+from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
+from hybridfusion_core.fusion.request import FuseRequest
+from hybridfusion_core.fusion.result import describe
 from hybridfusion_core.io.decode_cache import spooled
 from hybridfusion_core.io.disk.access import system_error
 from hybridfusion_core.io.disk.lock import Lock

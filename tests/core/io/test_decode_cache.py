@@ -17,7 +17,8 @@ from conftest import textured_stack
 
 import hybridfusion_core as hf
 from hybridfusion_core.fusion.api import steps_in_memory, steps_to_disk
-from hybridfusion_core.fusion.request import make_request, resolve
+from hybridfusion_core.fusion.job import resolve
+from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io import picture_files
 from hybridfusion_core.io.decode_cache import _PREFIX, maker, spooled
 from hybridfusion_core.io.open import open_stack
