@@ -22,7 +22,7 @@ _OUTSIDE = 2.0  # slices beyond either end of the stack where things still lie
 def isolated(draw: Draw, side: int, planes: Planes) -> Tensor:
     """One to some three dozen things of one or of several kinds."""
     volume = torch.zeros(planes.count, side, side)
-    grain = 0.65 + 0.2 * smooth_field(draw, side, draw.uniform(0.8, 1.6), 1.0)
+    grain = 0.65 + draw.uniform(0.08, 0.4) * smooth_field(draw, side, draw.uniform(0.8, 1.6), 1.0)
     forms = draw.choice(
         (("bead",), ("bead",), ("nucleus",), ("debris",), ("bead", "debris"), ("nucleus", "debris"), _ALL)
     )

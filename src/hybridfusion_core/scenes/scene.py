@@ -25,7 +25,7 @@ KINDS: tuple[SceneKind, ...] = ("layers", "volume", "transmitted", "photographic
 
 _UNSURE = 0.15, 0.55  # in focus between these: neither, and asked of nobody
 _BLANK = 9  # px without detail around a surface that shows nothing
-_FAINT = 3e-4  # of the contrast: glow that no longer matters
+_FAINT = 1e-4  # of the contrast: glow that no longer matters
 _UNNOTICED = 0.3  # of the noise's standard deviation: the same
 
 
@@ -113,7 +113,7 @@ def _recorded(draw: Draw, light: Light, camera: Camera, hard: bool = False) -> S
     seen = light if blank is None else light.without(blank)  # what the truth can be made of
     deviation = camera.deviation(seen.at_height())
     structure = _visibility(seen, deviation)
-    shown = structure if light.focus is not None else _near_detail(structure) if light.sharp is not None else structure
+    shown = structure if light.sharp is None else _near_detail(structure, light.everywhere)
     truth = seen.truth(structure, _FAINT * light.contrast + _UNNOTICED * deviation)
     known = (shown < _UNSURE[0]) | (shown > _UNSURE[1])
     counts = camera.record(draw, light.image)
@@ -147,10 +147,10 @@ def _visibility(light: Light, deviation: Tensor) -> Tensor:
     return power / (power + 0.25 * deviation.square() + (0.01 * light.contrast) ** 2)
 
 
-def _near_detail(structure: Tensor) -> Tensor:
-    """Of surfaces: one is in focus somewhere, which is shown by its detail and left open near it. Y X."""
-    near = neighbourhood_maximum(structure, 2 * _BLANK + 1)
-    return torch.where(structure > _UNSURE[1], structure, torch.maximum(structure, near.clamp(max=_UNSURE[1])))
+def _near_detail(structure: Tensor, everywhere: bool) -> Tensor:
+    """How surely a surface is in focus: where it shows detail; open near that, and where nothing ever is not. Y X."""
+    open_ = _UNSURE[1] if everywhere else neighbourhood_maximum(structure, 2 * _BLANK + 1).clamp(max=_UNSURE[1])
+    return structure.clamp(min=open_)
 
 
 def _boundary(light: Light, structure: Tensor) -> Tensor:
