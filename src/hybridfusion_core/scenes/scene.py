@@ -80,9 +80,10 @@ def make_scene(
         haze: probability of out-of-focus haze that differs from slice to slice; of layers alone, volumes have
             the haze that their optics make.
         kind: "layers" of all textures on smooth or stepped heights under incoherent light; "photographic", opaque
-            things with sharp edges; "volume", fluorescence that adds up; "transmitted", brightfield and phase.
-        lab: whose microscope it is: its cameras take the place of `noise`, and its optics are those of "volume" and
-            "transmitted"; the others have no optics that a microscope's could replace.
+            things with sharp edges; "volume", fluorescence that adds up; "transmitted", brightfield and phase;
+            "isolated", lonely fluorescent things on dark ground; "crowded", tissue of low contrast.
+        lab: whose microscope it is: its cameras take the place of `noise`, and its optics are those of the
+            fluorescent kinds and "transmitted"; the others have no optics that a microscope's could replace.
     """
     light = _light(Draw(generator), size, slices, haze, kind, lab)
     draw = Draw(generator)
@@ -113,13 +114,13 @@ def _recorded(draw: Draw, light: Light, camera: Camera, hard: bool = False) -> S
     seen = light if blank is None else light.without(blank)  # what the truth can be made of
     deviation = camera.deviation(seen.at_height())
     structure = _visibility(seen, deviation)
-    shown = structure if light.sharp is None else _near_detail(structure, light.everywhere)
+    shown = structure if light.focus is not None else _near_detail(structure, light.everywhere)
     truth = seen.truth(structure, _FAINT * light.contrast + _UNNOTICED * deviation)
     known = (shown < _UNSURE[0]) | (shown > _UNSURE[1])
     counts = camera.record(draw, light.image)
     if blank is not None:
         counts[blank] = draw.choice((0.0, float(counts[blank].mean()), float(counts.max())))
-        known = known & ((light.height - blank).abs() > 1)
+        known = known & ((shown < _UNSURE[0]) | ((light.height - blank).abs() > 1))
     if camera.limits:
         shown = shown * (truth > camera.black)
         truth, structure = camera.limit(truth), structure * _within(camera, truth)
@@ -148,9 +149,10 @@ def _visibility(light: Light, deviation: Tensor) -> Tensor:
 
 
 def _near_detail(structure: Tensor, everywhere: bool) -> Tensor:
-    """How surely a surface is in focus: where it shows detail; open near that, and where nothing ever is not. Y X."""
-    open_ = _UNSURE[1] if everywhere else neighbourhood_maximum(structure, 2 * _BLANK + 1).clamp(max=_UNSURE[1])
-    return structure.clamp(min=open_)
+    """How surely a surface or a body is in focus: where it shows detail, and open near that or everywhere. Y X."""
+    if everywhere:
+        return structure.clamp(min=_UNSURE[1])
+    return torch.maximum(structure, neighbourhood_maximum(structure, 2 * _BLANK + 1).clamp(max=_UNSURE[1]))
 
 
 def _boundary(light: Light, structure: Tensor) -> Tensor:
