@@ -26,7 +26,7 @@ from hybridfusion_core.fusion.request import (
     resolve,
 )
 from hybridfusion_core.io.create import create_output, refuse_input_as_output
-from hybridfusion_core.io.decode_cache import spooled
+from hybridfusion_core.io.decode_cache import decoded_once
 from hybridfusion_core.io.disk.access import permitted
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.result_spec import MapChannel, ResultSpec
@@ -145,7 +145,7 @@ def steps_in_memory(job: Job, stack: Stack, *, planar: bool = False) -> Generato
     Returns:
         (on exhaustion) the `FuseResult`.
     """
-    with spooled(stack, job.plan.block, room=job.plan.room) as planes:
+    with decoded_once(stack, job.plan.block, room=job.plan.room) as planes:
         statistics = yield from measure(job, planes)
         spec = describe(job, stack, statistics)
         arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.array_shapes().items()}
@@ -219,7 +219,7 @@ def steps_to_disk(
     kind: dict[str, Any] = {"block": job.plan.block, "overwrite": overwrite, "ngff": ngff}
     with create_output(path, describe(job, stack, []), **kind):
         pass  # an output that cannot be written is refused before anything is read
-    with spooled(stack, job.plan.block, room=job.plan.room, folder=path.parent) as planes:
+    with decoded_once(stack, job.plan.block, room=job.plan.room, folder=path.parent) as planes:
         statistics = yield from measure(job, planes)
         spec = describe(job, stack, statistics, checksum=checksum)
         with create_output(path, spec, **kind) as output:
