@@ -162,9 +162,9 @@ def test_scratch_of_dead_processes_is_removed_and_of_living_ones_kept(tmp_path) 
 # Fuses a folder of pictures as far as the second one, whose decoding never ends.
 STUCK = """
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/io"]
 import imagecodecs
-from test_store_spool import fuse_without_room
+from test_decode_cache import fuse_without_room
 real, decoded = imagecodecs.png_decode, []
 def decode(data):
     decoded.append(data)
