@@ -6,7 +6,7 @@ from pathlib import Path
 import imagecodecs
 import pytest
 from conftest import textured_stack
-from test_hostile_cli import CASES, PIXELS, check_message
+from test_hostile_input import CASES, PIXELS, check_message
 
 from hybridfusion_core.cli import main
 from hybridfusion_core.errors import printable
