@@ -25,8 +25,8 @@ from hybridfusion_core.fusion.request import FuseRequest, resolve
 from hybridfusion_core.io.zarr.source import METADATA_FILES, UrlSource, is_url, reached
 from hybridfusion_core.model.devices import resolve_device
 from hybridfusion_core.model.noise import FieldStatistics
-from hybridfusion_core.plates.field_stack import open_unit
-from hybridfusion_core.plates.plate import Plate, Unit
+from hybridfusion_core.plates.field_stack import open_field
+from hybridfusion_core.plates.plate import Plate, PlateField
 
 Stats = Literal["plate", "well", "field"]
 
@@ -73,9 +73,9 @@ class Choices:
         """
         if self.form.name:
             template = NameTemplate(self.form.name, SUFFIXES[self.form.format])
-            template.check(filter(self.takes, plate.units()), self.request.channels)
+            template.check(filter(self.takes, plate.fields()), self.request.channels)
 
-    def takes(self, unit: Unit) -> bool:
+    def takes(self, unit: PlateField) -> bool:
         """Say whether a unit is at one of the time points that are fused."""
         return self.times is None or unit.t in self.times
 
@@ -94,7 +94,7 @@ class Choices:
         }
 
 
-def settle(units: Sequence[Unit], choices: Choices, memory: int | None) -> dict[str, Any]:
+def settle(units: Sequence[PlateField], choices: Choices, memory: int | None) -> dict[str, Any]:
     """Resolve device, tile, block and the rest, where the work will be done.
 
     Args:
@@ -115,7 +115,7 @@ def settle(units: Sequence[Unit], choices: Choices, memory: int | None) -> dict[
     problem: HybridFusionError | None = None
     for unit in units:
         try:
-            stack = open_unit(unit, channels=request.channels)
+            stack = open_field(unit, channels=request.channels)
         except HybridFusionError as error:
             problem = error
             continue

@@ -57,8 +57,8 @@ def written(plate: Plate, tmp_path: Path, failed: int = 0) -> tuple[Places, Resu
     """Records of a batch that has ended, the first units failed."""
     places = Places(tmp_path / "out.ome.zarr")
     result = Result(places)
-    missing = result.missing = {key_of(unit): set() for unit in plate.units()}
-    for number, unit in enumerate(plate.units()):
+    missing = result.missing = {key_of(unit): set() for unit in plate.fields()}
+    for number, unit in enumerate(plate.fields()):
         record = places.record(key_of(unit), unit.t)
         if number < failed:
             write_json(record, {"format": 1, "status": "failed", "reason": HOSTILE})
@@ -89,7 +89,7 @@ def test_the_table_has_a_row_for_every_unit(tmp_path: Path) -> None:
 def test_what_was_not_asked_for_is_none_of_the_table(tmp_path: Path) -> None:
     plate = a_plate(1, 2)
     places, result = written(plate, tmp_path)
-    kept = next(plate.units())
+    kept = next(plate.fields())
     assert [row.unit for row in rows_of(plate, places, {key_of(kept): {0}})] == [kept]
     assert [row.status for row in rows_of(plate, places, {key_of(kept): {0}})] == ["missing"]
     places.record(key_of(kept), 0).write_bytes(b"{}")
@@ -122,7 +122,7 @@ def test_a_damaged_record_spoils_no_page(tmp_path: Path) -> None:
     plate = a_plate(1, 1)
     places, _ = written(plate, tmp_path)
     page = render(
-        plate, places, [Row(next(plate.units()), "done")], {"request": {"stats": "?"}, "settings": {"tile": 1}}
+        plate, places, [Row(next(plate.fields()), "done")], {"request": {"stats": "?"}, "settings": {"tile": 1}}
     )
     assert "Methods" in page
     assert report_csv([]).count("\n") == 1

@@ -25,7 +25,7 @@ from hybridfusion_core.io.result_spec import Output, ResultSpec
 from hybridfusion_core.io.suffixes import result_paths
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
 from hybridfusion_core.plates.field_stack import find_channels
-from hybridfusion_core.plates.plate import Unit
+from hybridfusion_core.plates.plate import PlateField
 
 
 class Staged(Protocol):
@@ -38,7 +38,7 @@ class Staged(Protocol):
         """Move it to its place; returns what the record of the unit says of it, plain JSON values."""
 
 
-def staged_files(unit: Unit, channels: Sequence[str] | None, form: Form, places: Places) -> StagedFiles:
+def staged_files(unit: PlateField, channels: Sequence[str] | None, form: Form, places: Places) -> StagedFiles:
     """Return where the files of a unit are built.
 
     Args:
@@ -66,7 +66,7 @@ class StagedFiles:
 
     folder: Path
     output: Path
-    unit: Unit
+    unit: PlateField
     channels: tuple[int, ...]
     template: NameTemplate
 

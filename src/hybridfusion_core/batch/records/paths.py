@@ -20,7 +20,7 @@ from hybridfusion_core.io.suffixes import (
     image_name,
     result_paths,
 )
-from hybridfusion_core.plates.plate import Unit
+from hybridfusion_core.plates.plate import PlateField
 
 _IMAGES = (*ZARR_SUFFIXES, *TIFF_SUFFIXES, *PICTURE_SUFFIXES)
 _PLAIN = re.compile("[A-Za-z0-9]{1,32}")
@@ -123,7 +123,7 @@ def field_key(row: str, column: str, field: str) -> FieldKey:
     return FieldKey(safe_name(row), safe_name(column), safe_name(field))
 
 
-def key_of(unit: Unit) -> FieldKey:
+def key_of(unit: PlateField) -> FieldKey:
     """Return the names of the groups of a unit's field."""
     return field_key(unit.row, unit.column, unit.field)
 

@@ -17,9 +17,9 @@ from hybridfusion_core.io.disk.access import existing
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.suffixes import TIFF_SUFFIXES, ZARR_SUFFIXES, has_suffix
 from hybridfusion_core.io.zarr.image import is_zarr
-from hybridfusion_core.plates.field_stack import open_unit
+from hybridfusion_core.plates.field_stack import open_field
 from hybridfusion_core.plates.open import open_plate
-from hybridfusion_core.plates.plate import Unit
+from hybridfusion_core.plates.plate import PlateField
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.train.finetune.request import FinetuneRequest
 from hybridfusion_core.train.patches import field_groups
@@ -137,7 +137,7 @@ def _listed(path: Path, request: FinetuneRequest, warnings: list[str]) -> Iterat
             raise
         yield from _stacks_of(path, request, scale)
         return
-    units = list(plate.units())
+    units = list(plate.fields())
     sound = _evenly([unit for unit in units if not unit.frame.defects], _MOST)
     if len(sound) < len(units):
         defects = [defect.message for unit in units for defect in unit.frame.defects]
@@ -149,7 +149,7 @@ def _listed(path: Path, request: FinetuneRequest, warnings: list[str]) -> Iterat
         yield _name(unit), f"{path}: {group}", partial(_of_plate, unit, **scale), False
 
 
-def _name(unit: Unit) -> str:
+def _name(unit: PlateField) -> str:
     """Say which field it is; where a file is a field, by its file."""
     image = unit.frame.image
     if image is None or image.path.endswith(unit.field):
@@ -176,8 +176,8 @@ def _is_deep(path: Path, request: FinetuneRequest) -> bool:
         return False
 
 
-def _of_plate(unit: Unit, z_step_um: float | None, pixel_size_um: float | None) -> Stack:
-    return open_unit(unit, z_step_um=z_step_um, pixel_size_um=pixel_size_um)
+def _of_plate(unit: PlateField, z_step_um: float | None, pixel_size_um: float | None) -> Stack:
+    return open_field(unit, z_step_um=z_step_um, pixel_size_um=pixel_size_um)
 
 
 def _looked_at(
