@@ -10,14 +10,18 @@ from pathlib import Path
 
 from hybridfusion_core.errors import StoredDataError, UserInputError, printable
 from hybridfusion_core.io.disk.access import existing, permitted
+from hybridfusion_core.io.native.open import open_native
 from hybridfusion_core.io.slice_files import open_files, open_folder
-from hybridfusion_core.io.suffixes import PICTURE_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIXES, has_suffix
+from hybridfusion_core.io.suffixes import NATIVE_SUFFIXES, PICTURE_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIXES, has_suffix
 from hybridfusion_core.io.tiff.file import open_tiff
 from hybridfusion_core.io.zarr.image import is_zarr, open_ome_zarr
 from hybridfusion_core.stack import Axis, Stack
 
 Source = str | os.PathLike[str]
-_KNOWN = "OME-TIFF, TIFF, OME-Zarr, a folder of slice images, or PNG, JPEG or TIFF slices"
+_KNOWN = (
+    "OME-TIFF, TIFF, OME-Zarr, a microscope's own file (.nd2, .czi, .lif, .oib, .oif, .oir, .vsi), a folder of slice "
+    "images, or PNG, JPEG or TIFF slices"
+)
 
 
 def open_stack(
@@ -80,6 +84,8 @@ def _open_one(path: Path, axes: str | None, series: str | int | None) -> Stack:
         return _slices(open_folder(path), axes)
     if has_suffix(path, TIFF_SUFFIXES):
         return open_tiff(path, axes, series)
+    if has_suffix(path, NATIVE_SUFFIXES):
+        return open_native(path, axes, series)
     if has_suffix(path, PICTURE_SUFFIXES):
         return _slices(open_files([path]), axes)
     raise UserInputError(

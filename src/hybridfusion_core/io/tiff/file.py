@@ -16,10 +16,10 @@ from typing import Any
 
 import tifffile
 
-from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.description import RGB_CHANNELS, Description
 from hybridfusion_core.io.disk.access import guarded
 from hybridfusion_core.io.region import RegionView, decode_unit
+from hybridfusion_core.io.series import chosen_series
 from hybridfusion_core.io.suffixes import image_name
 from hybridfusion_core.io.tiff import ome_xml
 from hybridfusion_core.io.tiff.axes import stored_letters
@@ -78,7 +78,8 @@ def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> 
     check_page_count(file, described, companions, name)
     all_series = list(apart(file.series, [each.name for each in described]))
     check_planes(all_series, described, name)
-    index = _chosen([str(each.name or "") for each in all_series], [each.shape for each in all_series], series, name)
+    names, shapes = [str(each.name or "") for each in all_series], [each.shape for each in all_series]
+    index = chosen_series(names, shapes, series, name)
     chosen = all_series[index]
     page = chosen.keyframe
     if chosen.kind == "imagej" or (root is None and file.is_imagej):
@@ -172,28 +173,6 @@ def _page_warnings(page: Any, *, alpha: bool, guessed: bool) -> Iterator[str]:
         yield "The image has an alpha channel; it is left out."
     if int(page.photometric) == 0:
         yield "The file says that 0 is white; the values are used as they are stored."
-
-
-def _chosen(names: list[str], shapes: list[Any], series: str | int | None, name: str) -> int:
-    """Return the index of the image that was asked for."""
-    listing = ", ".join(
-        f"{index} ({found!r}, shape {tuple(shape)})"
-        for index, (found, shape) in enumerate(zip(names[:20], shapes, strict=False))
-    )
-    if series is None:
-        if len(names) == 1:
-            return 0
-        raise UserInputError(
-            f"{name} holds {len(names)} images: {listing}; expected one, or to be told which. "
-            "Choose one with --series N or --series NAME (Python: series=)."
-        )
-    if isinstance(series, str) and series in names:
-        return names.index(series)
-    if str(series).isdecimal() and int(series) < len(names):
-        return int(series)
-    raise UserInputError(
-        f"{name} has no image {series!r}; expected one of: {listing}. Choose one of these with --series (series=)."
-    )
 
 
 @contextmanager
