@@ -218,6 +218,7 @@ def _open(options: argparse.Namespace) -> Stack:
         z_step_um=options.z_step,
         pixel_size_um=options.pixel_size,
         series=options.series,
+        absent=options.absent,
     )
     for warning in stack.warnings:
         print(f"hybridfusion: warning: {warning}", file=sys.stderr)

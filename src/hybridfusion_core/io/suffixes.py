@@ -4,6 +4,7 @@ from pathlib import Path
 
 TIFF_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf", ".tif", ".tiff", ".tf8", ".btf")
 ZARR_SUFFIXES = (".ome.zarr", ".zarr")
+ZIPPED_SUFFIXES = (".zarr.zip", ".ozx")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 OUTPUT_SUFFIXES = (".ome.zarr", ".ome.tif", ".tif", ".png")
 
