@@ -14,6 +14,7 @@ from hybridfusion_core.io.file_facts import FileFacts
 from hybridfusion_core.io.slice_files import open_files, open_folder
 from hybridfusion_core.io.suffixes import PICTURE_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIXES, ZIPPED_SUFFIXES, has_suffix
 from hybridfusion_core.io.tiff.file import open_tiff
+from hybridfusion_core.io.units import usual
 from hybridfusion_core.io.zarr.chunk_files import Absent
 from hybridfusion_core.io.zarr.image import is_zarr, open_ome_zarr
 from hybridfusion_core.stack import Axis, Stack
@@ -61,7 +62,8 @@ def open_stack(
         stack = _open_one(paths[0], facts) if len(paths) == 1 else _open_several(paths, axes)
     warnings = tuple(printable(warning) for warning in stack.warnings)
     source = (*(str(each) for each in listed), *stack.source)
-    stack = replace(stack, source=source, warnings=warnings).with_z_step(z_step_um)
+    steps = usual({"z": stack.z, "y": stack.y, "x": stack.x})
+    stack = replace(stack, source=source, warnings=warnings, **steps).with_z_step(z_step_um)
     if pixel_size_um is not None:
         size = Axis(pixel_size_um, "micrometer")
         stack = replace(stack, y=size, x=size)
