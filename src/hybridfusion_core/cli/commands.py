@@ -221,6 +221,7 @@ def _open(options: argparse.Namespace) -> Stack:
         z_step_um=options.z_step,
         pixel_size_um=options.pixel_size,
         series=options.series,
+        absent=options.absent,
     )
     _warn(stack.warnings)
     return stack
