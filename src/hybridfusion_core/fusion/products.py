@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from hybridfusion_core.io.palette import SCALE
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
@@ -59,7 +61,7 @@ class Product:
     default: bool = False
     along_z: bool = False
     window: tuple[float, float] | None = (0.0, 1.0)
-    colormap: str = "viridis"
+    colormap: str = SCALE
     status: str = "{:.2f}"
     compute: Callable[[Evidence], Tensor] | None = None
     after_correction: Callable[[NDArray[Any], Painted], None] | None = None
