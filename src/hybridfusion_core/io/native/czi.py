@@ -154,7 +154,8 @@ def _stated_place(scene: Any) -> tuple[str, str | None, tuple[float, float] | No
         return "", None, None
     well = scene.findtext("ArrayName") or next((each.get("Name") for each in scene.iterfind("Shape")), None)
     centre = [number(each) for each in (scene.findtext("CenterPosition") or "").split(",")]
-    position = (centre[1], centre[0]) if len(centre) == 2 and None not in centre else None
+    x, y = centre if len(centre) == 2 else (None, None)
+    position = None if x is None or y is None else (y, x)
     return scene.get("Name") or "", well if well and re.fullmatch(r"[A-Z]{1,2}\d{1,2}", well) else None, position
 
 

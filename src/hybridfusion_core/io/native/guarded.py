@@ -73,7 +73,7 @@ class GuardedReader:
         """Close the file."""
         self._end()
 
-    def _ask(self, asked: Mapping[str, Any], patience: float, most: int = 0) -> tuple[dict[str, Any], bytearray]:
+    def _ask(self, asked: Mapping[str, Any], patience: float, most: int = 0) -> tuple[dict[str, Any], bytes]:
         try:
             head, pixels = self._process.ask(asked, patience, most)
         except TimeoutError:
@@ -119,7 +119,7 @@ class _Process:
                 "lets one more process run. Close other programs."
             ) from error
 
-    def ask(self, asked: Mapping[str, Any], patience: float, most: int) -> tuple[dict[str, Any], bytearray]:
+    def ask(self, asked: Mapping[str, Any], patience: float, most: int) -> tuple[dict[str, Any], bytes]:
         """Ask and wait for the answer.
 
         Raises:
@@ -129,7 +129,12 @@ class _Process:
         assert self._child.stdin is not None  # noqa: S101  (for mypy: they are pipes)
         assert self._child.stdout is not None  # noqa: S101
         late = threading.Event()
-        watch = threading.Timer(patience, lambda: (late.set(), self._child.kill()))
+
+        def stop() -> None:
+            late.set()
+            self._child.kill()
+
+        watch = threading.Timer(patience, stop)
         watch.daemon = True
         watch.start()
         self.sound = False
@@ -139,8 +144,9 @@ class _Process:
             head = json.loads(self._child.stdout.readline(_LONGEST) or b"null")
             if not isinstance(head, dict):
                 raise EOFError
-            pixels = bytearray(min(int(head.get("bytes", 0)), most))
-            if self._child.stdout.readinto(pixels) != len(pixels) or len(pixels) != int(head.get("bytes", 0)):
+            length = int(head.get("bytes", 0))
+            pixels = self._child.stdout.read(length) if 0 <= length <= most else b""
+            if len(pixels) != length:
                 raise EOFError
         except (EOFError, OSError, ValueError):
             self.end()

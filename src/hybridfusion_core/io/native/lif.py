@@ -45,6 +45,7 @@ class LifReader:
     companions: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:
+        _refuse_entities(path)
         self._file = LifFile(path)
         try:
             found = [each for image in self._file.images for each in _of_image(image, path.stat().st_size)]
@@ -69,6 +70,16 @@ class LifReader:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _refuse_entities(path: Path) -> None:
+    """Look at the XML before the library does, which parses it with entities."""
+    with path.open("rb") as file:
+        head = file.read(13)
+        length = int.from_bytes(head[9:13], "little") * 2
+        text = file.read(min(length, path.stat().st_size)).decode("utf-16-le", "replace")
+    if re.search(r"<!\s*(DOCTYPE|ENTITY)", text, re.IGNORECASE):
+        raise ValueError("its XML declares a DOCTYPE or ENTITY")
 
 
 def _of_image(image: Any, file_size: int) -> Iterator[tuple[_Place, Scene]]:
@@ -129,8 +140,9 @@ def _problem(sizes: dict[str, int], frame_dims: Sequence[str], image: Any, file_
     other = [letter for letter, length in sizes.items() if letter not in "TCZYXSM" and length > 1]
     if other:
         return f"it has an axis {other[0]!r} (wavelengths, rotation or loops); expected time, z and channels only"
-    if math.prod(sizes.values()) > file_size:
-        return f"its sizes {sizes} need more than the {file_size} bytes of the file. It is cut short: copy it again"
+    block = image.memory_block
+    if math.prod(sizes.values()) > file_size or block.offset + block.size > file_size:
+        return f"its pixels need more than the {file_size} bytes of the file; expected all of them. Copy it again"
     return ""
 
 

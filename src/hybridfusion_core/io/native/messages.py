@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 from hybridfusion_core.io.description import Description
 from hybridfusion_core.io.native.scene import Scene
@@ -31,7 +31,10 @@ def from_json(stated: Mapping[str, Any]) -> Scene:
         z_positions_um=_numbers(about["z_positions_um"]),
         na=None if about["na"] is None else float(about["na"]),
         warnings=tuple(str(each) for each in about["warnings"]),
-        **steps,
+        t=steps["t"],
+        z=steps["z"],
+        y=steps["y"],
+        x=steps["x"],
     )
     position = _numbers(stated["position_um"])
     return Scene(
@@ -59,4 +62,4 @@ def _numbers(stated: Sequence[Any] | None) -> tuple[float, ...] | None:
 
 def _unit(stated: Sequence[Any]) -> Unit:
     t, c, z, y, x = (int(each) for each in stated)
-    return cast(Unit, (t, c, z, y, x))
+    return t, c, z, y, x

@@ -208,7 +208,7 @@ class OirReader:
             self._pixels = self._file.asarray(out="memmap")
         at = {"T": t, "Z": z, "C": list(channels), "S": list(channels), "Y": y, "X": x}
         sizes = self._file.sizes
-        pixels = np.asarray(self._pixels[tuple(at[letter] for letter in sizes)])
+        pixels: NDArray[Any] = np.asarray(self._pixels[tuple(at[letter] for letter in sizes)])
         channelled = "C" in sizes or "S" in sizes
         return np.array(pixels if channelled else pixels[np.newaxis])
 

@@ -30,7 +30,7 @@ def main() -> None:
     answers = _answers()
     reader: NativeReader | None = None
     for line in sys.stdin.buffer:
-        pixels = b""
+        pixels: memoryview | bytes = b""
         try:
             asked = json.loads(line)
             if asked["do"] == "read" and reader is not None:
