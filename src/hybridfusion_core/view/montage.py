@@ -116,7 +116,7 @@ def _figure(montage: Montage) -> tuple[Figure, dict[str, Axes]]:
     tile = (max(wide, _NARROWEST), max(high, _NARROWEST / 4) + _CAPTION)
     grids = [(columns, len(names) // columns) for columns in (1, 2, 3, 4) if len(names) % columns == 0]
     columns, rows = min(grids, key=lambda grid: abs(math.log(grid[0] * tile[0] / (grid[1] * tile[1]) / 1.5)))
-    mosaic = [names[row * columns : (row + 1) * columns] for row in range(rows)]
+    mosaic: list[Any] = [names[row * columns : (row + 1) * columns] for row in range(rows)]
     bars = sum(bool({"decision", "height"} & set(row)) for row in mosaic)
     size = (columns * tile[0], rows * tile[1] + bars * _BAR + _TITLE)
     figure = Figure(figsize=size, dpi=dpi, facecolor=_BACKGROUND, layout="constrained")

@@ -19,7 +19,7 @@ CLASSICAL = [name for name, method in METHODS.items() if method.energy is not No
 
 
 def brightness(guide: torch.Tensor) -> torch.Tensor:
-    return (guide - guide.min() + 1) ** 4
+    return (guide + 10).clamp(min=0) ** 4
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def test_every_product_is_in_the_array_of_its_kind() -> None:
 @pytest.mark.parametrize("name", ["height_um", "height_slices (GFP)", "noise_gain (a (b))", "in_focus"])
 def test_a_map_is_known_again_by_what_a_file_calls_it(name: str) -> None:
     quantity, _, of = name.partition(" (")
-    channel = MapChannel(quantity, (0.0, 1.0), of=of.removesuffix(")") + ")" * of.count("(") if of else None)
+    channel = MapChannel(quantity, (0.0, 1.0), of=of[:-1] or None)
     assert channel.name == name
     assert product_of(name) == channel.product
     assert channel.product in PRODUCTS
