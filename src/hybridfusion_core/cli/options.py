@@ -12,13 +12,19 @@ from hybridfusion_core.model.devices import AUTO, DEVICE_KINDS
 _SUFFIXES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
+EXIT_STATUS = (
+    "exit status: 0 done; 1 a bug of this program, with its traceback; 2 the request or its input is wrong;\n"
+    "3 a batch is finished and some fields failed; 130 interrupted, with nothing left half-written"
+)
+
+
 def command(commands: Any, name: str, summary: str, example: str) -> argparse.ArgumentParser:
     """Add a command, with an example under its help."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
-        epilog=f"example:\n{example}",
+        epilog=f"example:\n{example}\n\n{EXIT_STATUS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print one machine-readable summary on stdout")

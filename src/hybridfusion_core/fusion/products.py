@@ -26,7 +26,7 @@ class Painted:
     """What a correction by hand says of a rectangle; Y X each.
 
     Attributes:
-        pixels: bool, where somebody painted.
+        pixels: bool, where something was painted.
         share: in [0, 1], of the painted slice in the fused image; less than 1 in the soft border, 0 where nothing is in
             focus.
         height: position of the painted slice in the unit of the height map; NaN where nothing is in focus.
