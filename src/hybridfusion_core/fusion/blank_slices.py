@@ -6,6 +6,8 @@ projection (mean, max, sum) is what it says, of all slices.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridfusion_core.fusion.job import Decider, Job
+from hybridfusion_core.fusion.tiles import blocks
 from hybridfusion_core.model.noise import FieldStatistics
 from hybridfusion_core.stack import Stack
 
 _TOLERANCE = 1e-5  # of a slice's pixels may be darker than the rest: pixels that never saturate
+_GLANCE = 32  # px around the middle
 _BITS = (8, 10, 12, 14, 16)  # of cameras
 
 
@@ -42,12 +46,16 @@ class BlankSlices:
             counts: Y X.
         """
         key = channel, number
-        darker = self._darker.get(key, 0.0)
-        if darker > self._allowed:  # settled, as for nearly every slice after its first block
+        if self.settled(channel, number):  # as nearly every slice is after its first block
             return
+        darker = self._darker.get(key, 0.0)
         top = counts.max()
         value = self._value.setdefault(key, top)
         self._darker[key] = darker + np.count_nonzero(counts != value) if top <= value else np.inf
+
+    def settled(self, channel: int, number: int) -> bool:
+        """Whether a slice is known to hold something."""
+        return self._darker.get((channel, number), 0.0) > self._allowed
 
     def applied(self, job: Job, decider: Decider, statistics: FieldStatistics) -> FieldStatistics:
         """Write down which slices get no weight; never all of them."""
@@ -77,6 +85,38 @@ class BlankSlices:
 
     def _is_blank(self, channel: int, number: int) -> bool:
         return self._darker.get((channel, number), np.inf) <= self._allowed
+
+
+def with_blank_slices(
+    job: Job, stack: Stack, statistics: Sequence[Sequence[FieldStatistics]]
+) -> list[list[FieldStatistics]]:
+    """Add the blank slices of a stack to statistics that were measured on other fields.
+
+    Few pixels are read: the middle of a slice nearly always shows that it holds something.
+
+    Args:
+        job: what to do.
+        stack: what will be fused.
+        statistics: for each time point, one for each decider.
+    """
+    found = []
+    for t, of_frame in enumerate(statistics):
+        pairs = zip(job.deciders, of_frame, strict=False)  # none of a projection
+        found.append([_seen(job, stack, t, decider).applied(job, decider, known) for decider, known in pairs])
+    return found
+
+
+def _seen(job: Job, stack: Stack, t: int, decider: Decider) -> BlankSlices:
+    plane = stack.shape[3:]
+    blank = BlankSlices(math.prod(plane))
+    middle = tuple(slice(max(0, size // 2 - _GLANCE), size // 2 + _GLANCE) for size in plane)
+    places = [middle, *((core.y.core, core.x.core) for core in blocks(plane, job.plan.block, job.geometry))]
+    for channel, number in itertools.product(sorted({*decider.guide, *decider.serves}), job.slices):
+        for y, x in places:
+            blank.add(channel, number, stack.read(t, channel, [number], y, x)[0])
+            if blank.settled(channel, number):
+                break
+    return blank
 
 
 def is_saturation(value: Any) -> bool:

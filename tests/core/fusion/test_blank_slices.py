@@ -1,5 +1,6 @@
 """A slice that holds nothing gets no weight, shines through nowhere, and is named."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,12 @@ from conftest import textured_stack
 
 import hybridfusion_core as hf
 from hybridfusion_core.cli import main
-from hybridfusion_core.fusion.blank_slices import is_saturation
+from hybridfusion_core.fusion.blank_slices import is_saturation, with_blank_slices
 from hybridfusion_core.fusion.job import resolve
-from hybridfusion_core.fusion.loop import posterior_at
+from hybridfusion_core.fusion.loop import measure, posterior_at
 from hybridfusion_core.fusion.provenance import statistics_of
 from hybridfusion_core.fusion.request import make_request
+from hybridfusion_core.progress import exhaust
 
 EVERYTHING = ("fused", "decision", "height", "confidence", "noise_gain", "in_focus")
 LEFT = [0, 1, 3, 4]
@@ -119,3 +121,18 @@ def test_the_command_line_names_it_once(tiny_model: str, tmp_path: Path, capsys:
 )
 def test_saturation_is_the_most_that_a_camera_counts(value: np.generic, saturated: bool) -> None:
     assert is_saturation(value) == saturated
+
+
+@pytest.mark.parametrize("place", [None, (0, 0), (89, 99), (45, 50)])
+def test_statistics_of_other_fields_learn_of_the_blank_slices_of_this_one(place: tuple[int, int] | None) -> None:
+    """A single pixel that is brighter, wherever it lies, says that the slice holds something."""
+    counts = with_blank(4095)
+    if place is not None:
+        counts[2][place] = 5000
+    stack = hf.Stack.from_array(counts)
+    job = resolve(make_request(method="tenengrad"), stack)
+    measured = exhaust(measure(job, stack), None)
+    foreign = [[replace(one, blank=(1,)) for one in of_frame] for of_frame in measured]
+    (found,) = with_blank_slices(job, stack, foreign)[0]
+    assert found == measured[0][0]
+    assert found.blank == ((2,) if place is None else ())
