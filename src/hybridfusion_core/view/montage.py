@@ -137,7 +137,7 @@ def _draw_decision(figure: Figure, axes: Axes, decision: NDArray[Any], slices: i
     from matplotlib.colors import ListedColormap, Normalize  # noqa: PLC0415
 
     colors = slice_pixels(slices)  # those that napari shows for the labels in the file
-    _prepare(axes, "Decision (slice in focus)" + _but_for_nothing(decision == 0))
+    _prepare(axes, "Slice in focus" + _but_for_nothing(decision == 0))
     axes.imshow(colors[np.minimum(decision, slices)], interpolation="nearest")
     _bar(figure, axes, ListedColormap(colors[1:] / 255), Normalize(0.5, slices + 0.5), whole=True)
 
@@ -154,14 +154,14 @@ def _draw_height(figure: Figure, axes: Axes, height: NDArray[Any], unit: str) ->
     colors = np.empty((*height.shape, 3), dtype=np.uint8)
     colors[...] = NOTHING
     colors[known] = mpl.colormaps[SCALE]((values - low) / (high - low), bytes=True)[:, :3]
-    _prepare(axes, f"Height ({unit})" + _but_for_nothing(~known))
+    _prepare(axes, f"Height in {unit}" + _but_for_nothing(~known))
     axes.imshow(colors, interpolation="nearest")
     if values.size:
         _bar(figure, axes, mpl.colormaps[SCALE], Normalize(low, high), whole=False)
 
 
 def _but_for_nothing(nothing: NDArray[np.bool_]) -> str:
-    return "; grey: nothing in focus" if nothing.any() else ""
+    return " (grey: none)" if nothing.any() else ""
 
 
 def _bar(figure: Figure, axes: Axes, colormap: Any, norm: Any, *, whole: bool) -> None:
