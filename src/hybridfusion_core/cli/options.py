@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, get_args
 
+from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.fusion.request import camera_fields
 from hybridfusion_core.model.devices import AUTO, DEVICE_KINDS
 
 _SUFFIXES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -103,10 +105,9 @@ def names(text: str) -> tuple[str, ...]:
 def camera(text: str) -> dict[str, float]:
     """Read the noise of a camera."""
     try:
-        gain, offset, read_noise = (float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not GAIN,OFFSET,READNOISE, such as 0.46,100,1.6") from None
-    return {"gain": gain, "offset": offset, "read_noise": read_noise}
+        return camera_fields(text)
+    except UserInputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def positive(text: str) -> int:
