@@ -27,11 +27,13 @@ class OmeHeader:
 
     Attributes:
         described: every image, in file order.
+        names_pages: it says of each plane which page it is.
         companions: names of all files that hold planes of these images, as they are called on the disk.
         warnings: what the user should know about the text.
     """
 
     described: Sequence[Description] = ()
+    names_pages: bool = False
     companions: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
 
@@ -74,7 +76,10 @@ def read_ome_header(file: Any, path: Path, axes: str | None) -> OmeHeader:
         _replace_text(file, changed)
     warning = f"{len(behind)} characters behind the end of the OME-XML are left out."
     return OmeHeader(
-        tuple(ome_xml.describe(root, samples)), frozenset(ome_xml.file_names(root)), (warning,) if behind else ()
+        tuple(ome_xml.describe(root, samples)),
+        ome_xml.names_pages(root),
+        frozenset(ome_xml.file_names(root)),
+        (warning,) if behind else (),
     )
 
 
