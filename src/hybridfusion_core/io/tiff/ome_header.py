@@ -17,8 +17,9 @@ from hybridfusion_core.io.description import Description
 from hybridfusion_core.io.tiff import ome_xml
 from hybridfusion_core.io.tiff.checks import check_companions
 
-_START = re.compile(r"\ufeff?\s*(<\?[^>]*\?>\s*)?(<!--.*?-->\s*)*<(\w+:)?OME[\s>]", re.DOTALL)
+_ROOT = re.compile(r"<(\w+:)?OME[\s>]")
 _END = re.compile(r"</(\w+:)?OME\s*>")
+_HEAD = 4096  # characters in which the first element stands, whatever is declared before it
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,10 @@ def read_ome_header(file: Any, path: Path, axes: str | None) -> OmeHeader:
 def ome_text(file: Any) -> str | None:
     """Return the description of a TIFF if it begins or ends like OME-XML, as it is stored."""
     text = file.ome_metadata or file.pages.first.description
-    return text if isinstance(text, str) and (file.is_ome or _START.match(text)) else None
+    if not isinstance(text, str):
+        return None
+    begins = text.lstrip("\ufeff \t\r\n").startswith("<") and _ROOT.search(text[:_HEAD])
+    return text if file.is_ome or begins else None
 
 
 def _without_rest(text: str) -> tuple[str, str]:
