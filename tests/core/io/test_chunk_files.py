@@ -91,7 +91,7 @@ def test_chunks_that_are_named_in_two_ways_are_refused(tmp_path, version):
     moved = tmp_path / "a.zarr/0" / encode((1, 0, 0))
     moved.parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "a.zarr/0" / before((1, 0, 0))).rename(moved)
-    with pytest.raises(StoredDataError, match="is named otherwise than the metadata say.*expected one way"):
+    with pytest.raises(StoredDataError, match=r"is named otherwise than the metadata say.*expected one way"):
         open_stack(tmp_path / "a.zarr")
 
 
