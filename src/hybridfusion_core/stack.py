@@ -74,12 +74,14 @@ class Channel:
         color: display colour as "RRGGBB", or None.
         transmitted: True for brightfield, phase and DIC; False for fluorescence; None if unknown.
         window: (low, high) display limits in the image's own values, or None.
+        modality: "confocal", "widefield", "multiphoton" or "transmitted" as the file states it, or None.
     """
 
     name: str
     color: str | None = None
     transmitted: bool | None = None
     window: tuple[float, float] | None = None
+    modality: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ class Stack:
         z_positions_um: Z positions, any spacing and direction, when the file states each one.
         rgb: the three channels are red, green and blue of one colour image.
         na: numerical aperture of the objective as the file states it, or None.
+        objective: what the file calls the objective, or None.
         source: the paths it came from, as the user typed them, and then the companions of a multi-file image; none
             for arrays.
         warnings: what the user should know about this file; shown once by CLI and widget.
@@ -129,6 +132,7 @@ class Stack:
     z_positions_um: tuple[float, ...] | None = None
     rgb: bool = False
     na: float | None = None
+    objective: str | None = None
     source: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     decode_unit: tuple[int, int, int, int, int] | None = None

@@ -39,16 +39,18 @@ from hybridfusion_core.batch.report.drift import slice_figures
 from hybridfusion_core.batch.report.flags import figures
 from hybridfusion_core.batch.report.pictures import picture
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
-from hybridfusion_core.fusion.api import ALGORITHM_VERSION, describe
+from hybridfusion_core.fusion.job import Job, resolve
 from hybridfusion_core.fusion.loop import measure, run
-from hybridfusion_core.fusion.request import FuseRequest, Job, resolve
+from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
+from hybridfusion_core.fusion.request import FuseRequest
+from hybridfusion_core.fusion.result import describe
 from hybridfusion_core.io.decode_cache import decoded_once
 from hybridfusion_core.io.disk.access import system_error
 from hybridfusion_core.io.disk.lock import Lock
 from hybridfusion_core.io.zarr.source import is_url
 from hybridfusion_core.model.noise import FieldStatistics
-from hybridfusion_core.plates.field_stack import open_unit
-from hybridfusion_core.plates.plate import Unit
+from hybridfusion_core.plates.field_stack import open_field
+from hybridfusion_core.plates.plate import PlateField
 from hybridfusion_core.progress import Progress
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.view.thumbnails import Thumbnails
@@ -109,7 +111,7 @@ class Task:
         statistics: of the plate or well, one for each decider; None measures the unit by itself.
     """
 
-    unit: Unit
+    unit: PlateField
     index: int = 0
     times: int = 1
     statistics: tuple[FieldStatistics, ...] | None = None
@@ -181,7 +183,7 @@ def fuse_unit(task: Task, settings: Settings) -> Outcome:
         return Outcome("stopped")
 
 
-def write_failure(places: Places, unit: Unit, reason: str, trace: str = "") -> None:
+def write_failure(places: Places, unit: PlateField, reason: str, trace: str = "") -> None:
     """Write down why a unit failed.
 
     Args:
@@ -204,7 +206,7 @@ def killed(count: int) -> str:
     )
 
 
-def measure_unit(unit: Unit, settings: Settings) -> tuple[FieldStatistics, ...] | None:
+def measure_unit(unit: PlateField, settings: Settings) -> tuple[FieldStatistics, ...] | None:
     """Return the statistics of a unit, one for each decider; None if it cannot be read: fusing it will tell."""
     places = settings.places
     try:
@@ -248,8 +250,8 @@ def job_for(stack: Stack, settings: Settings, halvings: int = 0) -> Job:
     return replace(job, plan=replace(job.plan, block=settings.block, z_chunk=z_chunk, budget=settings.budget))
 
 
-def _opened(unit: Unit, settings: Settings) -> Stack:
-    stack = open_unit(
+def _opened(unit: PlateField, settings: Settings) -> Stack:
+    stack = open_field(
         unit,
         channels=settings.request.channels,
         z_step_um=settings.z_step_um,
@@ -316,14 +318,14 @@ def _check_statistics(stack: Stack, job: Job, statistics: list[list[FieldStatist
         )
 
 
-def _inside(unit: Unit, source: str) -> str:
+def _inside(unit: PlateField, source: str) -> str:
     if is_url(source):
         return source.removeprefix(f"{unit.folder}/")
     path, folder = Path(source), Path(unit.folder)
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path.absolute())
 
 
-def _named(unit: Unit) -> dict[str, Any]:
+def _named(unit: PlateField) -> dict[str, Any]:
     return {"row": unit.row, "column": unit.column, "field": unit.field, "time": unit.t}
 
 

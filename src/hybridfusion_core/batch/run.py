@@ -32,12 +32,12 @@ from hybridfusion_core.batch.report.field_table import missing_times
 from hybridfusion_core.batch.scheduler import Preparation, fit_workers
 from hybridfusion_core.batch.settings import Choices, new_record, settings_of, settle, statistics_of, unfit
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.fusion.api import ALGORITHM_VERSION
-from hybridfusion_core.fusion.request import PROJECTIONS
+from hybridfusion_core.fusion.methods import METHODS
+from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
 from hybridfusion_core.io.disk.lock import Lock
 from hybridfusion_core.model.noise import FieldStatistics
 from hybridfusion_core.plates.field_stack import defects_of, find_channels
-from hybridfusion_core.plates.plate import Plate, Unit
+from hybridfusion_core.plates.plate import Plate, PlateField
 
 _DEPTHS = 8  # units to try when settings are resolved
 _TICK = 1.0  # s between two looks at whether to stop
@@ -66,7 +66,7 @@ class Event:
     """
 
     stage: str
-    unit: Unit
+    unit: PlateField
     outcome: Outcome | None
     done: int
     total: int
@@ -95,7 +95,7 @@ class Result:
     total: int = 0
     fused: int = 0
     kept: int = 0
-    failures: list[tuple[Unit, str]] = field(default_factory=list)
+    failures: list[tuple[PlateField, str]] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
     full: str = ""
@@ -105,7 +105,7 @@ class Result:
 
 def run_batch(
     plate: Plate,
-    units: Sequence[Unit],
+    units: Sequence[PlateField],
     choices: Choices,
     connect: Connect,
     report: Callable[[Event], None] = lambda _: None,
@@ -161,7 +161,7 @@ class _Run:
     def __init__(
         self,
         plate: Plate,
-        units: Sequence[Unit],
+        units: Sequence[PlateField],
         choices: Choices,
         places: Places,
         report: Callable[[Event], None],
@@ -201,7 +201,7 @@ class _Run:
 
     def _look(self) -> None:
         """Find out which units of the whole plate are finished, and list those fields that are."""
-        for unit in self._plate.units():
+        for unit in self._plate.fields():
             if self._choices.takes(unit):
                 times = self._times.setdefault(key_of(unit), {})
                 times[unit.t] = len(times)
@@ -216,7 +216,7 @@ class _Run:
             records = [unit_record(self._places, key, t) for t in self._times[key]]
             self._publisher.add(key, [record for record in records if record is not None], fresh=fresh)
 
-    def _without_defects(self, units: list[Unit]) -> list[Unit]:
+    def _without_defects(self, units: list[PlateField]) -> list[PlateField]:
         """Write down what fails without a look at its pixels."""
         sound = []
         for unit in units:
@@ -230,7 +230,7 @@ class _Run:
                 sound.append(unit)
         return sound
 
-    def _compute(self, client: Client, pending: list[Unit], stored: Mapping[str, Any] | None) -> None:
+    def _compute(self, client: Client, pending: list[PlateField], stored: Mapping[str, Any] | None) -> None:
         settings = self._settings(client, stored)
         client.register_plugin(Preparation(settings.request.threads or 1))
         statistics = statistics_of(read_json(self._places.run_record) or {}, self._choices)
@@ -260,21 +260,21 @@ class _Run:
         write_json(self._places.run_record, record, durable=True)
         return settings
 
-    def _sound(self) -> list[Unit]:
+    def _sound(self) -> list[PlateField]:
         """Return units of the whole plate without known defects: a pilot has the settings of the whole plate."""
         channels = self._choices.request.channels
         return [
             unit
-            for unit in self._plate.units()
+            for unit in self._plate.fields()
             if unit.t in self._times.get(key_of(unit), ())
             and not defects_of(unit, find_channels(unit, channels) if unit.imaging.channels else ())
         ]
 
     def _measured(self, client: Client, settings: Settings) -> dict[str, tuple[FieldStatistics, ...]] | None:
         """Measure fields spread over the plate, or over each well."""
-        if self._choices.stats == "field" or self._choices.request.method in PROJECTIONS:
+        if self._choices.stats == "field" or not METHODS[self._choices.request.method].decides:
             return None
-        groups: dict[str, list[Unit]] = {}
+        groups: dict[str, list[PlateField]] = {}
         for unit in self._sound():
             groups.setdefault(unit.well if self._choices.stats == "well" else "", []).append(unit)
         chosen = [(name, unit) for name, group in groups.items() for unit in sampled(group)]
@@ -306,12 +306,12 @@ class _Run:
                 if future.done():
                     raise
 
-    def _task(self, unit: Unit, statistics: Mapping[str, tuple[FieldStatistics, ...]] | None) -> Task:
+    def _task(self, unit: PlateField, statistics: Mapping[str, tuple[FieldStatistics, ...]] | None) -> Task:
         times = self._times[key_of(unit)]
         common = None if statistics is None else statistics.get(unit.well) or statistics.get("")
         return Task(unit, times[unit.t], len(times), common)
 
-    def _end(self, unit: Unit, outcome: Outcome) -> None:
+    def _end(self, unit: PlateField, outcome: Outcome) -> None:
         """Take note of how a unit ended."""
         result, key = self.result, key_of(unit)
         if outcome.status == "done":
@@ -331,10 +331,10 @@ class _Run:
                 del self._left[unit.well]
             self._tell(unit, outcome)
 
-    def _begin(self, unit: Unit) -> None:
+    def _begin(self, unit: PlateField) -> None:
         self._tell(unit, None)
 
-    def _tell(self, unit: Unit, outcome: Outcome | None) -> None:
+    def _tell(self, unit: PlateField, outcome: Outcome | None) -> None:
         result = self.result
         failed = len(result.failures)
         wells = self._wells - len(self._left), self._wells
@@ -346,6 +346,6 @@ def _publisher(plate: Plate, choices: Choices) -> Publisher | FileList:
     return FileList(plate, places) if places.files else Publisher(plate, places, form.ngff)
 
 
-def _settle(units: Sequence[Unit], choices: Choices) -> dict[str, Any]:
+def _settle(units: Sequence[PlateField], choices: Choices) -> dict[str, Any]:
     """Run `settle` on a worker, which may have less memory than its computer."""
     return settle(units, choices, getattr(get_worker().memory_manager, "memory_limit", None))

@@ -20,17 +20,17 @@ from hybridfusion_core.batch.output.format import PLATE, SUFFIXES, Form
 from hybridfusion_core.batch.records.paths import Places
 from hybridfusion_core.batch.records.store import FORMAT, in_session
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
-from hybridfusion_core.fusion.api import ALGORITHM_VERSION
-from hybridfusion_core.fusion.request import FuseRequest, resolve
+from hybridfusion_core.fusion.job import resolve
+from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
+from hybridfusion_core.fusion.request import FuseRequest, as_json
 from hybridfusion_core.io.zarr.source import METADATA_FILES, UrlSource, is_url, reached
 from hybridfusion_core.model.devices import resolve_device
 from hybridfusion_core.model.noise import FieldStatistics
-from hybridfusion_core.plates.field_stack import open_unit
-from hybridfusion_core.plates.plate import Plate, Unit
+from hybridfusion_core.plates.field_stack import open_field
+from hybridfusion_core.plates.plate import Plate, PlateField
 
 Stats = Literal["plate", "well", "field"]
 
-_REQUEST = TypeAdapter(FuseRequest)
 _STATISTICS = TypeAdapter(dict[str, tuple[FieldStatistics, ...]])
 
 
@@ -73,16 +73,16 @@ class Choices:
         """
         if self.form.name:
             template = NameTemplate(self.form.name, SUFFIXES[self.form.format])
-            template.check(filter(self.takes, plate.units()), self.request.channels)
+            template.check(filter(self.takes, plate.fields()), self.request.channels)
 
-    def takes(self, unit: Unit) -> bool:
+    def takes(self, unit: PlateField) -> bool:
         """Say whether a unit is at one of the time points that are fused."""
         return self.times is None or unit.t in self.times
 
     def as_json(self, plate: Plate) -> dict[str, Any]:
         """Return what must stay the same, as plain JSON values."""
         return {
-            **_REQUEST.dump_python(self.request, mode="json"),
+            **as_json(self.request),
             "stats": self.stats,
             "times": None if self.times is None else list(self.times),
             "z_step_um": self.z_step_um,
@@ -94,7 +94,7 @@ class Choices:
         }
 
 
-def settle(units: Sequence[Unit], choices: Choices, memory: int | None) -> dict[str, Any]:
+def settle(units: Sequence[PlateField], choices: Choices, memory: int | None) -> dict[str, Any]:
     """Resolve device, tile, block and the rest, where the work will be done.
 
     Args:
@@ -115,7 +115,7 @@ def settle(units: Sequence[Unit], choices: Choices, memory: int | None) -> dict[
     problem: HybridFusionError | None = None
     for unit in units:
         try:
-            stack = open_unit(unit, channels=request.channels)
+            stack = open_field(unit, channels=request.channels)
         except HybridFusionError as error:
             problem = error
             continue

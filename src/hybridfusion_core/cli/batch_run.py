@@ -20,12 +20,12 @@ from hybridfusion_core.cli.batch import choices_of
 from hybridfusion_core.cli.progress import ProgressLine
 from hybridfusion_core.errors import UserInputError, printable
 from hybridfusion_core.fusion.request import FuseRequest
-from hybridfusion_core.plates.plate import Plate, Unit
+from hybridfusion_core.plates.plate import Plate, PlateField
 
 FAILED = 3  # exit status
 
 
-def run(plate: Plate, units: Sequence[Unit], request: FuseRequest, options: argparse.Namespace) -> int:
+def run(plate: Plate, units: Sequence[PlateField], request: FuseRequest, options: argparse.Namespace) -> int:
     """Fuse what is missing of a selection.
 
     Args:
@@ -86,7 +86,7 @@ def _as_json(event: Event) -> dict[str, Any]:
     return about | {"done": event.done, "total": event.total, "failed": event.failed} | wells
 
 
-def unit_name(unit: Unit) -> str:
+def unit_name(unit: PlateField) -> str:
     """Return the name of a unit for a terminal."""
     return printable(unit.name)
 

@@ -11,8 +11,16 @@ from pathlib import Path
 from hybridfusion_core.errors import StoredDataError, UserInputError, printable
 from hybridfusion_core.io.disk.access import existing, permitted
 from hybridfusion_core.io.file_facts import FileFacts
+from hybridfusion_core.io.native.open import open_native
 from hybridfusion_core.io.slice_files import open_files, open_folder
-from hybridfusion_core.io.suffixes import PICTURE_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIXES, ZIPPED_SUFFIXES, has_suffix
+from hybridfusion_core.io.suffixes import (
+    NATIVE_SUFFIXES,
+    PICTURE_SUFFIXES,
+    TIFF_SUFFIXES,
+    ZARR_SUFFIXES,
+    ZIPPED_SUFFIXES,
+    has_suffix,
+)
 from hybridfusion_core.io.tiff.file import open_tiff
 from hybridfusion_core.io.units import usual
 from hybridfusion_core.io.zarr.chunk_files import Absent
@@ -20,7 +28,10 @@ from hybridfusion_core.io.zarr.image import is_zarr, open_ome_zarr
 from hybridfusion_core.stack import Axis, Stack
 
 Source = str | os.PathLike[str]
-_KNOWN = "OME-TIFF, TIFF, OME-Zarr, a folder of slice images, or PNG, JPEG or TIFF slices"
+_KNOWN = (
+    "OME-TIFF, TIFF, OME-Zarr, a microscope's own file (.nd2, .czi, .lif, .oib, .oif, .oir, .vsi), a folder of slice "
+    "images, or PNG, JPEG or TIFF slices"
+)
 
 
 def open_stack(
@@ -90,6 +101,8 @@ def _open_one(path: Path, facts: FileFacts) -> Stack:
         return _slices(open_folder(path), facts.axes)
     if has_suffix(path, TIFF_SUFFIXES):
         return open_tiff(path, facts.axes, facts.series)
+    if has_suffix(path, NATIVE_SUFFIXES):
+        return open_native(path, facts.axes, facts.series)
     if has_suffix(path, PICTURE_SUFFIXES):
         return _slices(open_files([path]), facts.axes)
     if has_suffix(path, ZIPPED_SUFFIXES):

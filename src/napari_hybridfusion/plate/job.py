@@ -16,13 +16,14 @@ from hybridfusion_core.batch.run import Result, run_batch
 from hybridfusion_core.batch.scheduler import Where, connected
 from hybridfusion_core.batch.settings import Choices, Stats
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.fusion.request import FuseRequest, find_slices
+from hybridfusion_core.fusion.job import find_slices
+from hybridfusion_core.fusion.request import FuseRequest
 from hybridfusion_core.io.create import refuse_input_as_output
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
 from hybridfusion_core.plates.field_stack import find_channels
 from hybridfusion_core.plates.forecast import forecast
 from hybridfusion_core.plates.open import open_plate
-from hybridfusion_core.plates.plate import Plate, Unit
+from hybridfusion_core.plates.plate import Plate, PlateField
 from hybridfusion_core.plates.select import Selection, chosen_times, read_failures, select, select_fields, select_wells
 from hybridfusion_core.plates.summary import plate_warnings, summary, table
 from napari_hybridfusion.job.task import FieldError, blame, checked_request
@@ -111,7 +112,7 @@ class Look:
     seen: Seen
     table: dict[str, str]
     warnings: list[str]
-    failing: tuple[tuple[Unit, str], ...]
+    failing: tuple[tuple[PlateField, str], ...]
 
 
 def looking(choices: PlateChoices) -> Generator[Seen, None, Look]:
@@ -161,7 +162,7 @@ def fusing_plate(choices: PlateChoices) -> Calling:
     return call
 
 
-def _asked(choices: PlateChoices) -> tuple[Plate, tuple[Unit, ...], FuseRequest]:
+def _asked(choices: PlateChoices) -> tuple[Plate, tuple[PlateField, ...], FuseRequest]:
     plate, units = _opened(choices)
     request = checked_request(dict(choices.options))
     with blame("channels"):
@@ -172,7 +173,7 @@ def _asked(choices: PlateChoices) -> tuple[Plate, tuple[Unit, ...], FuseRequest]
     return plate, units, request
 
 
-def _opened(choices: PlateChoices) -> tuple[Plate, tuple[Unit, ...]]:
+def _opened(choices: PlateChoices) -> tuple[Plate, tuple[PlateField, ...]]:
     if choices.folder is None:
         raise FieldError("folder", "There is no plate to fuse; expected its folder. Choose it.")
     with blame("folder" if choices.pattern is None else "pattern"):
@@ -211,7 +212,7 @@ def _batch(choices: PlateChoices, plate: Plate, request: FuseRequest) -> Choices
     return batch
 
 
-def _seen(choices: PlateChoices, plate: Plate, units: tuple[Unit, ...], request: FuseRequest) -> Seen:
+def _seen(choices: PlateChoices, plate: Plate, units: tuple[PlateField, ...], request: FuseRequest) -> Seen:
     """Look at the output: what is there already, or why it cannot be written."""
     try:
         with blame("output"):

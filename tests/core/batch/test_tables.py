@@ -47,7 +47,7 @@ def fused(plate: Plate, tmp_path: Path, ngff: str) -> tuple[Places, Publisher]:
     places.staging.mkdir(exist_ok=True)
     settings = Settings(str(places.output), "session", REQUEST, block=128, z_chunk=4, form=Form(ngff=ngff))
     publisher = Publisher(plate, places, ngff)
-    for unit in plate.units():
+    for unit in plate.fields():
         assert fuse_unit(Task(unit), settings).status == "done"
         record = read_json(places.record(key_of(unit), 0))
         publisher.add(key_of(unit), [record], fresh=True)

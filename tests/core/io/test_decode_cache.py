@@ -17,7 +17,8 @@ from conftest import textured_stack
 
 import hybridfusion_core as hf
 from hybridfusion_core.fusion.api import steps_in_memory, steps_to_disk
-from hybridfusion_core.fusion.request import make_request, resolve
+from hybridfusion_core.fusion.job import resolve
+from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io import picture_files
 from hybridfusion_core.io.decode_cache import _PREFIX, decoded_once, maker
 from hybridfusion_core.io.open import open_stack
@@ -189,7 +190,7 @@ def test_a_run_killed_while_it_spools_leaves_scratch_that_the_next_start_removes
     planes = textured_stack((3, 100, 120), "uint8")
     for index, plane in enumerate(planes):
         (pictures / f"{index}.png").write_bytes(imagecodecs.png_encode(plane))
-    words = [sys.executable, "-c", STUCK, str(Path(__file__).parents[1]), str(pictures), str(results / "a.ome.zarr")]
+    words = [sys.executable, "-c", STUCK, str(Path(__file__).parent), str(pictures), str(results / "a.ome.zarr")]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:  # noqa: S603
         assert child.stdout is not None
         assert child.stdout.readline() == b"stuck\n"

@@ -117,7 +117,7 @@ def test_all_conditions_must_hold() -> None:
 
 def test_units_come_in_the_order_of_the_plate() -> None:
     plate = plate_of()
-    everything = list(plate.units())
+    everything = list(plate.fields())
     found = select(plate, Selection(wells="C01,A03", fields="10,1"))
     assert [unit.well for unit in found][::6] == ["A03", "C01"]
     assert list(found) == [unit for unit in everything if unit in found]
@@ -145,7 +145,7 @@ def test_a_pilot_lies_spread_over_the_plate() -> None:
 
 def test_a_list_of_failures_chooses_the_units_it_was_written_of(tmp_path: Path) -> None:
     plate = plate_of(fields=("1", "=HYPERLINK(x)", "'quoted", 'a,"b"\nc'))
-    failed = [unit for index, unit in enumerate(plate.units()) if index % 5 == 0]
+    failed = [unit for index, unit in enumerate(plate.fields()) if index % 5 == 0]
     path = tmp_path / "failures.csv"
     path.write_text(failures_csv((unit, '=cmd|"x",\n') for unit in failed), encoding="utf-8")
     assert select(plate, Selection(only=read_failures(path))) == tuple(failed)

@@ -17,7 +17,7 @@ from hybridfusion_core.batch.records.paths import FieldKey, Places
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.io.disk.access import guarded
 from hybridfusion_core.io.zarr.source import UrlSource, is_url, reached
-from hybridfusion_core.plates.plate import Unit
+from hybridfusion_core.plates.plate import PlateField
 from hybridfusion_core.stack import Axis
 
 FORMAT = 1
@@ -156,14 +156,14 @@ def _remote_fingerprint(url: str, inputs: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(found).encode()).hexdigest() if all(files for _, files in found) else ""
 
 
-def listed_inputs(unit: Unit) -> set[str]:
+def listed_inputs(unit: PlateField) -> set[str]:
     """Return the files that a unit names, as paths in the folder of the plate."""
     if unit.frame.image is not None:
         return {unit.frame.image.path}
     return {plane.file for planes in unit.frame.planes for plane in planes}
 
 
-def finished(unit: Unit, record: Mapping[str, Any] | None, places: Places) -> bool:
+def finished(unit: PlateField, record: Mapping[str, Any] | None, places: Places) -> bool:
     """Say whether a unit was fused, from the files that are there now, into pixels that are still there.
 
     Args:
@@ -186,7 +186,7 @@ def finished(unit: Unit, record: Mapping[str, Any] | None, places: Places) -> bo
         return False
 
 
-def frame_digest(unit: Unit) -> str:
+def frame_digest(unit: PlateField) -> str:
     """Return a checksum of what the metadata of the plate say of a unit: an index may change and no image with it."""
     imaging = unit.imaging
     if all(plane.z_um is not None for planes in unit.frame.planes for plane in planes):

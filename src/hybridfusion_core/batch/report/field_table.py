@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from hybridfusion_core.batch.records.paths import FieldKey, Places, key_of
 from hybridfusion_core.batch.records.store import finished, unit_record
 from hybridfusion_core.batch.settings import Choices
-from hybridfusion_core.plates.plate import Plate, Unit
+from hybridfusion_core.plates.plate import Plate, PlateField
 from hybridfusion_core.plates.select import guarded_cell
 
 COLUMNS = (
@@ -52,7 +52,7 @@ class Row:
         files: names of the fused images, where results are files.
     """
 
-    unit: Unit
+    unit: PlateField
     status: Literal["done", "failed", "missing"]
     reason: str = ""
     seconds: float | None = None
@@ -76,7 +76,7 @@ def missing_times(plate: Plate, choices: Choices) -> dict[FieldKey, set[int]]:
     """
     places = choices.places
     missing: dict[FieldKey, set[int]] = {}
-    for unit in filter(choices.takes, plate.units()):
+    for unit in filter(choices.takes, plate.fields()):
         key = key_of(unit)
         left = missing.setdefault(key, set())
         if not finished(unit, unit_record(places, key, unit.t), places):
@@ -92,7 +92,7 @@ def rows_of(plate: Plate, places: Places, missing: Mapping[FieldKey, set[int]]) 
         places: of the batch.
         missing: time points of fields that are not in the plate; fields that are left out are none of the batch's.
     """
-    for unit in plate.units():
+    for unit in plate.fields():
         key = key_of(unit)
         if key not in missing:
             continue
@@ -104,7 +104,7 @@ def rows_of(plate: Plate, places: Places, missing: Mapping[FieldKey, set[int]]) 
             yield _done(unit, record)
 
 
-def _done(unit: Unit, record: Mapping[str, Any]) -> Row:
+def _done(unit: PlateField, record: Mapping[str, Any]) -> Row:
     try:
         figures = _FIGURES.validate_python(record["figures"])
         files = tuple(str(each) for each in record.get("files", {}).values())

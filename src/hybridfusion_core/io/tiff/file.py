@@ -16,10 +16,10 @@ from typing import Any
 
 import tifffile
 
-from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.description import RGB_CHANNELS, Description
 from hybridfusion_core.io.disk.access import guarded
 from hybridfusion_core.io.region import RegionView, decode_unit
+from hybridfusion_core.io.series import chosen_series
 from hybridfusion_core.io.suffixes import image_name
 from hybridfusion_core.io.tiff.axes import stored_letters
 from hybridfusion_core.io.tiff.checks import (
@@ -74,7 +74,8 @@ def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> 
     check_chain(file, name)
     unnamed = check_page_count(file, header.described, header.companions, name, named=header.names_pages)
     all_series = _images(file, header, name)
-    index = _chosen([str(each.name or "") for each in all_series], [each.shape for each in all_series], series, name)
+    names, shapes = [str(each.name or "") for each in all_series], [each.shape for each in all_series]
+    index = chosen_series(names, shapes, series, name)
     chosen = all_series[index]
     if chosen.kind == "imagej" or (not header.described and file.is_imagej):
         check_imagej(file, chosen, name)
@@ -182,28 +183,6 @@ def _positions(about: Description, view: RegionView) -> tuple[float, ...] | None
 def _colour_warnings(*, guessed: bool) -> Iterator[str]:
     if guessed:
         yield "The three planes are marked as red, green and blue; if they are slices, say --axes ZYX (Python: axes=)."
-
-
-def _chosen(names: list[str], shapes: list[Any], series: str | int | None, name: str) -> int:
-    """Return the index of the image that was asked for."""
-    listing = ", ".join(
-        f"{index} ({found!r}, shape {tuple(shape)})"
-        for index, (found, shape) in enumerate(zip(names[:20], shapes, strict=False))
-    )
-    if series is None:
-        if len(names) == 1:
-            return 0
-        raise UserInputError(
-            f"{name} holds {len(names)} images: {listing}; expected one, or to be told which. "
-            "Choose one with --series N or --series NAME (Python: series=)."
-        )
-    if isinstance(series, str) and series in names:
-        return names.index(series)
-    if str(series).isdecimal() and int(series) < len(names):
-        return int(series)
-    raise UserInputError(
-        f"{name} has no image {series!r}; expected one of: {listing}. Choose one of these with --series (series=)."
-    )
 
 
 @contextmanager

@@ -58,8 +58,7 @@ class ScratchZarrOutput(AtomicOutput):
         self._paths = result_paths(path)
         # The scratch folder counts as a part, so that it goes whenever the parts go.
         self._scratch_name = path.with_name(f"{path.name}.scratch")
-        super().__init__(Delivery((*self._paths.values(), self._scratch_name), overwrite=overwrite))
-        self._spec = spec
+        super().__init__(Delivery((*self._paths.values(), self._scratch_name), overwrite=overwrite), spec)
         self._block = block
         self._scratch = self._delivery.part(self._scratch_name)
         try:
