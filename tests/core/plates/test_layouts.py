@@ -51,10 +51,10 @@ def test_every_plane_comes_to_its_own_place(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "pixel", "step", "names", "transmitted", "position"),
     [
-        ("harmony 5", 0.296, 2.0, ["DAPI", "Brightfield"], [False, True], (-200.0, 100.0)),
-        ("harmony 7", 0.296, 2.0, ["DAPI", "Brightfield"], [False, True], (-200.0, 100.0)),
-        ("yokogawa", 0.325, 2.5, ["DNA", "BF"], [False, True], (-50.0, 100.0)),
-        ("imagexpress", 0.7032, 4.0, ["DAPI", "FITC"], [None, None], None),
+        ("harmony 5", 0.296, 2.0, ["DAPI", "Brightfield"], [False, True], (200.0, 100.0)),
+        ("harmony 7", 0.296, 2.0, ["DAPI", "Brightfield"], [False, True], (200.0, 100.0)),
+        ("yokogawa", 0.325, 2.5, ["DNA", "BF"], [False, True], (50.0, 100.0)),
+        ("imagexpress", 0.7032, 4.0, ["DAPI", "FITC"], [None, None], (20.0, 30.0)),
     ],
 )
 def test_scale_channels_and_positions_are_those_of_the_metadata(
