@@ -127,6 +127,9 @@ def _well_columns(rows: list[list[str]], varying: set[int]) -> dict[int, str]:
         if first[column].isdecimal()
         and (mark := _LEICA.get(first[column - 1], _MARKS.get(first[column - 1].lower()))) in ("row", "column", "well")
     }
+    if "row" in marks and "column" not in marks:  # r01c02: beside a row, c is no channel
+        beside = [at for at in range(1, len(first)) if first[at].isdecimal() and first[at - 1].lower() == "c"]
+        marks |= {"column": beside[0]} if beside else {}
     if {"row", "column"} <= set(marks) and {marks["row"], marks["column"]} & varying:
         return {marks["row"]: "row", marks["column"]: "column"}
     if "well" in marks and marks["well"] in varying:

@@ -379,7 +379,10 @@ def test_a_file_that_vanished_since_is_named(tmp_path: Path) -> None:
     ("names", "match"),
     [
         ([], "is empty; expected a plate or images"),
-        (["a.tif"], r"holds 1 \.tif; expected one of these layouts: .*'a\.tif'\. Say what the names mean with --pattern"),
+        (
+            ["a.tif"],
+            r"holds 1 \.tif; expected one of these layouts: .*'a\.tif'\. Say what the names mean with --pattern",
+        ),
         (["notes.txt"], r"holds 1 \.txt; .*None of the files is an image that can be read"),
         (["a.c01", "b.c01", "x.flex"], r"holds 2 \.c01, 1 \.flex; .*convert it with bioformats2raw"),
         (

@@ -261,8 +261,10 @@ def test_patterns_that_make_no_sense_are_explained(pattern: str, message: str) -
 def test_an_expression_that_never_ends_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(user_pattern, "_PATIENCE", 1.0)
     make.write_plane(tmp_path / ("A" * 40 + "!01.tif"), 1)
-    with pytest.raises(UserInputError, match=r"has not come to an end after 1 s; expected fewer '\*', and no repetition inside"):
-        open_plate(tmp_path, pattern=r"(?P<well>(A+)+\d\d)\.tif")
+    with pytest.raises(
+        UserInputError, match=r"has not come to an end after 1 s; expected fewer '\*', and no repetition inside"
+    ):
+        open_plate(tmp_path, pattern=r"(?P<well>(A|A|AA)+\d\d)\.tif")
 
 
 @pytest.mark.parametrize(

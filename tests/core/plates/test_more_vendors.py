@@ -41,7 +41,10 @@ def write_hcs_ai(folder: Path) -> Path:
         writer = csv.DictWriter(stream, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    waves = [{"Index": 1, "EmissionFilter": {"Name": "FITC"}}, {"Index": 0, "EmissionFilter": {"Name": "TL"}, "ZStep": 3.0}]
+    waves = [
+        {"Index": 1, "EmissionFilter": {"Name": "FITC"}},
+        {"Index": 0, "EmissionFilter": {"Name": "TL"}, "ZStep": 3.0},
+    ]
     protocol = {"ObjectiveCalibration": {"PixelWidth": 0.58, "PixelHeight": 0.58}, "Wavelengths": waves}
     stack = {"AutoLeadAcquisitionProtocol": protocol, "ImageMetadataFiles": ["image_metadata_1.csv"], "PlateId": "P7"}
     (folder / "scan.jdce").write_text(json.dumps({"ImageStack": stack}), encoding="utf-8-sig")
@@ -69,17 +72,19 @@ def write_scanr(folder: Path) -> Path:
         number, planes = 12 * (row - 1) + column, []
         for place in (each for each in WHICH if each[:3] == (row, column, field)):
             _, _, _, time, channel, z = place
-            name = f"B{column}--W{number:05d}--P{field:05d}--Z{z - 1:05d}--T{time:05d}--{('405 nm #1', 'BF')[channel - 1]}.tif"
+            place_name = f"B{column}--W{number:05d}--P{field:05d}--Z{z - 1:05d}--T{time:05d}"
+            name = f"{place_name}--{('405 nm #1', 'BF')[channel - 1]}.tif"
             make.write_plane(folder / "data" / name, make.value(*place))
             at = f'TheC="{channel - 1}" TheT="{time}" TheZ="{z - 1}"'
-            planes.append(
-                f'<TiffData FirstC="{channel - 1}" FirstT="{time}" FirstZ="{z - 1}"><UUID FileName="{name}">urn:uuid:1</UUID>'
-                f'</TiffData><Plane PositionX="{100 * field}" PositionY="{50 * field}" PositionZ="{6000 + 2 * z}" {at}/>'
-            )
+            first = f'FirstC="{channel - 1}" FirstT="{time}" FirstZ="{z - 1}"'
+            planes.append(f'<TiffData {first}><UUID FileName="{name}">urn:uuid:1</UUID></TiffData>')
+            position = f'PositionX="{100 * field}" PositionY="{50 * field}" PositionZ="{6000 + 2 * z}"'
+            planes.append(f"<Plane {position} {at}/>")
         images.append(
             f'<Image ID="Image:W{number}P{field}" Name="Well {number}, Position {field} (B{column})"><Pixels '
             f'ID="Pixels:W{number}P{field}" PhysicalSizeX="0.325" PhysicalSizeY="0.325" SizeX="32" SizeY="24">'
-            '<Channel IlluminationType="Epifluorescence" Name="405 nm #1"/><Channel IlluminationType="Transmitted" Name="BF"/>'
+            '<Channel IlluminationType="Epifluorescence" Name="405 nm #1"/>'
+            '<Channel IlluminationType="Transmitted" Name="BF"/>'
             f"{''.join(planes)}</Pixels></Image>"
         )
     (folder / "data" / "metadata.ome.xml").write_text(f'<OME xmlns="{OME}">{"".join(images)}</OME>')
@@ -93,7 +98,7 @@ def write_incell(folder: Path) -> Path:
         name = f"{chr(64 + row)} - {column}(fld {field} wv {('DAPI', 'TL')[channel - 1]} z {z}).tif"
         make.write_plane(folder / name, make.value(*place))
         images.append(
-            f'<Image acquisition_time_ms="1" filename="{name}"><Well label="{chr(64 + row)} - {column}"><Row number="{row}"/>'
+            f'<Image acquisition_time_ms="1" filename="{name}"><Well label="x"><Row number="{row}"/>'
             f'<Column number="{column}"/></Well><Identifier field_index="{field - 1}" time_index="{time}" '
             f'wave_index="{channel - 1}" z_index="{z - 1}"/><FocusPosition z="{2 * z}"/></Image>'
         )
@@ -138,8 +143,12 @@ def test_every_plane_comes_to_its_own_place_with_what_the_index_says(
         column, field = int(unit.column), index % 2 + 1
         assert numbers(unit) == [[make.value(2, column, field, 0, c, z) for z in (1, 2, 3)] for c in (1, 2)]
         assert unit.frame.defects == ()
-    assert [(each.name, each.transmitted) for each in plate.imaging.channels] == list(zip(channels, transmitted, strict=True))
-    assert (plate.imaging.y.step_um, plate.imaging.x.step_um, plate.imaging.z.step_um) == pytest.approx((pixel, pixel, step))
+    assert [(each.name, each.transmitted) for each in plate.imaging.channels] == list(
+        zip(channels, transmitted, strict=True)
+    )
+    assert (plate.imaging.y.step_um, plate.imaging.x.step_um, plate.imaging.z.step_um) == pytest.approx(
+        (pixel, pixel, step)
+    )
     assert plate.wells[0].fields[0].position_um == position
     assert plate.warnings == ()
 

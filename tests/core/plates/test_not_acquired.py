@@ -83,8 +83,8 @@ def test_slices_with_missing_planes_are_dropped_and_the_others_keep_their_height
 def test_other_defects_stay_and_so_do_fields_with_nothing_left(tmp_path: Path) -> None:
     which = make.places(slices=(1, 2, 3))
     folder = make.write_plain(tmp_path, [each for each in which if each[:3] != (2, 3, 1) or each[5] == 1])
-    make.write_plane(folder / "x_B04_f1_t0_z01_c1.tif", 1)
-    plate = without_missing_slices(open_plate(folder, pattern="*{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif"), None)
+    make.write_plane(folder / "copy" / "B04_f1_t0_z01_c1.tif", 1)
+    plate = without_missing_slices(open_plate(folder, pattern=make.PLAIN), None)
     found = {each.name: [defect.kind for defect in each.frame.defects] for each in plate.fields()}
     assert found["B04 field 1 time 0"] == ["duplicate"]
     assert all(each.frame.dropped == () for each in plate.fields())

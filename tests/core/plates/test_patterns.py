@@ -59,9 +59,10 @@ def test_zeros_that_were_taken_for_the_first_row_are_said(tmp_path: Path) -> Non
 def test_files_that_a_pattern_does_not_fit_are_said(tmp_path: Path) -> None:
     for name in ("B02_z1.tif", "B02_z2.tif", "overview.tif"):
         make.write_plane(tmp_path / name, 1)
-    assert "1 image files do not fit the pattern, left out: overview.tif." in open_plate(
-        tmp_path, pattern="{well}_z{z}.tif"
-    ).warnings
+    assert (
+        "1 image files do not fit the pattern, left out: overview.tif."
+        in open_plate(tmp_path, pattern="{well}_z{z}.tif").warnings
+    )
 
 
 def test_a_channel_without_z_is_a_stack_in_a_file_of_its_own(tmp_path: Path) -> None:

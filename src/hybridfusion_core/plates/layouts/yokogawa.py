@@ -86,7 +86,7 @@ def _read_index(
         elif (made := _record(row, column, found, named, listing, beside)) is None:
             skipped += 1
         elif found.get("ZImageProcessing"):
-            projections.append(made._replace(file=made.file or aside.get(PurePosixPath(named).name)))
+            projections.append(made._replace(file=made.file or aside.get(named.replace("\\", "/").rpartition("/")[2])))
         else:
             action = found.get("ActionIndex", "")
             actions[made.channel].add(action)
