@@ -1,7 +1,7 @@
 """Yokogawa CV7000, CV8000 and CQ3K: planes that MeasurementData.mlf lists, with positions in µm, errors among them.
 
 MeasurementDetail.mrf beside it has the pixel size, the .mes file that it names the channels. The stage counts y
-upwards, see docs/decisions/019.
+upwards, see docs/decisions/020.
 """
 
 from __future__ import annotations
