@@ -343,7 +343,7 @@ SCRIPT = """
 import pathlib, sys
 with pathlib.Path(sys.argv[1]).open("a") as file:
     file.write("started\\n")
-from hybridfusion_core.batch.cluster import Where, connected
+from hybridfusion_core.batch.scheduler import Where, connected
 with connected(Where(1), "cpu", 1) as client:
     (modules,) = client.run(lambda: sorted(sys.modules)).values()
 print(bool({"napari", "qtpy", "PyQt6", "napari_hybridfusion"} & set(modules)))
