@@ -22,13 +22,14 @@ from hybridfusion_core.plates.layouts.ome_tiffs import read_ome_tiffs
 from hybridfusion_core.plates.layouts.ome_zarr import read_ome_zarr_plate
 from hybridfusion_core.plates.layouts.pattern import check_groups, parse_pattern
 from hybridfusion_core.plates.layouts.patterned_stacks import read_patterned_stacks
+from hybridfusion_core.plates.layouts.proposed_pattern import proposed_pattern
 from hybridfusion_core.plates.layouts.scanr import read_scanr
 from hybridfusion_core.plates.layouts.table import LAYOUTS, Layout, layout
 from hybridfusion_core.plates.layouts.yokogawa import read_yokogawa
 from hybridfusion_core.plates.listing import Listing, list_folder
 from hybridfusion_core.plates.plane_records import Findings
 from hybridfusion_core.plates.plate import Plate
-from hybridfusion_core.plates.unknown_folder import nothing_found, proposed_pattern
+from hybridfusion_core.plates.unknown_folder import nothing_found
 from hybridfusion_core.stack import Channel
 
 _READERS: dict[str, Callable[[Listing, Path | None], Findings]] = {

@@ -52,4 +52,4 @@ def test_the_stage_counts_upwards_and_images_downwards(tmp_path: Path) -> None:
     plate = open_plate(make.write_harmony(tmp_path, [*upper, *lower]))  # PositionY is -200 and -400 µm
     positions = [field.position_um for field in plate.wells[0].fields]
     assert positions == [pytest.approx((200.0, 100.0)), pytest.approx((400.0, 200.0))]
-    assert [numbers(each) for each in plate.fields()][0][0][0] == make.value(*upper[0])
+    assert numbers(next(plate.fields()))[0][0] == make.value(*upper[0])

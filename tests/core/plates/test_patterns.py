@@ -9,10 +9,10 @@ import tifffile
 from plate_makers import numbers
 
 from hybridfusion_core.plates.field_stack import open_field
+from hybridfusion_core.plates.layouts.proposed_pattern import proposed_pattern
 from hybridfusion_core.plates.listing import list_folder
 from hybridfusion_core.plates.open import open_plate
 from hybridfusion_core.plates.select import Selection, select
-from hybridfusion_core.plates.unknown_folder import proposed_pattern
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from plate_makers import numbers
 
+from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.plates.open import open_plate
 
 
@@ -77,3 +78,10 @@ def test_positions_that_name_no_well_keep_their_own_names(tmp_path: Path) -> Non
         ("A01", "Pos0", [[0, 1]]),
         ("A01", "Pos1", [[10, 11]]),
     ]
+
+
+def test_slices_that_are_files_of_their_own_are_a_question(tmp_path: Path) -> None:
+    names = [f"image--L0--U{u:02}--V00--Z{z:02}.ome.tif" for u in (0, 1) for z in (0, 1)]
+    make.write_ome_tiffs(tmp_path, names, (1, 1, 1))
+    with pytest.raises(UserInputError, match="4 OME-TIFFs hold one slice each, and their names count slices"):
+        open_plate(tmp_path)

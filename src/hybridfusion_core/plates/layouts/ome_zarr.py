@@ -61,22 +61,11 @@ def read_ome_zarr_plate(path: Path | str) -> Plate | None:
 
 def _read(source: ZarrSource, path: str, plate: Mapping[str, Any]) -> Plate:
     names = {kind: [str(each["name"]) for each in plate.get(kind, ())] for kind in ("rows", "columns")}
-    wells, all_found = [], []
     entries = {str(each["path"]): each for each in plate["wells"]}
-    source.expect(f"{well}/{name}" for well in filter(source.holds, entries) for name in METADATA_FILES[:2])
-    images = {well: _images(source, well) for well in entries}
-    paths = [f"{well}/{each['path']}" for well, (listed, _) in images.items() for each in listed]
-    # The first level is mostly called so; where it is not, its metadata are read when they are needed.
-    source.expect(
-        f"{image}/{name}"
-        for image in filter(source.holds, paths)
-        for name in (*METADATA_FILES[:2], "0/zarr.json", "0/.zarray")
-    )
-    for inside, entry in entries.items():
-        well, found = _well(source, entry, names, *images[inside])
-        wells.append(well)
-        all_found += found
-    wells.sort(key=lambda well: (well.row_index, well.column_index))
+    images = _listed_images(source, list(entries))
+    described = [_well(source, entry, names, *images[inside]) for inside, entry in entries.items()]
+    wells = sorted((well for well, _ in described), key=lambda well: (well.row_index, well.column_index))
+    all_found = [found for _, of_well in described for found in of_well]
     at = {(well.row_index, well.column_index) for well in wells}
     rows, columns = stated_size(at, len(names["rows"]), len(names["columns"]))
     acquisitions = [each for each in plate.get("acquisitions") or () if isinstance(each.get("id"), int)]
@@ -94,6 +83,20 @@ def _read(source: ZarrSource, path: str, plate: Mapping[str, Any]) -> Plate:
         metadata=(path,),
         warnings=_odd_channels(all_found),
     )
+
+
+def _listed_images(source: ZarrSource, wells: Sequence[str]) -> dict[str, tuple[list[Mapping[str, Any]], str]]:
+    """Return what each well lists; the metadata of wells and images are asked for together, for a server's sake."""
+    source.expect(f"{well}/{name}" for well in filter(source.holds, wells) for name in METADATA_FILES[:2])
+    images = {well: _images(source, well) for well in wells}
+    paths = [f"{well}/{each['path']}" for well, (listed, _) in images.items() for each in listed]
+    # The first level is mostly called so; where it is not, its metadata are read when they are needed.
+    source.expect(
+        f"{image}/{name}"
+        for image in filter(source.holds, paths)
+        for name in (*METADATA_FILES[:2], "0/zarr.json", "0/.zarray")
+    )
+    return images
 
 
 def _well(
