@@ -368,3 +368,19 @@ def test_ome_tiffs_have_the_plate_size_that_their_xml_states(tmp_path: Path) -> 
     tifffile.tiffcomment(path, text.replace("<Image ", xml + "<Image ", 1).encode())
     plate = open_plate(tmp_path)
     assert (plate.wells[0].name, plate.rows, plate.columns) == ("D05", 16, 24)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_the_images_of_a_bioformats2raw_collection_are_fields_of_one_well(tmp_path: Path, listed: bool) -> None:
+    folder = tmp_path / "scan.zarr"
+    make.write_group(folder, {"bioformats2raw.layout": 3}, "0.4")
+    if listed:
+        make.write_group(folder / "OME", {"series": ["1", "0"]}, "0.4")
+    for name in ("0", "1"):
+        make.write_zarr_image(folder / name, np.full((1, 1, 2, *make.SHAPE), int(name), "uint16"), "0.4")
+    plate = open_plate(folder)
+    assert [(unit.well, unit.field, numbers(unit)) for unit in plate.fields()] == [
+        ("A01", "0", [[0, 0]]),
+        ("A01", "1", [[1, 1]]),
+    ]
+    assert "images without a plate" in plate.warnings[0]

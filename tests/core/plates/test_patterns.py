@@ -8,6 +8,7 @@ import pytest
 import tifffile
 from plate_makers import numbers
 
+from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.plates.field_stack import open_field
 from hybridfusion_core.plates.layouts.proposed_pattern import proposed_pattern
 from hybridfusion_core.plates.listing import list_folder
@@ -110,3 +111,13 @@ def test_a_proposed_pattern_fits_the_names_it_was_made_of(
         assert proposed is None or "{row}" in proposed
     else:
         assert proposed == expected
+
+
+def test_names_of_a_vendor_with_the_well_in_another_part_are_a_question(tmp_path: Path) -> None:
+    for well in ("B02", "B03"):
+        for z in (1, 2):
+            make.write_plane(tmp_path / f"ZStep_{z}" / f"{well}_D14_s1_w1.tif", z)
+    with pytest.raises(UserInputError, match=r"All names say well D14, .*'B02' in 'ZStep_1/B02_D14_s1_w1\.tif'"):
+        open_plate(tmp_path)
+    plate = open_plate(tmp_path, pattern="ZStep_{z}/{well}_D14_s{field}_w{channel}.tif")
+    assert [well.name for well in plate.wells] == ["B02", "B03"]

@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
+
+from natsort import natsorted
 
 from hybridfusion_core.errors import HybridFusionError, StoredDataError
 from hybridfusion_core.io.description import Description
@@ -22,6 +25,7 @@ from hybridfusion_core.plates.well_names import stated_size, well_index
 from hybridfusion_core.stack import Channel
 
 _MOST_TIMES = 100_000
+_MOST_IMAGES = 100_000  # of a collection
 _DTYPES = {"u": "uint", "i": "int", "f": "float"}
 
 
@@ -57,6 +61,54 @@ def read_ome_zarr_plate(path: Path | str) -> Plate | None:
     ):
         plate = _attributes(source).get("plate")
         return _read(source, str(path), plate) if isinstance(plate, Mapping) else None
+
+
+def read_ome_zarr_collection(path: Path) -> Plate | None:
+    """Describe the images of a bioformats2raw collection as fields of one well.
+
+    Args:
+        path: of its folder.
+
+    Returns:
+        The plate, or None if the zarr is something else.
+
+    Raises:
+        UserInputError: it may not be read.
+        StoredDataError: the metadata of the collection are damaged; damage in an image is its own.
+    """
+    source = source_of(path)
+    with guarded(
+        f"{source.name}: the metadata of the collection cannot be understood",
+        "those that bioformats2raw writes. They are damaged: copy or write the collection again.",
+    ):
+        if "bioformats2raw.layout" not in _attributes(source):
+            return None
+        series = _attributes(source, "OME").get("series")
+        names = [str(each) for each in series] if isinstance(series, list) else _numbered(source)
+        found = {name: _image(source, name) for name in dict.fromkeys(names)}
+        fields = tuple(
+            Field(name, _frames(one, name), one.position_um, one.z_um) for name, one in natsorted(found.items())
+        )
+        return Plate(
+            folder=str(path),
+            layout="ome-zarr",
+            name=source.name.removesuffix(".zarr").removesuffix(".ome"),
+            wells=(Well("A", "01", 0, 0, fields),) if fields else (),
+            imaging=_imaging([one for one in found.values() if one.lengths]),
+            rows=1,
+            columns=1,
+            metadata=(str(path),),
+            warnings=(
+                "These are images without a plate; all are fields of one well, A01.",
+                *_odd_channels(list(found.values())),
+            ),
+        )
+
+
+def _numbered(source: ZarrSource) -> list[str]:
+    """Return the images that stand in 0, 1, 2 and so on."""
+    inside = map(str, range(_MOST_IMAGES))
+    return list(takewhile(lambda name: bool(_attributes(source, name)), inside))
 
 
 def _read(source: ZarrSource, path: str, plate: Mapping[str, Any]) -> Plate:
