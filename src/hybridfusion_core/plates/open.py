@@ -139,8 +139,8 @@ def _refuse_doubtful_wells(findings: Findings) -> None:
     if others:
         well = row_letters(findings.records[0].row) + str(findings.records[0].column + 1)
         raise UserInputError(
-            f"All names say well {well}, and another part of them that could be the well varies, such as {others[0]!r} in "
-            f"{files[0]!r}; expected a well that tells the files apart. Say what the names mean with --pattern."
+            f"All names say well {well}, and another part of them that could be the well varies, such as {others[0]!r} "
+            f"in {files[0]!r}; expected a well that tells the files apart. Say what the names mean with --pattern."
         )
 
 
