@@ -163,8 +163,9 @@ def _add_batch(commands: Any) -> None:
         metavar="INPUT",
         help="OME-Zarr HCS 0.4 and 0.5, also behind s3:// and https:// (extra 'cloud'); "
         "folder of OME-TIFFs, one field or more in each; names that --pattern "
-        "describes; and, experimental because no files of the vendors have been read with them yet: Opera Phenix and "
-        "Operetta (Harmony), ImageXpress (MetaXpress), Yokogawa CV7000 and CV8000. The index file of a plate stands "
+        "describes; ImageXpress (MetaXpress); Yokogawa CV7000 and CV8000; and, written from documentation, since no "
+        "real export of them has been read yet: Opera Phenix and Operetta (Harmony), ImageXpress HCS.ai (MetaXpress "
+        "Acquire), Yokogawa CQ1 and CQ3K, Evident (Olympus) scanR, IN Cell Analyzer. The index file of a plate stands "
         "for its folder",
     )
     parser.add_argument(
@@ -179,9 +180,10 @@ def _add_batch(commands: Any) -> None:
     which.add_argument(
         "--pattern",
         metavar="P",
-        help="what the files are called: '{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif', with {well} in place of "
-        "row and column, {plate}, and * for anything; or a regular expression with groups of these names. Without {z}, "
-        "each file is a whole stack. With '/' in it, paths inside INPUT are compared",
+        help="what the files are called: '{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif', with {well} "
+        "(a name or a number) in place of row and column, {plate}, and * for anything; or a regular expression with "
+        "groups of these names. Without {z}, each file is a whole stack. With '/' in it, paths inside INPUT "
+        "are compared",
     )
     which.add_argument("--wells", metavar="LIST", help="such as B02:C05,D07; a range is a rectangle (default: all)")
     which.add_argument("--fields", metavar="LIST", help="as the plate names them, such as 1,3-5 (default: all)")
@@ -189,6 +191,13 @@ def _add_batch(commands: Any) -> None:
         "--times", metavar="LIST", help="indices from 0, such as 0:10 without the 10 itself (default: all)"
     )
     which.add_argument("--pilot", type=positive, metavar="N", help="only N wells, spread over the plate")
+    which.add_argument(
+        "--missing",
+        choices=("fail", "drop"),
+        default="fail",
+        help="what becomes of fields with missing planes: they fail, or are fused without the slices of these planes, "
+        "all others at their heights (default: fail)",
+    )
     which.add_argument("--only", metavar="failures.csv", help="only what this list of an earlier batch names")
     how = _add_choices(parser)
     how.add_argument(

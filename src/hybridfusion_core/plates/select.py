@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from hybridfusion_core.errors import HybridFusionError, UserInputError
 from hybridfusion_core.io.disk.access import permitted
 from hybridfusion_core.plates.plane_records import number_name
 from hybridfusion_core.plates.plate import Plate, PlateField, Well
-from hybridfusion_core.plates.well_names import well_index
+from hybridfusion_core.plates.well_names import UNUSUAL_ROW, well_index
 
 FAILURE_COLUMNS = ("well", "field", "time", "reason")
 _LARGEST = 256 << 20  # bytes of a list of failures
@@ -82,7 +82,8 @@ def select_wells(wells: Sequence[Well], text: str) -> tuple[Well, ...]:
 
     Args:
         wells: of the plate.
-        text: names and ranges, such as "B02:C05,D07"; leading zeros make no difference.
+        text: names and ranges, such as "B02:C05,D07"; leading zeros make no difference. Wells that are called
+            otherwise go by their own names.
 
     Returns:
         The wells, in their own order.
@@ -92,8 +93,9 @@ def select_wells(wells: Sequence[Well], text: str) -> tuple[Well, ...]:
     """
     chosen: set[tuple[int, int]] = set()
     at = {(well.row_index, well.column_index) for well in wells}
+    written = {name: (well.row_index, well.column_index) for well in wells for name in _names(well)}
     for part in _parts(text, "wells"):
-        corners = [well_index(name) for name in part.split(":")]
+        corners = [written[part]] if part in written else [_corner(name, written) for name in part.split(":")]
         if len(corners) > 2 or None in corners:
             raise UserInputError(
                 f"--wells has {part!r}; expected wells and ranges of wells, such as B02:C05,D07. Correct it."
@@ -108,6 +110,15 @@ def select_wells(wells: Sequence[Well], text: str) -> tuple[Well, ...]:
             )
         chosen |= found
     return tuple(well for well in wells if (well.row_index, well.column_index) in chosen)
+
+
+def _names(well: Well) -> tuple[str, ...]:
+    return (well.name, well.column) if well.row == UNUSUAL_ROW else (well.name,)
+
+
+def _corner(name: str, written: Mapping[str, tuple[int, int]]) -> tuple[int, int] | None:
+    """Return the place of a well as the plate writes its name, or as wells are usually called."""
+    return written.get(name.strip()) or well_index(name)
 
 
 def select_fields(names: Iterable[str], text: str) -> frozenset[str]:

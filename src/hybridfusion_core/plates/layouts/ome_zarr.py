@@ -18,7 +18,7 @@ from hybridfusion_core.io.units import number
 from hybridfusion_core.io.zarr.ngff_reading import describe, described_axes, is_plain
 from hybridfusion_core.io.zarr.source import METADATA_FILES, ZarrSource, source_of
 from hybridfusion_core.plates.plate import Acquisition, Defect, Field, Frame, Image, Imaging, Plate, Well
-from hybridfusion_core.plates.well_names import plate_size, well_index
+from hybridfusion_core.plates.well_names import stated_size, well_index
 from hybridfusion_core.stack import Channel
 
 _MOST_TIMES = 100_000
@@ -33,6 +33,7 @@ class _Found:
     lengths: Mapping[str, int] | None = None
     dtype: str | None = None
     position_um: tuple[float, float] | None = None
+    z_um: float | None = None
     problem: str = ""
 
 
@@ -76,10 +77,8 @@ def _read(source: ZarrSource, path: str, plate: Mapping[str, Any]) -> Plate:
         wells.append(well)
         all_found += found
     wells.sort(key=lambda well: (well.row_index, well.column_index))
-    rows, columns = plate_size(
-        max([len(names["rows"])] + [well.row_index + 1 for well in wells]),
-        max([len(names["columns"])] + [well.column_index + 1 for well in wells]),
-    )
+    at = {(well.row_index, well.column_index) for well in wells}
+    rows, columns = stated_size(at, len(names["rows"]), len(names["columns"]))
     acquisitions = [each for each in plate.get("acquisitions") or () if isinstance(each.get("id"), int)]
     return Plate(
         folder=path,
@@ -89,6 +88,8 @@ def _read(source: ZarrSource, path: str, plate: Mapping[str, Any]) -> Plate:
         imaging=_imaging([found for found in all_found if found.lengths]),
         rows=rows,
         columns=columns,
+        row_names=tuple(names["rows"]),
+        column_names=tuple(names["columns"]),
         acquisitions=tuple(Acquisition(each["id"], str(each.get("name") or "")) for each in acquisitions),
         metadata=(path,),
         warnings=_odd_channels(all_found),
@@ -124,6 +125,7 @@ def _well(
                 name,
                 _frames(one, f"{inside}/{name}"),
                 one.position_um,
+                one.z_um,
                 acquisition if isinstance(acquisition, int) else None,
             )
         )
@@ -176,7 +178,9 @@ def _described(source: ZarrSource, name: str) -> _Found:
             "points. The metadata are damaged: copy or write the image again."
         )
     about = describe(entry, attributes, name)
-    return _Found(about, lengths, dtype, _position(entry, about))
+    at = _position(entry, about)
+    y, x = at.get("y"), at.get("x")
+    return _Found(about, lengths, dtype, None if y is None or x is None else (y, x), at.get("z"))
 
 
 def _array(source: ZarrSource, inside: str) -> tuple[list[int], str]:
@@ -190,8 +194,8 @@ def _array(source: ZarrSource, inside: str) -> tuple[list[int], str]:
     return [int(length) for length in stored["shape"]], f"{_DTYPES.get(code[1], code[1])}{8 * int(code[2:])}"
 
 
-def _position(entry: Mapping[str, Any], about: Description) -> tuple[float, float] | None:
-    """Return the translation along Y and X in µm, if there is one and its unit is a length."""
+def _position(entry: Mapping[str, Any], about: Description) -> dict[str, float]:
+    """Return the translation along Z, Y and X in µm, as far as it is stated and the unit is a length."""
     names = [str(each.get("name")).lower() for each in entry.get("axes", ()) if isinstance(each, Mapping)]
     moves = [
         each.get("translation")
@@ -199,16 +203,12 @@ def _position(entry: Mapping[str, Any], about: Description) -> tuple[float, floa
         for each in where.get("coordinateTransformations") or ()
         if each.get("type") == "translation"
     ]
-    scale = {"y": about.y, "x": about.x}
-    if not moves or not {"y", "x"} <= set(names) or any(each.step_um is None for each in scale.values()):
-        return None
-    y, x = (
-        sum(float(number(move[names.index(letter)]) or 0.0) for move in moves)
-        * float(scale[letter].step_um or 0.0)
-        / scale[letter].step
-        for letter in "yx"
-    )
-    return y, x
+    scale = {"z": about.z, "y": about.y, "x": about.x}
+    return {
+        letter: sum(float(number(move[names.index(letter)]) or 0.0) for move in moves) * axis.step_um / axis.step
+        for letter, axis in scale.items()
+        if moves and letter in names and axis.step_um is not None
+    }
 
 
 def _frames(found: _Found, inside: str) -> tuple[Frame, ...]:
