@@ -39,11 +39,13 @@ class Image:
         path: of a file or OME-Zarr image inside the plate's folder, with "/"; "" for the folder itself.
         series: index of the image in a file that holds several.
         t: index of the time point in the image.
+        axes: what its axes are, if the user had to say it.
     """
 
     path: str
     series: int | None = None
     t: int = 0
+    axes: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
