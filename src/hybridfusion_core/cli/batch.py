@@ -83,7 +83,7 @@ def open_selection(options: argparse.Namespace) -> tuple[Plate, tuple[PlateField
     if options.missing == "drop":
         plate = without_missing_slices(plate, options.channels)
     if not is_url(plate.folder):
-        refuse_input_as_output(Path(options.output), [plate.folder])
+        refuse_input_as_output(Path(options.output), plate.inputs)
     for warning in plate_warnings(plate):
         print(f"hybridfusion: warning: {warning}", file=sys.stderr)
     chosen = Selection(options.wells, options.fields, options.times, options.pilot, only)

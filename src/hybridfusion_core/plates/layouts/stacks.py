@@ -47,7 +47,7 @@ def read_stack_file(path: Path) -> Plate:
     scenes = native_scenes(path)
     found = [_of_scene(path.name, index, scene, scenes) for index, scene in enumerate(scenes)]
     placed, warnings = _with_places(found)
-    return replace(plate_of(listing, placed, "stacks", warnings), name=image_name(path))
+    return replace(plate_of(listing, placed, "stacks", warnings), name=image_name(path), file=path.name)
 
 
 def read_stacks(listing: Listing, axes: str | None = None) -> Plate | None:
