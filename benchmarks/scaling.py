@@ -31,7 +31,8 @@ from hybridfusion_core.batch.report.write import write_reports
 from hybridfusion_core.batch.run import run_batch
 from hybridfusion_core.batch.scheduler import Where, connected
 from hybridfusion_core.batch.settings import Choices
-from hybridfusion_core.fusion.api import ALGORITHM_VERSION, fuse
+from hybridfusion_core.fusion.api import fuse
+from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
 from hybridfusion_core.fusion.request import FuseRequest, make_request
 from hybridfusion_core.plates.field_stack import open_field
 from hybridfusion_core.plates.open import open_plate

@@ -32,8 +32,8 @@ from hybridfusion_core.batch.report.field_table import missing_times
 from hybridfusion_core.batch.scheduler import Preparation, fit_workers
 from hybridfusion_core.batch.settings import Choices, new_record, settings_of, settle, statistics_of, unfit
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.fusion.api import ALGORITHM_VERSION
-from hybridfusion_core.fusion.request import PROJECTIONS
+from hybridfusion_core.fusion.methods import METHODS
+from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
 from hybridfusion_core.io.disk.lock import Lock
 from hybridfusion_core.model.noise import FieldStatistics
 from hybridfusion_core.plates.field_stack import defects_of, find_channels
@@ -272,7 +272,7 @@ class _Run:
 
     def _measured(self, client: Client, settings: Settings) -> dict[str, tuple[FieldStatistics, ...]] | None:
         """Measure fields spread over the plate, or over each well."""
-        if self._choices.stats == "field" or self._choices.request.method in PROJECTIONS:
+        if self._choices.stats == "field" or not METHODS[self._choices.request.method].decides:
             return None
         groups: dict[str, list[PlateField]] = {}
         for unit in self._sound():

@@ -20,8 +20,9 @@ from hybridfusion_core.batch.output.format import PLATE, SUFFIXES, Form
 from hybridfusion_core.batch.records.paths import Places
 from hybridfusion_core.batch.records.store import FORMAT, in_session
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
-from hybridfusion_core.fusion.api import ALGORITHM_VERSION
-from hybridfusion_core.fusion.request import FuseRequest, resolve
+from hybridfusion_core.fusion.job import resolve
+from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
+from hybridfusion_core.fusion.request import FuseRequest, as_json
 from hybridfusion_core.io.zarr.source import METADATA_FILES, UrlSource, is_url, reached
 from hybridfusion_core.model.devices import resolve_device
 from hybridfusion_core.model.noise import FieldStatistics
@@ -30,7 +31,6 @@ from hybridfusion_core.plates.plate import Plate, PlateField
 
 Stats = Literal["plate", "well", "field"]
 
-_REQUEST = TypeAdapter(FuseRequest)
 _STATISTICS = TypeAdapter(dict[str, tuple[FieldStatistics, ...]])
 
 
@@ -82,7 +82,7 @@ class Choices:
     def as_json(self, plate: Plate) -> dict[str, Any]:
         """Return what must stay the same, as plain JSON values."""
         return {
-            **_REQUEST.dump_python(self.request, mode="json"),
+            **as_json(self.request),
             "stats": self.stats,
             "times": None if self.times is None else list(self.times),
             "z_step_um": self.z_step_um,

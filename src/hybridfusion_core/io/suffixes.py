@@ -4,6 +4,7 @@ from pathlib import Path
 
 TIFF_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf", ".tif", ".tiff", ".tf8", ".btf")
 ZARR_SUFFIXES = (".ome.zarr", ".zarr")
+ZIPPED_SUFFIXES = (".zarr.zip", ".ozx")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 NATIVE_SUFFIXES = (".nd2", ".czi", ".lif", ".oib", ".oif", ".oir", ".vsi")
 STACK_FILES = (*TIFF_SUFFIXES, *NATIVE_SUFFIXES)  # files that may hold a whole stack

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hybridfusion_core.errors import HybridFusionError
-from hybridfusion_core.fusion.api import describe, measured_rate
-from hybridfusion_core.fusion.request import FuseRequest, resolve
+from hybridfusion_core.fusion.job import resolve
+from hybridfusion_core.fusion.rate import measured_rate
+from hybridfusion_core.fusion.request import FuseRequest
+from hybridfusion_core.fusion.result import describe
 from hybridfusion_core.plates.field_stack import defects_of, find_channels, open_field
 from hybridfusion_core.plates.plate import PlateField
 

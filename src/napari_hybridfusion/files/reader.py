@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from hybridfusion_core.errors import HybridFusionError, StoredDataError
 from hybridfusion_core.io.native.open import native_scenes
 from hybridfusion_core.io.open import open_stack
+from hybridfusion_core.io.palette import slice_colors
 from hybridfusion_core.io.suffixes import NATIVE_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIXES, has_suffix
 from hybridfusion_core.io.verify import stored_provenance
-from hybridfusion_core.io.zarr.ngff_writing import slice_colors
 from hybridfusion_core.stack import Stack
 from napari_hybridfusion.layers.depth import Depth
 from napari_hybridfusion.layers.pyramids import image_attributes, plane_levels, tiff_levels, zarr_levels

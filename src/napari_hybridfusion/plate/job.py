@@ -16,7 +16,8 @@ from hybridfusion_core.batch.run import Result, run_batch
 from hybridfusion_core.batch.scheduler import Where, connected
 from hybridfusion_core.batch.settings import Choices, Stats
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.fusion.request import FuseRequest, find_slices
+from hybridfusion_core.fusion.job import find_slices
+from hybridfusion_core.fusion.request import FuseRequest
 from hybridfusion_core.io.create import refuse_input_as_output
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
 from hybridfusion_core.plates.field_stack import find_channels

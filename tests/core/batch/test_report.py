@@ -21,8 +21,9 @@ from hybridfusion_core.batch.report.flags import figures
 from hybridfusion_core.batch.report.page import render
 from hybridfusion_core.batch.report.write import write_reports
 from hybridfusion_core.batch.run import Result
-from hybridfusion_core.fusion.api import describe
-from hybridfusion_core.fusion.request import make_request, resolve
+from hybridfusion_core.fusion.job import resolve
+from hybridfusion_core.fusion.request import make_request
+from hybridfusion_core.fusion.result import describe
 from hybridfusion_core.model.noise import FieldStatistics, NoiseModel
 from hybridfusion_core.plates.plate import Field, Frame, Imaging, Plate, Well
 from hybridfusion_core.plates.select import read_failures

@@ -197,7 +197,7 @@ def test_what_is_no_plate_is_refused(what: str, bucket: Bucket, web: str, tmp_pa
 def test_workers_that_do_not_see_the_url_say_so(bucket: Bucket, tmp_path: Path) -> None:
     from hybridfusion_core.batch.fuse_field import Settings
     from hybridfusion_core.batch.records.store import begin_session
-    from hybridfusion_core.fusion.api import ALGORITHM_VERSION
+    from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
 
     settings = Settings(str(tmp_path / "out.ome.zarr"), "session", TENENGRAD, 1, 1)
     begin_session(settings.places, "session")

@@ -18,8 +18,7 @@ from hybridfusion_core.batch.output.format import SUFFIXES, Form
 from hybridfusion_core.batch.output.zarr_metadata import Array, nodes, time_folder, write_array
 from hybridfusion_core.batch.records.paths import FieldKey, Places, key_of
 from hybridfusion_core.errors import StoredDataError
-from hybridfusion_core.fusion.loop import decision_count
-from hybridfusion_core.fusion.request import Job
+from hybridfusion_core.fusion.job import Job
 from hybridfusion_core.io.create import create_output
 from hybridfusion_core.io.result_spec import Output, ResultSpec
 from hybridfusion_core.io.suffixes import result_paths
@@ -72,7 +71,7 @@ class StagedFiles:
 
     def create(self, spec: ResultSpec, job: Job) -> ChannelFiles:
         """Start to write them."""
-        decisions, block = decision_count(job), job.plan.block
+        decisions, block = job.decision_count, job.plan.block
         return ChannelFiles(self.folder, self._names(spec), spec, decisions=decisions, block=block)
 
     def place(self) -> dict[str, Any]:
