@@ -188,9 +188,10 @@ def _add_batch(commands: Any) -> None:
     which.add_argument(
         "--pattern",
         metavar="P",
-        help="how the files are named: '{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif', with {well} (a name or a "
-        "number) in place of row and column, {plate}, and * for anything; or a regular expression with groups of these "
-        "names. Without {z}, each file is a whole stack. With '/' in it, paths inside INPUT are compared",
+        help="how the files are named: '{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif', with {well} "
+        "(a name or a number) in place of row and column, {plate}, and * for anything; or a regular expression with "
+        "groups of these names. Without {z}, each file is a whole stack. With '/' in it, paths inside INPUT "
+        "are compared",
     )
     which.add_argument("--wells", metavar="LIST", help="such as B02:C05,D07; a range is a rectangle (default: all)")
     which.add_argument("--fields", metavar="LIST", help="as the plate names them, such as 1,3-5 (default: all)")

@@ -54,7 +54,12 @@ def assemble(findings: Findings, listing: Listing, layout: Layout) -> Plate:
         acquisitions=findings.acquisitions,
         projections=tuple(_projections(table)),
         metadata=findings.metadata,
-        warnings=(*findings.warnings, *table.not_acquired(), *_warnings(table, expected, wells), *_aside(listing)),
+        warnings=(
+            *findings.warnings,
+            *table.not_acquired(),
+            *_warnings(table, expected, wells),
+            *_aside(listing, findings),
+        ),
     )
 
 
@@ -153,10 +158,12 @@ def _fewer_fields(wells: Sequence[Well]) -> Iterator[str]:
         yield f"{len(odd)} wells have more or fewer than the usual {usual} fields: {_some(odd)}."
 
 
-def _aside(listing: Listing) -> Iterator[str]:
-    if listing.aside:
-        names = [path.rpartition("/")[2] for path in listing.aside[:2]]
-        yield f"{len(listing.aside)} thumbnails and montages are left out, such as {' and '.join(names)}."
+def _aside(listing: Listing, findings: Findings) -> Iterator[str]:
+    kept = {each.file for each in findings.projections}
+    aside = [path for path in listing.aside if path not in kept]
+    if aside:
+        names = [path.rpartition("/")[2] for path in aside[:2]]
+        yield f"{len(aside)} thumbnails and montages are left out, such as {' and '.join(names)}."
 
 
 def _some(names: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.io.description import RGB_CHANNELS
@@ -143,51 +144,55 @@ def _alike(one: Sequence[Plane], other: Sequence[Plane]) -> bool:
 
 def _of_planes(field: PlateField, channels: Sequence[int], z_step_um: float | None) -> Stack:
     folder = Path(field.folder)
-    dropped = field.frame.dropped
     runs = [field.frame.planes[each] for each in channels]
-    depth = max(len(run) for run in runs)
+    longest = max(runs, key=len)
     files = [plane.file for run in runs for plane in run]
     with permitted(folder):
         pictures = [inspect(_inside(folder, file)) for file in files]
     _check_alike(field, files, pictures)
-    first = pictures[0]
-    starts = np.cumsum([0, *(len(run) for run in runs)])
-    index = np.array(
-        [
-            start + (np.arange(depth) if len(run) > 1 else np.zeros(depth, int))
-            for start, run in zip(starts, runs, strict=False)
-        ]
-    )
+    first, planes = pictures[0], PictureStack(pictures)
     rgb = first.samples == 3
     if rgb and len(runs) > 1:
         raise UserInputError(
             f"{field.name}: {files[0]!r} is a colour image and one of {len(runs)} channels; expected grey planes, or "
             "colours alone. Choose one channel with --channels."
         )
-    planes = PictureStack(pictures)
-    longest = max(runs, key=len)
-    step = field.imaging.z if z_step_um is None else Axis(z_step_um, "micrometer")
-    positions, z = _counted_heights(longest, step) if dropped else _heights(longest, field.imaging.z)
-    flat = [channel for channel, run in zip(channels, runs, strict=True) if len(run) < depth]
-    names = ", ".join(field.imaging.channels[each].name for each in flat)
-    warnings = (*_dropped(dropped, positions), *([f"One slice of {names} serves all {depth} slices."] if flat else []))
+    dropped, imaging = field.frame.dropped, field.imaging
+    step = imaging.z if z_step_um is None else Axis(z_step_um, "micrometer")
+    positions, z = _counted_heights(longest, step) if dropped else _heights(longest, imaging.z)
+    flat = [channel for channel, run in zip(channels, runs, strict=True) if len(run) < len(longest)]
     return Stack(
-        array=planes if rgb else PlaneGrid(planes, index),
+        array=planes if rgb else PlaneGrid(planes, _plane_index(runs)),
         axes="ZCYX" if rgb else "CZYX",
         name=field.name,
-        channels=_rgb(field.imaging.channels[channels[0]])
-        if rgb
-        else tuple(field.imaging.channels[each] for each in channels),
-        t=field.imaging.t,
+        channels=_rgb(imaging.channels[channels[0]]) if rgb else tuple(imaging.channels[each] for each in channels),
+        t=imaging.t,
         z=z,
-        y=field.imaging.y,
-        x=field.imaging.x,
+        y=imaging.y,
+        x=imaging.x,
         z_positions_um=positions,
         rgb=rgb,
         source=tuple(str(folder / file) for file in files),
-        warnings=warnings,
+        warnings=(*_dropped(dropped, positions), *_serving([imaging.channels[each] for each in flat], len(longest))),
         decode_unit=(1, first.samples, 1, *first.shape),
     )
+
+
+def _plane_index(runs: Sequence[Sequence[Plane]]) -> NDArray[np.int64]:
+    """Return which of all planes, channel after channel, stands where, C Z; a single slice serves all."""
+    depth = max(len(run) for run in runs)
+    starts = np.cumsum([0, *(len(run) for run in runs)])[:-1]
+    return np.array(
+        [
+            start + (np.arange(depth) if len(run) > 1 else np.zeros(depth, int))
+            for start, run in zip(starts, runs, strict=True)
+        ]
+    )
+
+
+def _serving(channels: Sequence[Channel], depth: int) -> Iterator[str]:
+    if channels:
+        yield f"One slice of {', '.join(each.name for each in channels)} serves all {depth} slices."
 
 
 def _rgb(channel: Channel) -> tuple[Channel, ...]:

@@ -1,7 +1,7 @@
 """What MetaXpress writes into every plane: pixel size, height, position on the stage, filter and wavelength.
 
 The metadata are MetaSeries XML in the description of the TIFF. X and Y grow in the direction of the image's columns and
-rows, see docs/decisions/019.
+rows, see docs/decisions/020.
 """
 
 from __future__ import annotations

@@ -18,11 +18,13 @@ from hybridfusion_core.plates.layouts.harmony import read_harmony
 from hybridfusion_core.plates.layouts.hcs_ai import read_hcs_ai
 from hybridfusion_core.plates.layouts.imagexpress import read_imagexpress
 from hybridfusion_core.plates.layouts.incell import read_incell
+from hybridfusion_core.plates.layouts.name_parts import varying_wells
 from hybridfusion_core.plates.layouts.named_planes import Groups, WellNames, matches, record
 from hybridfusion_core.plates.layouts.ome_tiffs import read_ome_tiffs
-from hybridfusion_core.plates.layouts.ome_zarr import read_ome_zarr_plate
+from hybridfusion_core.plates.layouts.ome_zarr import read_ome_zarr_collection, read_ome_zarr_plate
 from hybridfusion_core.plates.layouts.pattern import check_groups, parse_pattern
 from hybridfusion_core.plates.layouts.patterned_stacks import read_patterned_stacks
+from hybridfusion_core.plates.layouts.proposed_pattern import proposed_pattern
 from hybridfusion_core.plates.layouts.scanr import read_scanr
 from hybridfusion_core.plates.layouts.stacks import read_stack_file, read_stacks
 from hybridfusion_core.plates.layouts.table import LAYOUTS, Layout, layout
@@ -30,7 +32,8 @@ from hybridfusion_core.plates.layouts.yokogawa import read_yokogawa
 from hybridfusion_core.plates.listing import Listing, list_folder
 from hybridfusion_core.plates.plane_records import Findings
 from hybridfusion_core.plates.plate import Plate
-from hybridfusion_core.plates.unknown_folder import nothing_found, proposed_pattern
+from hybridfusion_core.plates.unknown_folder import nothing_found
+from hybridfusion_core.plates.well_names import row_letters
 from hybridfusion_core.stack import Channel
 
 _READERS: dict[str, Callable[[Listing, Path | None], Findings]] = {
@@ -42,6 +45,7 @@ _READERS: dict[str, Callable[[Listing, Path | None], Findings]] = {
     "scanr": read_scanr,
     "incell": read_incell,
 }
+_MOST_NAMES = 2000  # that are compared
 _VENDORS = tuple(each for each in LAYOUTS if each.name in _READERS)
 _EXPECTED = (
     "a plate: an OME-Zarr plate, the folder of a microscope's export, a folder of stacks, or a microscope's own file"
@@ -93,7 +97,7 @@ def _behind(url: str, pattern: str | None) -> Plate:
 
 
 def _ome_zarr(folder: Path) -> Plate:
-    plate = read_ome_zarr_plate(folder)
+    plate = read_ome_zarr_plate(folder) or read_ome_zarr_collection(folder)
     if plate is not None:
         return plate
     raise UserInputError(
@@ -127,7 +131,25 @@ def _of_vendor(listing: Listing, index: Path | None) -> Plate | None:
             f"{', '.join(sorted({name for each in _VENDORS for name in each.metadata}))}. Name the folder."
         )
     best = max(fits, key=lambda name: fits[name])
-    return assemble(_READERS[best](listing, None), listing, layout(best)) if fits[best] else None
+    if not fits[best]:
+        return None
+    findings = _READERS[best](listing, None)
+    _refuse_doubtful_wells(findings)
+    return assemble(findings, listing, layout(best))
+
+
+def _refuse_doubtful_wells(findings: Findings) -> None:
+    """Refuse names that have one well where wells should be, while another part that looks like a well varies."""
+    if len({record[:2] for record in findings.records}) != 1:
+        return
+    files = sorted({record.file for record in findings.records if record.file})[:_MOST_NAMES]
+    others = varying_wells([Path(file).stem for file in files])
+    if others:
+        well = row_letters(findings.records[0].row) + str(findings.records[0].column + 1)
+        raise UserInputError(
+            f"All names say well {well}, and another part of them that could be the well varies, such as {others[0]!r} "
+            f"in {files[0]!r}; expected a well that tells the files apart. Say what the names mean with --pattern."
+        )
 
 
 def _by_pattern(listing: Listing, text: str) -> Plate:

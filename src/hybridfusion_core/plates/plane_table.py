@@ -69,8 +69,8 @@ class PlaneTable:
         absent = sorted(promised - set(self.times))
         if absent and self.times:
             yield (
-                f"No file of time {_spans(absent)} is there for any field; left out, as time points that were not acquired. "
-                "If they were, copy the missing files into the folder."
+                f"No file of time {_spans(absent)} is there for any field; left out, as time points that were not "
+                "acquired. If they were, copy the missing files into the folder."
             )
         yield from self._absent_slices()
         for channel, times in enumerate(self.taken):
@@ -89,7 +89,7 @@ class PlaneTable:
             promised[record.channel].add(record.z)
         for channel, key in enumerate(self.channels):
             there = {z for _, shot in self.shots() for z in shot.get(channel, ())}
-            absent = sorted(promised[key] - there)
+            absent = sorted(z for z in promised[key] if z > max(there, default=z))
             if absent:
                 yield (
                     f"No file of z {_spans(absent)} of channel {self.findings.channels[key].name!r} is there for any "
@@ -138,11 +138,16 @@ def _acquired(findings: Findings) -> tuple[list[Record], list[str], list[str]]:
     records, keys = findings.records, natsorted(findings.channels)
     if not findings.promised:
         return records, keys, []
-    there = {record[3:6] for record in records if record.file is not None}  # time, channel and z
+    there = [record for record in records if record.file is not None]
     if not there:
         return records, keys, []
-    kept = [record for record in records if record[3:6] in there]
-    found = {channel for _, channel, _ in there}
+    shots = {(record.time, record.channel) for record in there}
+    highest: dict[str, int] = {}
+    for record in there:
+        highest[record.channel] = max(record.z, highest.get(record.channel, record.z))
+    # A stack may have been ended early, too; a slice between others was not left out in all fields alike.
+    kept = [each for each in records if (each.time, each.channel) in shots and each.z <= highest[each.channel]]
+    found = set(highest)
     return kept, [key for key in keys if key in found], [key for key in keys if key not in found]
 
 
@@ -163,5 +168,4 @@ def _spans(times: Sequence[int]) -> str:
         else:
             runs.append([time])
     parts = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
-    shown = ", ".join(parts[:5]) + (", …" if len(parts) > 5 else "")
-    return shown
+    return ", ".join(parts[:5]) + (", …" if len(parts) > 5 else "")

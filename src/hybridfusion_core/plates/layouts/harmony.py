@@ -2,7 +2,7 @@
 
 Harmony up to 5 describes the channel in every `Image`; from 6 on the channels stand in `Maps`. An index of either kind
 may have flat-field profiles in `Maps`, so what both say of a channel is put together. The index lies beside the images,
-or in the folder above them (Harmony 7). The stage counts y upwards, see docs/decisions/019.
+or in the folder above them (Harmony 7). The stage counts y upwards, see docs/decisions/020.
 """
 
 from __future__ import annotations

@@ -66,6 +66,15 @@ def places_of(names: Sequence[str], how: str) -> NamedPlaces | None:
     return NamedPlaces(tuple(zip(found, fields, strict=True)), (*warnings, *more))
 
 
+def varying_wells(names: Sequence[str]) -> list[str]:
+    """Return what looks like a well in the first name and differs between names that are built alike."""
+    rows = [_parts(name) for name in names]
+    if len({len(row) for row in rows}) != 1:
+        return []
+    columns = (column for column in range(len(rows[0])) if all(_well(row[column]) for row in rows))
+    return [rows[0][column] for column in columns if len({row[column] for row in rows}) > 1]
+
+
 def _parts(name: str) -> list[str]:
     glued = _GLUE.sub(lambda match: match[1] or match[2], name)
     return [part for part in re.split(r"[^A-Za-z0-9]+", glued) if part]

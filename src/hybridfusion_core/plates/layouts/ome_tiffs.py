@@ -6,6 +6,7 @@ has several names: its stage label, its own, those of the file that holds its pi
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,11 +23,13 @@ from hybridfusion_core.io.suffixes import TIFF_SUFFIXES, has_suffix, image_name
 from hybridfusion_core.io.tiff import ome_xml
 from hybridfusion_core.io.units import number
 from hybridfusion_core.plates.layouts.name_parts import NamedPlaces, places_of
+from hybridfusion_core.plates.layouts.proposed_pattern import proposed_pattern
 from hybridfusion_core.plates.layouts.whole_images import FieldImage, plate_of
 from hybridfusion_core.plates.listing import Listing
 from hybridfusion_core.plates.plate import Plate
 from hybridfusion_core.plates.xml_stream import whole
 
+_SLICE = re.compile(r"(?<![A-Za-z])[zZ][_-]?(\d{1,6})(?!\d)")
 _CURE = "an intact OME-TIFF. It is damaged or something else under a TIFF name: copy or export it again."
 _CHOICE = (
     "Say what the names mean with --pattern: write the name of a file, such as '{example}', with {{well}}, or "
@@ -50,8 +53,32 @@ def read_ome_tiffs(listing: Listing) -> Plate | None:
         found += _from_header(listing.root, path, seen)
     if not any(not one.problem for one in found):
         return None
+    _refuse_single_slices(listing, found)
     placed, warnings = _with_places(found)
     return plate_of(listing, placed, "ome-tiff", warnings)
+
+
+def _refuse_single_slices(listing: Listing, found: Sequence[FieldImage]) -> None:
+    """Refuse files of one slice each whose names count slices: which of them belong together is a question."""
+    if len(found) < 2 or any(one.series is not None or _sizes(one) != (1, 1, 1) for one in found):
+        return
+    slices = [_SLICE.search(PurePosixPath(one.path).name) for one in found]
+    if all(slices) and len({each[1] for each in slices if each}) > 1:
+        proposed = proposed_pattern(listing)
+        raise UserInputError(
+            f"{len(found)} OME-TIFFs hold one slice each, and their names count slices, such as {found[0].path!r}; "
+            "expected a whole stack in each file, or a pattern that says which slices belong together. "
+            + (
+                f"Try --pattern {proposed!r}."
+                if proposed
+                else _CHOICE.format(example=PurePosixPath(found[0].path).name)
+            )
+        )
+
+
+def _sizes(one: FieldImage) -> tuple[int, ...]:
+    sizes = dict(one.about.sizes)
+    return tuple(sizes.get(letter, 0) for letter in "TCZ")
 
 
 def _from_header(root: Path, path: str, seen: set[frozenset[str]]) -> Iterator[FieldImage]:

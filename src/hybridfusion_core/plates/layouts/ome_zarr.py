@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
+
+from natsort import natsorted
 
 from hybridfusion_core.errors import HybridFusionError, StoredDataError
 from hybridfusion_core.io.description import Description
@@ -22,6 +25,7 @@ from hybridfusion_core.plates.well_names import stated_size, well_index
 from hybridfusion_core.stack import Channel
 
 _MOST_TIMES = 100_000
+_MOST_IMAGES = 100_000  # of a collection
 _DTYPES = {"u": "uint", "i": "int", "f": "float"}
 
 
@@ -59,24 +63,61 @@ def read_ome_zarr_plate(path: Path | str) -> Plate | None:
         return _read(source, str(path), plate) if isinstance(plate, Mapping) else None
 
 
+def read_ome_zarr_collection(path: Path) -> Plate | None:
+    """Describe the images of a bioformats2raw collection as fields of one well.
+
+    Args:
+        path: of its folder.
+
+    Returns:
+        The plate, or None if the zarr is something else.
+
+    Raises:
+        UserInputError: it may not be read.
+        StoredDataError: the metadata of the collection are damaged; damage in an image is its own.
+    """
+    source = source_of(path)
+    with guarded(
+        f"{source.name}: the metadata of the collection cannot be understood",
+        "those that bioformats2raw writes. They are damaged: copy or write the collection again.",
+    ):
+        if "bioformats2raw.layout" not in _attributes(source):
+            return None
+        series = _attributes(source, "OME").get("series")
+        names = [str(each) for each in series] if isinstance(series, list) else _numbered(source)
+        found = {name: _image(source, name) for name in dict.fromkeys(names)}
+        fields = tuple(
+            Field(name, _frames(one, name), one.position_um, one.z_um) for name, one in natsorted(found.items())
+        )
+        return Plate(
+            folder=str(path),
+            layout="ome-zarr",
+            name=source.name.removesuffix(".zarr").removesuffix(".ome"),
+            wells=(Well("A", "01", 0, 0, fields),) if fields else (),
+            imaging=_imaging([one for one in found.values() if one.lengths]),
+            rows=1,
+            columns=1,
+            metadata=(str(path),),
+            warnings=(
+                "These are images without a plate; all are fields of one well, A01.",
+                *_odd_channels(list(found.values())),
+            ),
+        )
+
+
+def _numbered(source: ZarrSource) -> list[str]:
+    """Return the images that stand in 0, 1, 2 and so on."""
+    inside = map(str, range(_MOST_IMAGES))
+    return list(takewhile(lambda name: bool(_attributes(source, name)), inside))
+
+
 def _read(source: ZarrSource, path: str, plate: Mapping[str, Any]) -> Plate:
     names = {kind: [str(each["name"]) for each in plate.get(kind, ())] for kind in ("rows", "columns")}
-    wells, all_found = [], []
     entries = {str(each["path"]): each for each in plate["wells"]}
-    source.expect(f"{well}/{name}" for well in filter(source.holds, entries) for name in METADATA_FILES[:2])
-    images = {well: _images(source, well) for well in entries}
-    paths = [f"{well}/{each['path']}" for well, (listed, _) in images.items() for each in listed]
-    # The first level is mostly called so; where it is not, its metadata are read when they are needed.
-    source.expect(
-        f"{image}/{name}"
-        for image in filter(source.holds, paths)
-        for name in (*METADATA_FILES[:2], "0/zarr.json", "0/.zarray")
-    )
-    for inside, entry in entries.items():
-        well, found = _well(source, entry, names, *images[inside])
-        wells.append(well)
-        all_found += found
-    wells.sort(key=lambda well: (well.row_index, well.column_index))
+    images = _listed_images(source, list(entries))
+    described = [_well(source, entry, names, *images[inside]) for inside, entry in entries.items()]
+    wells = sorted((well for well, _ in described), key=lambda well: (well.row_index, well.column_index))
+    all_found = [found for _, of_well in described for found in of_well]
     at = {(well.row_index, well.column_index) for well in wells}
     rows, columns = stated_size(at, len(names["rows"]), len(names["columns"]))
     acquisitions = [each for each in plate.get("acquisitions") or () if isinstance(each.get("id"), int)]
@@ -94,6 +135,20 @@ def _read(source: ZarrSource, path: str, plate: Mapping[str, Any]) -> Plate:
         metadata=(path,),
         warnings=_odd_channels(all_found),
     )
+
+
+def _listed_images(source: ZarrSource, wells: Sequence[str]) -> dict[str, tuple[list[Mapping[str, Any]], str]]:
+    """Return what each well lists; the metadata of wells and images are asked for together, for a server's sake."""
+    source.expect(f"{well}/{name}" for well in filter(source.holds, wells) for name in METADATA_FILES[:2])
+    images = {well: _images(source, well) for well in wells}
+    paths = [f"{well}/{each['path']}" for well, (listed, _) in images.items() for each in listed]
+    # The first level is mostly called so; where it is not, its metadata are read when they are needed.
+    source.expect(
+        f"{image}/{name}"
+        for image in filter(source.holds, paths)
+        for name in (*METADATA_FILES[:2], "0/zarr.json", "0/.zarray")
+    )
+    return images
 
 
 def _well(

@@ -1,7 +1,7 @@
 """Yokogawa CV7000, CV8000 and CQ3K: planes that MeasurementData.mlf lists, with positions in µm, errors among them.
 
 MeasurementDetail.mrf beside it has the pixel size, the .mes file that it names the channels. The stage counts y
-upwards, see docs/decisions/019.
+upwards, see docs/decisions/020.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _read_index(
         elif (made := _record(row, column, found, named, listing, beside)) is None:
             skipped += 1
         elif found.get("ZImageProcessing"):
-            projections.append(made._replace(file=made.file or aside.get(PurePosixPath(named).name)))
+            projections.append(made._replace(file=made.file or aside.get(named.replace("\\", "/").rpartition("/")[2])))
         else:
             action = found.get("ActionIndex", "")
             actions[made.channel].add(action)
