@@ -160,6 +160,7 @@ def _add_batch(commands: Any) -> None:
         "  hybridfusion batch screen7 screen7_fused.ome.zarr --dry-run\n"
         "  hybridfusion batch screen7 screen7_fused.ome.zarr --wells B02:C05,D07 --fields 1,3-5\n"
         "  hybridfusion batch screen7 screen7_fused.ome.zarr --only screen7_fused.hybridfusion/failures.csv\n"
+        "  hybridfusion batch plate.czi plate_fused.ome.zarr\n"
         "  hybridfusion batch screen7 screen7_fused --format tiff --name '{well}_s{field}_w{channel}.tif'\n"
         "  hybridfusion batch scans out.ome.zarr --pattern '{row}{column}_f{field}_z{z}_c{channel}.tif' --workers 4\n"
         "The same command again resumes a batch that was stopped. Records, failures.csv, report.csv and\n"
@@ -170,7 +171,8 @@ def _add_batch(commands: Any) -> None:
         "input",
         metavar="INPUT",
         help="OME-Zarr HCS 0.4 and 0.5, also behind s3:// and https:// (extra 'cloud'); "
-        "folder of OME-TIFFs, one field or more in each; names that --pattern "
+        "folder of OME-TIFFs, one field or more in each; a microscope's own file or a folder of stacks, each file or "
+        "subfolder of slices a field; names that --pattern "
         "describes; ImageXpress (MetaXpress); Yokogawa CV7000 and CV8000; and, written from documentation, since no "
         "real export of them has been read yet: Opera Phenix and Operetta (Harmony), ImageXpress HCS.ai (MetaXpress "
         "Acquire), Yokogawa CQ1 and CQ3K, Evident (Olympus) scanR, IN Cell Analyzer. The index file of a plate stands "
@@ -221,7 +223,9 @@ def _add_batch(commands: Any) -> None:
     )
     where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, such as tcp://host:8786")
     where.add_argument("--scheduler-file", metavar="F", help="that `dask scheduler --scheduler-file F` wrote")
-    add_scale(parser.add_argument_group("What the files do not say"))
+    unsaid = parser.add_argument_group("What the files do not say")
+    unsaid.add_argument("--axes", help="what the axes of stacks are, such as ZYX: plain TIFFs in a folder of stacks")
+    add_scale(unsaid)
     form = parser.add_argument_group("Output")
     form.add_argument(
         "--format",
