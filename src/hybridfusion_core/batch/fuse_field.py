@@ -18,9 +18,9 @@ from typing import Any, Literal, TypeVar
 import torch
 from pydantic import TypeAdapter
 
-from hybridfusion_core.batch.output.format import PLATE, Form
+from hybridfusion_core.batch.output.format import PLATE, OutputFormat
 from hybridfusion_core.batch.output.staging import Staged, StagedImage, staged_files
-from hybridfusion_core.batch.records.paths import FieldKey, Places, key_of
+from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
 from hybridfusion_core.batch.records.store import (
     FORMAT,
     count_start,
@@ -78,7 +78,7 @@ class Settings:
         models: sha256 of the models by their name.
         z_step_um: replaces the distance between slices.
         pixel_size_um: replaces the distance between pixels.
-        form: of the results.
+        output_format: of the results.
     """
 
     output: str
@@ -90,12 +90,12 @@ class Settings:
     models: tuple[tuple[str, str], ...] = ()
     z_step_um: float | None = None
     pixel_size_um: float | None = None
-    form: Form = PLATE
+    output_format: OutputFormat = PLATE
 
     @property
-    def places(self) -> Places:
+    def paths(self) -> BatchPaths:
         """Where everything stands."""
-        return self.form.places(Path(self.output))
+        return self.output_format.paths(Path(self.output))
 
 
 @dataclass(frozen=True)
@@ -144,56 +144,56 @@ def fuse_unit(task: Task, settings: Settings) -> Outcome:
         task: what to fuse.
         settings: of the run.
     """
-    places, key, t = settings.places, key_of(task.unit), task.unit.t
+    paths, key, t = settings.paths, key_of(task.unit), task.unit.t
     started = time.monotonic()
     reason, trace = "", ""
     try:
-        with _locked(places, key, t):
-            if finished(task.unit, unit_record(places, key, t), places):
+        with _locked(paths, key, t):
+            if finished(task.unit, unit_record(paths, key, t), paths):
                 return Outcome("done")  # by a task of an earlier run that was still at it
             for _ in range(TRIES):
-                _go_on(places, settings)
-                start = count_start(places, key, t, settings.session)
+                _go_on(paths, settings)
+                start = count_start(paths, key, t, settings.session)
                 if start.kills >= KILLS:
                     reason, trace = killed(start.kills), ""
                     break
                 try:
-                    record = _fused(task, settings, places, key, start.halvings)
+                    record = _fused(task, settings, paths, key, start.halvings)
                 except _StopAsked:
-                    uncount_start(places, key, t)
+                    uncount_start(paths, key, t)
                     raise
                 except Exception as error:
                     code = getattr(system_error(error), "errno", None)
                     if code in _FULL:
-                        uncount_start(places, key, t)
+                        uncount_start(paths, key, t)
                         return Outcome("full", str(error))
                     reason, trace = _reason(error), traceback.format_exc()
                     if not _is_memory(error):  # a start that stays counted halves the tiles
-                        uncount_start(places, key, t)
+                        uncount_start(paths, key, t)
                 else:
                     seconds = time.monotonic() - started
-                    write_json(places.record(key, t), record | {"seconds": round(seconds, 3)})
-                    forget_starts(places, key, t)
+                    write_json(paths.record(key, t), record | {"seconds": round(seconds, 3)})
+                    forget_starts(paths, key, t)
                     return Outcome("done", seconds=seconds, flags=tuple(record["figures"]["flags"]))
-            write_failure(places, task.unit, reason, trace)
+            write_failure(paths, task.unit, reason, trace)
             return Outcome("failed", reason, time.monotonic() - started)
     except _StopAsked:
         return Outcome("stopped")
 
 
-def write_failure(places: Places, unit: Unit, reason: str, trace: str = "") -> None:
+def write_failure(paths: BatchPaths, unit: Unit, reason: str, trace: str = "") -> None:
     """Write down why a unit failed.
 
     Args:
-        places: of the batch.
+        paths: of the batch.
         unit: that failed.
         reason: for the user.
         trace: for us, if there is one.
     """
     key = key_of(unit)
     failure = {"format": FORMAT, "status": "failed", "unit": _named(unit), "reason": reason, "traceback": trace}
-    write_json(places.record(key, unit.t), failure)
-    forget_starts(places, key, unit.t)
+    write_json(paths.record(key, unit.t), failure)
+    forget_starts(paths, key, unit.t)
 
 
 def killed(count: int) -> str:
@@ -206,12 +206,12 @@ def killed(count: int) -> str:
 
 def measure_unit(unit: Unit, settings: Settings) -> tuple[FieldStatistics, ...] | None:
     """Return the statistics of a unit, one for each decider; None if it cannot be read: fusing it will tell."""
-    places = settings.places
+    paths = settings.paths
     try:
         with _opened(unit, settings) as stack:
             job = job_for(stack, settings)
-            with spooled(stack, job.plan.block, room=job.plan.room, folder=places.staging) as planes:
-                (found,) = _watched(measure(job, planes), places, settings)
+            with spooled(stack, job.plan.block, room=job.plan.room, folder=paths.staging) as planes:
+                (found,) = _watched(measure(job, planes), paths, settings)
                 return tuple(found)
     except (_StopAsked, HybridFusionError, OSError, MemoryError):
         return None
@@ -258,7 +258,7 @@ def _opened(unit: Unit, settings: Settings) -> Stack:
     return replace(stack, name=f"{unit.well} field {unit.field}")
 
 
-def _fused(task: Task, settings: Settings, places: Places, key: FieldKey, halvings: int) -> dict[str, Any]:
+def _fused(task: Task, settings: Settings, paths: BatchPaths, key: FieldKey, halvings: int) -> dict[str, Any]:
     """Fuse a unit into its place; returns its record."""
     unit = task.unit
     with _opened(unit, settings) as stack:
@@ -266,22 +266,22 @@ def _fused(task: Task, settings: Settings, places: Places, key: FieldKey, halvin
         inputs = sorted({*listed_inputs(unit), *(_inside(unit, each) for each in stack.source)})
         mark = fingerprint(unit.folder, inputs)
         job = job_for(stack, settings, halvings)
-        with spooled(stack, job.plan.block, room=job.plan.room, folder=places.staging) as planes:
+        with spooled(stack, job.plan.block, room=job.plan.room, folder=paths.staging) as planes:
             statistics = (
-                _watched(measure(job, planes), places, settings) if task.statistics is None else [list(task.statistics)]
+                _watched(measure(job, planes), paths, settings) if task.statistics is None else [list(task.statistics)]
             )
             _check_statistics(stack, job, statistics)
             spec = describe(job, stack, statistics)
-            staged = _staged(task, settings, places)
+            staged = _staged(task, settings, paths)
             with staged.create(spec, job) as output:
                 thumbnails = Thumbnails(output.arrays, spec)
                 with nullcontext() if job.device.type == "cpu" else _GPU:
                     for _ in run(job, planes, statistics, thumbnails.arrays):
-                        _go_on(places, settings)
+                        _go_on(paths, settings)
                 seen = slice_figures(job, planes, output.arrays)
                 output.commit()
     found = figures(job, spec, thumbnails.copies, seen)
-    write_whole(places.thumbnail(key, unit.t), picture(thumbnails.copies, spec.slices))
+    write_whole(paths.thumbnail(key, unit.t), picture(thumbnails.copies, spec.slices))
     return {
         "format": FORMAT,
         "status": "done",
@@ -299,11 +299,11 @@ def _fused(task: Task, settings: Settings, places: Places, key: FieldKey, halvin
     }
 
 
-def _staged(task: Task, settings: Settings, places: Places) -> Staged:
-    if places.files:
-        return staged_files(task.unit, settings.request.channels, settings.form, places)
+def _staged(task: Task, settings: Settings, paths: BatchPaths) -> Staged:
+    if paths.files:
+        return staged_files(task.unit, settings.request.channels, settings.output_format, paths)
     key = key_of(task.unit)
-    return StagedImage(places.staged(key, task.unit.t), places, key, task.index, task.times, settings.form.ngff)
+    return StagedImage(paths.staged(key, task.unit.t), paths, key, task.index, task.times, settings.output_format.ngff)
 
 
 def _check_statistics(stack: Stack, job: Job, statistics: list[list[FieldStatistics]]) -> None:
@@ -338,15 +338,15 @@ def _is_memory(error: BaseException | None) -> bool:
     return error is not None
 
 
-def _go_on(places: Places, settings: Settings) -> None:
-    if not in_session(places, settings.session):
+def _go_on(paths: BatchPaths, settings: Settings) -> None:
+    if not in_session(paths, settings.session):
         raise _StopAsked
 
 
-def _watched(steps: Generator[Progress, None, T], places: Places, settings: Settings) -> T:
+def _watched(steps: Generator[Progress, None, T], paths: BatchPaths, settings: Settings) -> T:
     """Run steps to their end, or stop between two of them when the session is over."""
     while True:
-        _go_on(places, settings)
+        _go_on(paths, settings)
         try:
             next(steps)
         except StopIteration as end:
@@ -354,14 +354,14 @@ def _watched(steps: Generator[Progress, None, T], places: Places, settings: Sett
 
 
 @contextmanager
-def _locked(places: Places, key: FieldKey, t: int) -> Iterator[None]:
+def _locked(paths: BatchPaths, key: FieldKey, t: int) -> Iterator[None]:
     """Work on a unit alone: a task of an earlier run may still be at it, on another computer."""
-    path = places.unit_lock(key, t)
+    path = paths.unit_lock(key, t)
     path.parent.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + _PATIENCE
     while True:
         try:
-            lock = Lock(path, places.output)
+            lock = Lock(path, paths.output)
         except UserInputError:
             if time.monotonic() > until:
                 raise

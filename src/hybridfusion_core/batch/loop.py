@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from distributed import Client, Future, KilledWorker
 
 from hybridfusion_core.batch.fuse_field import KILLS, Outcome, Settings, Task, fuse_unit, killed, write_failure
-from hybridfusion_core.batch.records.paths import Places, key_of
+from hybridfusion_core.batch.records.paths import BatchPaths, key_of
 from hybridfusion_core.batch.records.store import end_session, starts_in_run
 from hybridfusion_core.errors import HybridFusionError, UserInputError
 from hybridfusion_core.plates.plate import Unit
@@ -28,7 +28,7 @@ class Loop:
     Args:
         client: connected.
         workers: addresses of those that may be used; None means all, also those that come later.
-        places: of the batch.
+        paths: of the batch.
         settings: of the run.
         begun: called with a unit that a worker has begun, within a second or two; not if it ends before that.
         ended: called with a unit and how it ended.
@@ -39,13 +39,13 @@ class Loop:
         self,
         client: Client,
         workers: list[str] | None,
-        places: Places,
+        paths: BatchPaths,
         settings: Settings,
         begun: Callable[[Unit], None],
         ended: Callable[[Unit, Outcome], None],
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._client, self._workers, self._places = client, workers, places
+        self._client, self._workers, self._paths = client, workers, paths
         self._settings, self._begun, self._ended, self._stop = settings, begun, ended, stop
         self._woken = threading.Event()
         self._running: dict[Future[Outcome], Task] = {}
@@ -71,7 +71,7 @@ class Loop:
             try:
                 if not interrupted and self._stop():
                     stopping = interrupted = True
-                    end_session(self._places)
+                    end_session(self._paths)
                 self._look()
                 while pending and not stopping and len(self._running) < self._room:
                     self._submit(pending.popleft())
@@ -81,7 +81,7 @@ class Loop:
                 if interrupted:
                     raise
                 stopping = interrupted = True
-                end_session(self._places)
+                end_session(self._paths)
                 print(
                     "hybridfusion: stopping after the current tiles; Ctrl-C again to stop at once. Run the same "
                     "command again to go on.",
@@ -104,7 +104,7 @@ class Loop:
             raise self._gone(f"There has been no worker for {_PATIENCE:g} s")
         for future in self._running.keys() - self._under_way:
             unit = self._running[future].unit
-            if starts_in_run(self._places, key_of(unit), unit.t, self._settings.session):
+            if starts_in_run(self._paths, key_of(unit), unit.t, self._settings.session):
                 self._under_way.add(future)
                 self._begun(unit)
 
@@ -140,14 +140,14 @@ class Loop:
         if self._client.status != "running":
             raise self._gone("The Dask scheduler is gone")
         error = None if future.cancelled() else future.exception()
-        starts = starts_in_run(self._places, key_of(task.unit), task.unit.t, self._settings.session)
+        starts = starts_in_run(self._paths, key_of(task.unit), task.unit.t, self._settings.session)
         if starts < KILLS and (error is None or isinstance(error, KilledWorker)) and self._may_again(task):
             return None  # Dask blames all that a dying worker had been given; only what had begun is at fault
         if isinstance(error, KilledWorker) or error is None:
             reason = killed(max(starts, 1))
         else:
             reason = str(error) if isinstance(error, HybridFusionError) else f"{type(error).__name__}: {error}"
-        write_failure(self._places, task.unit, reason)
+        write_failure(self._paths, task.unit, reason)
         return Outcome("failed", reason)
 
     def _may_again(self, task: Task) -> bool:

@@ -1,4 +1,4 @@
-"""The run: which units are missing, who fuses them, and what is written down when it ends, in whatever way."""
+"""The run: which units are missing, who fuses them, and what is written down however it ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hybridfusion_core.batch.loop import Loop
 from hybridfusion_core.batch.output.load_data import FileList
 from hybridfusion_core.batch.output.plate import Publisher
 from hybridfusion_core.batch.plate_statistics import common_statistics, sampled
-from hybridfusion_core.batch.records.paths import FieldKey, Places, key_of
+from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
 from hybridfusion_core.batch.records.store import (
     begin_session,
     end_session,
@@ -79,7 +79,7 @@ class Result:
     """How a run ended.
 
     Attributes:
-        places: where everything stands.
+        paths: where everything stands.
         total: units that were chosen.
         fused: of them, in this run.
         kept: of them, in earlier runs.
@@ -91,7 +91,7 @@ class Result:
         warnings: what was not kept of the input.
     """
 
-    places: Places
+    paths: BatchPaths
     total: int = 0
     fused: int = 0
     kept: int = 0
@@ -132,26 +132,26 @@ def run_batch(
         KeyboardInterrupt: for the second time.
     """
     started = time.monotonic()
-    places = choices.places
+    paths = choices.paths
     choices.check_names(plate)
-    if not places.output.parent.is_dir():
+    if not paths.output.parent.is_dir():
         raise UserInputError(
-            f"The folder {places.output.parent} does not exist; expected an existing folder for {places.output.name}. "
+            f"The folder {paths.output.parent} does not exist; expected an existing folder for {paths.output.name}. "
             "Create it or choose another one."
         )
-    run_record(places, choices.as_json(plate))  # refuses before anything is written
-    places.folder.mkdir(exist_ok=True)
-    lock = Lock(places.lock, places.output)
+    run_record(paths, choices.as_json(plate))  # refuses before anything is written
+    paths.folder.mkdir(exist_ok=True)
+    lock = Lock(paths.lock, paths.output)
     try:
-        stored = run_record(places, choices.as_json(plate))
-        run = _Run(plate, units, choices, places, report, stop)
+        stored = run_record(paths, choices.as_json(plate))
+        run = _Run(plate, units, choices, paths, report, stop)
         run.go(connect, stored)
         run.result.seconds = time.monotonic() - started
         finish(run.result)
         return run.result
     finally:
-        end_session(places)
-        shutil.rmtree(places.staging, ignore_errors=True)
+        end_session(paths)
+        shutil.rmtree(paths.staging, ignore_errors=True)
         lock.release()
 
 
@@ -163,11 +163,11 @@ class _Run:
         plate: Plate,
         units: Sequence[Unit],
         choices: Choices,
-        places: Places,
+        paths: BatchPaths,
         report: Callable[[Event], None],
         stop: Callable[[], bool],
     ) -> None:
-        self._plate, self._choices, self._places = plate, choices, places
+        self._plate, self._choices, self._paths = plate, choices, paths
         self._report, self._stop = report, stop
         self._session = uuid.uuid4().hex
         self._publisher = _publisher(plate, choices)
@@ -178,12 +178,12 @@ class _Run:
         self._published = time.monotonic()
         self._left: Counter[str] = Counter()
         self._wells = len({unit.well for unit in units})
-        self.result = Result(places, total=len(units), missing=self._missing)
+        self.result = Result(paths, total=len(units), missing=self._missing)
 
     def go(self, connect: Connect, stored: Mapping[str, Any] | None) -> None:
-        begin_session(self._places, self._session)
-        shutil.rmtree(self._places.staging, ignore_errors=True)  # of a run that was killed
-        self._places.staging.mkdir()
+        begin_session(self._paths, self._session)
+        shutil.rmtree(self._paths.staging, ignore_errors=True)  # of a run that was killed
+        self._paths.staging.mkdir()
         self._look()
         pending = [unit for unit in self._chosen if unit.t in self._missing[key_of(unit)]]
         self.result.kept = len(self._chosen) - len(pending)
@@ -213,7 +213,7 @@ class _Run:
     def _list(self, key: FieldKey, *, fresh: bool = False) -> None:
         """Have a field listed if all its time points are finished."""
         if not self._missing[key]:
-            records = [unit_record(self._places, key, t) for t in self._times[key]]
+            records = [unit_record(self._paths, key, t) for t in self._times[key]]
             self._publisher.add(key, [record for record in records if record is not None], fresh=fresh)
 
     def _without_defects(self, units: list[Unit]) -> list[Unit]:
@@ -224,7 +224,7 @@ class _Run:
             problems = defects_of(unit, channels)
             if problems:
                 reason = "; ".join(each.message for each in problems)
-                write_failure(self._places, unit, reason)
+                write_failure(self._paths, unit, reason)
                 self._end(unit, Outcome("failed", reason))
             else:
                 sound.append(unit)
@@ -233,9 +233,9 @@ class _Run:
     def _compute(self, client: Client, pending: list[Unit], stored: Mapping[str, Any] | None) -> None:
         settings = self._settings(client, stored)
         client.register_plugin(Preparation(settings.request.threads or 1))
-        statistics = statistics_of(read_json(self._places.run_record) or {}, self._choices)
+        statistics = statistics_of(read_json(self._paths.run_record) or {}, self._choices)
         tasks = [self._task(unit, statistics) for unit in pending]
-        loop = Loop(client, self._workers, self._places, settings, self._begin, self._end, self._stop)
+        loop = Loop(client, self._workers, self._paths, settings, self._begin, self._end, self._stop)
         self.result.interrupted = loop.run(tasks)
 
     def _settings(self, client: Client, stored: Mapping[str, Any] | None) -> Settings:
@@ -244,7 +244,14 @@ class _Run:
             settings = settings_of(stored, self._choices, self._session)
             self._workers = fit_workers(client, unfit, settings, self._plate.folder, ALGORITHM_VERSION)
             return settings
-        bare = Settings(str(self._choices.output), self._session, self._choices.request, 1, 1, form=self._choices.form)
+        bare = Settings(
+            str(self._choices.output),
+            self._session,
+            self._choices.request,
+            1,
+            1,
+            output_format=self._choices.output_format,
+        )
         self._workers = fit_workers(client, unfit, bare, self._plate.folder, ALGORITHM_VERSION)
         deepest = sorted(self._sound(), key=lambda unit: -max(unit.frame.slices, default=0))[:_DEPTHS]
         try:
@@ -257,7 +264,7 @@ class _Run:
         settings = settings_of({"settings": settled}, self._choices, self._session)
         statistics = self._measured(client, settings)
         record = new_record(self._choices.as_json(self._plate), settled, statistics)
-        write_json(self._places.run_record, record, durable=True)
+        write_json(self._paths.run_record, record, durable=True)
         return settings
 
     def _sound(self) -> list[Unit]:
@@ -298,7 +305,7 @@ class _Run:
         """Wait for what a worker finds out before anything is fused."""
         while True:
             if self._stop():
-                end_session(self._places)
+                end_session(self._paths)
                 raise _StopAsked
             try:
                 return future.result(timeout=_TICK)
@@ -342,8 +349,8 @@ class _Run:
 
 
 def _publisher(plate: Plate, choices: Choices) -> Publisher | FileList:
-    places, form = choices.places, choices.form
-    return FileList(plate, places) if places.files else Publisher(plate, places, form.ngff)
+    paths = choices.paths
+    return FileList(plate, paths) if paths.files else Publisher(plate, paths, choices.output_format.ngff)
 
 
 def _settle(units: Sequence[Unit], choices: Choices) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from hybridfusion_core.batch.workers import keep_main_out
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.model.devices import resolve_device
 
-_ANSWER = 5.0  # s for a scheduler to take a connection, while somebody waits in front of a form
+_ANSWER = 5.0  # s for a scheduler to take a connection, while a user waits in front of a form
 WAIT = 120.0  # s for a scheduler to answer, and for a first worker to appear
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
 _SMALLEST = 1 << 30  # bytes of memory that a worker needs at the least: libraries, a block and a tile

@@ -16,8 +16,8 @@ from pydantic import TypeAdapter
 
 from hybridfusion_core.batch.fuse_field import Settings
 from hybridfusion_core.batch.output.file_names import NameTemplate
-from hybridfusion_core.batch.output.format import PLATE, SUFFIXES, Form
-from hybridfusion_core.batch.records.paths import Places
+from hybridfusion_core.batch.output.format import PLATE, SUFFIXES, OutputFormat
+from hybridfusion_core.batch.records.paths import BatchPaths
 from hybridfusion_core.batch.records.store import FORMAT, in_session
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
 from hybridfusion_core.fusion.api import ALGORITHM_VERSION
@@ -36,7 +36,7 @@ _STATISTICS = TypeAdapter(dict[str, tuple[FieldStatistics, ...]])
 
 @dataclass(frozen=True)
 class Choices:
-    """What a batch is asked for; all of it must be the same when the batch is gone on with.
+    """What a batch is asked for; none of it may change when a batch is resumed.
 
     Attributes:
         output: the plate to write, ending in ".ome.zarr", or the folder of files.
@@ -45,7 +45,7 @@ class Choices:
         times: indices of the time points to fuse, in order; None takes all.
         z_step_um: replaces the distance between slices.
         pixel_size_um: replaces the distance between pixels.
-        form: of the results.
+        output_format: of the results.
     """
 
     output: Path
@@ -54,16 +54,16 @@ class Choices:
     times: tuple[int, ...] | None = None
     z_step_um: float | None = None
     pixel_size_um: float | None = None
-    form: Form = PLATE
+    output_format: OutputFormat = PLATE
 
     @property
-    def places(self) -> Places:
+    def paths(self) -> BatchPaths:
         """Where everything stands.
 
         Raises:
             UserInputError: the output is called like something else.
         """
-        return self.form.places(self.output)
+        return self.output_format.paths(self.output)
 
     def check_names(self, plate: Plate) -> None:
         """See that all files would have names, and each its own.
@@ -71,8 +71,8 @@ class Choices:
         Raises:
             UserInputError: they have not.
         """
-        if self.form.name:
-            template = NameTemplate(self.form.name, SUFFIXES[self.form.format])
+        if self.output_format.name:
+            template = NameTemplate(self.output_format.name, SUFFIXES[self.output_format.format])
             template.check(filter(self.takes, plate.units()), self.request.channels)
 
     def takes(self, unit: Unit) -> bool:
@@ -87,7 +87,7 @@ class Choices:
             "times": None if self.times is None else list(self.times),
             "z_step_um": self.z_step_um,
             "pixel_size_um": self.pixel_size_um,
-            **asdict(self.form),
+            **asdict(self.output_format),
             "plate": plate.name,
             "layout": plate.layout,
             "algorithm_version": ALGORITHM_VERSION,
@@ -184,7 +184,7 @@ def settings_of(record: Mapping[str, Any], choices: Choices, session: str) -> Se
         models=models,
         z_step_um=choices.z_step_um,
         pixel_size_um=choices.pixel_size_um,
-        form=choices.form,
+        output_format=choices.output_format,
         **sizes,
     )
 
@@ -204,7 +204,7 @@ def statistics_of(record: Mapping[str, Any], choices: Choices) -> dict[str, tupl
 
 def _damaged(choices: Choices) -> StoredDataError:
     return StoredDataError(
-        f"{choices.places.run_record} does not say how fields are fused; expected the record of a batch. Move it and "
+        f"{choices.paths.run_record} does not say how fields are fused; expected the record of a batch. Move it and "
         "what the batch wrote away to start anew."
     )
 
@@ -215,19 +215,19 @@ def unfit(settings: Settings, inputs: str, algorithm: int) -> str | None:
     Args:
         settings: of the run; without models when nothing is resolved yet.
         inputs: folder or URL of the plate.
-        algorithm: version of whoever asks.
+        algorithm: version of the program that asks.
     """
     return next(_hindrances(settings, inputs, algorithm), None)
 
 
 def _hindrances(settings: Settings, inputs: str, algorithm: int) -> Iterator[str]:
-    places = settings.places
+    paths = settings.paths
     if algorithm != ALGORITHM_VERSION:
         yield f"it has version {ALGORITHM_VERSION} of the algorithm, not {algorithm}"
     if not _sees(inputs):
         yield f"it does not see the plate {inputs}"
-    if not in_session(places, settings.session):
-        yield f"it does not see what was just written to {places.folder}"
+    if not in_session(paths, settings.session):
+        yield f"it does not see what was just written to {paths.folder}"
     try:
         resolve_device(settings.request.device)
         if settings.models:  # classical methods need none, and importing takes seconds

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hybridfusion_core.batch.output.format import make_form
+from hybridfusion_core.batch.output.format import make_output_format
 from hybridfusion_core.batch.settings import Choices
 from hybridfusion_core.errors import UserInputError, printable
 from hybridfusion_core.fusion.request import FuseRequest
@@ -68,9 +68,9 @@ def choices_of(plate: Plate, request: FuseRequest, options: argparse.Namespace) 
         times=chosen_times(plate, options.times),
         z_step_um=options.z_step,
         pixel_size_um=options.pixel_size,
-        form=make_form(options.format, options.ngff, options.name),
+        output_format=make_output_format(options.format, options.ngff, options.name),
     )
-    _ = choices.places  # refuses what no result can be called
+    _ = choices.paths  # refuses what no result can be called
     return choices
 
 

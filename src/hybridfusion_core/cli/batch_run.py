@@ -92,14 +92,14 @@ def unit_name(unit: Unit) -> str:
 
 
 def _say(result: Result, *, as_json: bool) -> None:
-    places, failed = result.places, len(result.failures)
+    paths, failed = result.paths, len(result.failures)
     for warning in result.warnings:
         print(f"hybridfusion: warning: {printable(warning)}", file=sys.stderr)
     if as_json:
         summary = {
             "event": "summary",
-            "output": str(places.output),
-            "records": str(places.folder),
+            "output": str(paths.output),
+            "records": str(paths.folder),
             "total": result.total,
             "fused": result.fused,
             "kept": result.kept,
@@ -115,11 +115,11 @@ def _say(result: Result, *, as_json: bool) -> None:
     rest = f", {failed} failed" if failed else ""
     rest += f", {left} are left" if left else ""
     print(
-        f"{places.output}: {result.fused} of {result.total} fields × times fused in {result.seconds:.0f} s{kept}{rest}"
+        f"{paths.output}: {result.fused} of {result.total} fields × times fused in {result.seconds:.0f} s{kept}{rest}"
     )
-    print(f"{places.folder / 'report.html'}")
+    print(f"{paths.folder / 'report.html'}")
     if failed:
-        print(f"{places.failures}: what failed; give it to --only to try these again")
+        print(f"{paths.failures}: what failed; give it to --only to try these again")
 
 
 @contextmanager

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hybridfusion_core.batch.output.format import Format, make_form
-from hybridfusion_core.batch.records.paths import Places
+from hybridfusion_core.batch.output.format import Format, make_output_format
+from hybridfusion_core.batch.records.paths import BatchPaths
 from hybridfusion_core.batch.records.store import run_record
-from hybridfusion_core.batch.report.field_table import missing_times, rows_of
+from hybridfusion_core.batch.report.field_table import field_rows, missing_times
 from hybridfusion_core.batch.report.write import write_reports
 from hybridfusion_core.batch.run import Result, run_batch
 from hybridfusion_core.batch.scheduler import Where, connected
@@ -87,13 +87,13 @@ class Seen:
     Attributes:
         plate: all of it.
         states: of all its fields.
-        places: of the output; None as long as it cannot be one.
+        paths: of the output; None as long as it cannot be one.
         problem: of the output, for its field.
     """
 
     plate: Plate
     states: PlateStates
-    places: Places | None = None
+    paths: BatchPaths | None = None
     problem: FieldError | None = None
 
 
@@ -203,9 +203,16 @@ def _batch(choices: PlateChoices, plate: Plate, request: FuseRequest) -> Choices
         raise UserInputError("There is no output; expected the name of a plate that ends in .ome.zarr. Choose one.")
     times = chosen_times(plate, choices.times)
     with blame("name"):
-        form = make_form(choices.format, choices.ngff, choices.name)
-    scale = choices.z_step_um, choices.pixel_size_um
-    batch = Choices(choices.output.absolute(), request, choices.stats, times, *scale, form)
+        output_format = make_output_format(choices.format, choices.ngff, choices.name)
+    batch = Choices(
+        choices.output.absolute(),
+        request,
+        stats=choices.stats,
+        times=times,
+        z_step_um=choices.z_step_um,
+        pixel_size_um=choices.pixel_size_um,
+        output_format=output_format,
+    )
     with blame("name"):
         batch.check_names(plate)
     return batch
@@ -216,14 +223,14 @@ def _seen(choices: PlateChoices, plate: Plate, units: tuple[Unit, ...], request:
     try:
         with blame("output"):
             batch = _batch(choices, plate, request)
-            places = batch.places
+            paths = batch.paths
             refuse_input_as_output(batch.output, [plate.folder])
             if not batch.output.parent.is_dir():
                 raise UserInputError(
                     f"The folder {batch.output.parent} does not exist; expected an existing one. Create it."
                 )
-            run_record(places, batch.as_json(plate))
-            rows = rows_of(plate, places, missing_times(plate, batch)) if places.folder.is_dir() else ()
-            return Seen(plate, PlateStates(plate, units, rows), places)
+            run_record(paths, batch.as_json(plate))
+            rows = field_rows(plate, paths, missing_times(plate, batch)) if paths.folder.is_dir() else ()
+            return Seen(plate, PlateStates(plate, units, rows), paths)
     except FieldError as problem:
         return Seen(plate, PlateStates(plate, units), None, problem)

@@ -200,7 +200,7 @@ def test_workers_that_do_not_see_the_url_say_so(bucket: Bucket, tmp_path: Path) 
     from hybridfusion_core.fusion.api import ALGORITHM_VERSION
 
     settings = Settings(str(tmp_path / "out.ome.zarr"), "session", TENENGRAD, 1, 1)
-    begin_session(settings.places, "session")
+    begin_session(settings.paths, "session")
     assert "does not see the plate" in str(unfit(settings, bucket.url, ALGORITHM_VERSION))
     bucket.put(write_zarr_plate(tmp_path / "in.ome.zarr", wells=("B/03",)))
     assert unfit(settings, bucket.url, ALGORITHM_VERSION) is None

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybridfusion_core.batch.output.file_names import padded_well
-from hybridfusion_core.batch.records.paths import FieldKey, Places, key_of
+from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
 from hybridfusion_core.batch.records.store import write_whole
 from hybridfusion_core.plates.plate import Plate
 from hybridfusion_core.plates.select import guarded_cell
@@ -19,11 +19,11 @@ class FileList:
 
     Args:
         plate: that is fused.
-        places: of the batch.
+        paths: of the batch.
     """
 
-    def __init__(self, plate: Plate, places: Places) -> None:
-        self._plate, self._places = plate, places
+    def __init__(self, plate: Plate, paths: BatchPaths) -> None:
+        self._plate, self._paths = plate, paths
         self._finished: dict[FieldKey, dict[int, Mapping[str, str]]] = {}
         self.warnings: dict[str, str] = {}
 
@@ -40,7 +40,7 @@ class FileList:
 
     def publish(self) -> None:
         """Write the table, in the order of the plate; the names of files have passed `NameTemplate`."""
-        path = self._places.output / "load_data.csv"
+        path = self._paths.output / "load_data.csv"
         if not self._finished:
             path.unlink(missing_ok=True)
             return
@@ -56,11 +56,11 @@ class FileList:
             [f"Image_{what}_{label}" for label in labels for what in ("FileName", "PathName")]
             + [f"Metadata_{what}" for what in ("Plate", "Well", "Site", "Timepoint")]
         )
-        folder = str(self._places.output)
+        folder = str(self._paths.output)
         for unit, files in rows:
-            places = [cell for label in labels for cell in ((files[label], folder) if label in files else ("", ""))]
+            cells = [cell for label in labels for cell in ((files[label], folder) if label in files else ("", ""))]
             named = (unit.plate, padded_well(unit), unit.field)
-            writer.writerow([*places, *map(guarded_cell, named), unit.t])
+            writer.writerow([*cells, *map(guarded_cell, named), unit.t])
         content = stream.getvalue().encode("utf-8", "replace")
         if not path.is_file() or path.read_bytes() != content:
             write_whole(path, content)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hybridfusion_core.batch.records.paths import Places
+from hybridfusion_core.batch.records.paths import BatchPaths
 from hybridfusion_core.batch.records.store import read_json
 from hybridfusion_core.errors import StoredDataError
 from hybridfusion_core.io.suffixes import has_suffix, output_suffix
@@ -19,7 +19,7 @@ def holds_files(output: Path) -> bool:
         output.is_dir()
         and output_suffix(output) is None
         and bool(output.absolute().name)
-        and Places(output.absolute(), files=True).run_record.is_file()
+        and BatchPaths(output.absolute(), files=True).run_record.is_file()
     )
 
 
@@ -32,25 +32,25 @@ def verify_files(output: Path) -> list[str]:
     Returns:
         What is wrong, one sentence each, as `store.verify` says it.
     """
-    places = Places(output.absolute(), files=True)
-    return shortened(list(_findings(places)))
+    paths = BatchPaths(output.absolute(), files=True)
+    return shortened(list(_findings(paths)))
 
 
-def _findings(places: Places) -> Iterator[str]:
-    for path in sorted((places.folder / "units").rglob("*.json")):
+def _findings(paths: BatchPaths) -> Iterator[str]:
+    for path in sorted((paths.folder / "units").rglob("*.json")):
         try:
             names = _names(read_json(path) or {})
         except StoredDataError:
-            yield f"{path.relative_to(places.folder.parent)} is no record of a batch"
+            yield f"{path.relative_to(paths.folder.parent)} is no record of a batch"
             continue
         for name in names:
-            # A record may have been changed by a stranger.
+            # Another program may have changed a record.
             if Path(name).name != name or not has_suffix(Path(name), (".tif",)):
-                yield f"{path.relative_to(places.folder.parent)} names {name!r}, which is no file of the batch"
-            elif not (places.output / name).is_file():
+                yield f"{path.relative_to(paths.folder.parent)} names {name!r}, which is no file of the batch"
+            elif not (paths.output / name).is_file():
                 yield f"{name} is missing"
             else:
-                yield from verify(places.output / name)
+                yield from verify(paths.output / name)
 
 
 def _names(record: dict[str, Any]) -> list[str]:

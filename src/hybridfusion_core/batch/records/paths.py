@@ -1,6 +1,6 @@
 """Where everything of a batch stands: the plate, its maps, and the records beside them.
 
-Names of wells and fields come from strangers; no path is made of them before they have passed `safe_name`.
+Names of wells and fields come from untrusted files; no path is made of them before they have passed `safe_name`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class FieldKey(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Places:
+class BatchPaths:
     """Paths of one batch.
 
     Attributes:

@@ -1,6 +1,6 @@
 """What a batch writes down beside its plate: what was asked for, how each unit ended, and what has only begun.
 
-Each file appears whole or not at all, and is read as what a stranger may have changed.
+Each file appears whole or not at all, and is read as an untrusted file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hybridfusion_core.batch.records.paths import FieldKey, Places
+from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.io.disk.access import guarded
 from hybridfusion_core.io.zarr.source import UrlSource, is_url, reached
@@ -69,52 +69,52 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return found
 
 
-def unit_record(places: Places, key: FieldKey, t: int) -> dict[str, Any] | None:
-    """Read how a unit ended; None if that is not known, also because somebody else wrote there.
+def unit_record(paths: BatchPaths, key: FieldKey, t: int) -> dict[str, Any] | None:
+    """Read how a unit ended; None if that is not known, also because another program wrote there.
 
     Args:
-        places: of the batch.
+        paths: of the batch.
         key: of the field.
         t: of the unit.
     """
     try:
-        return read_json(places.record(key, t))
+        return read_json(paths.record(key, t))
     except StoredDataError:
         return None
 
 
-def run_record(places: Places, request: Mapping[str, Any]) -> dict[str, Any] | None:
+def run_record(paths: BatchPaths, request: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the record of the run that began this output, if there is one.
 
     Args:
-        places: of the batch.
+        paths: of the batch.
         request: what is asked for now, plain JSON values.
 
     Raises:
-        UserInputError: the output is nobody's or somebody else's, or was begun with another request.
+        UserInputError: no batch, or another one, began the output.
         StoredDataError: the record is damaged.
     """
-    found = read_json(places.run_record)
+    found = read_json(paths.run_record)
     if found is None:
-        existing = [path for path in (places.output, places.maps) if path.exists() or path.is_symlink()]
+        existing = [path for path in (paths.output, paths.maps) if path.exists() or path.is_symlink()]
         if existing:
             raise UserInputError(
-                f"{existing[0]} exists already and no batch began it ({places.run_record} is not there); expected a "
+                f"{existing[0]} exists already and no batch began it ({paths.run_record} is not there); expected a "
                 "new name, or the output of a batch to go on with. Choose another output."
             )
         return None
     before = found.get("request")
     if not isinstance(before, dict):
         raise StoredDataError(
-            f"{places.run_record} does not say what was asked for; expected the record of a batch. Move it and the "
+            f"{paths.run_record} does not say what was asked for; expected the record of a batch. Move it and the "
             "plate away to start anew."
         )
     changed = sorted(name for name in {*before, *request} if before.get(name) != request.get(name))
     if changed:
         raise UserInputError(
-            f"{places.output.name} was begun with other choices than these; expected the same, because one plate is "
+            f"{paths.output.name} was begun with other choices than these; expected the same, because one plate is "
             "fused in one way. Give the same choices again, choose another output, or move the plate, its maps and "
-            f"{places.folder.name} away to start anew. What differs:",
+            f"{paths.folder.name} away to start anew. What differs:",
             [f"{name}: {json.dumps(before.get(name))} then, {json.dumps(request.get(name))} now" for name in changed],
         )
     return found
@@ -163,13 +163,13 @@ def listed_inputs(unit: Unit) -> set[str]:
     return {plane.file for planes in unit.frame.planes for plane in planes}
 
 
-def finished(unit: Unit, record: Mapping[str, Any] | None, places: Places) -> bool:
+def finished(unit: Unit, record: Mapping[str, Any] | None, paths: BatchPaths) -> bool:
     """Say whether a unit was fused, from the files that are there now, into pixels that are still there.
 
     Args:
         unit: as the plate describes it now.
         record: how it ended, or None.
-        places: of the batch.
+        paths: of the batch.
     """
     if record is None or record.get("status") != "done":
         return False
@@ -180,9 +180,9 @@ def finished(unit: Unit, record: Mapping[str, Any] | None, places: Places) -> bo
             and bool(pixels)
             and record["frame"] == frame_digest(unit)
             and record["fingerprint"] == fingerprint(unit.folder, inputs)
-            and all((places.output.parent / each).exists() for each in pixels)
+            and all((paths.output.parent / each).exists() for each in pixels)
         )
-    except (LookupError, TypeError, ValueError):  # somebody else wrote into it
+    except (LookupError, TypeError, ValueError):  # another program wrote into it
         return False
 
 
@@ -208,7 +208,7 @@ class Start:
     halvings: int
 
 
-def count_start(places: Places, key: FieldKey, t: int, session: str) -> Start:
+def count_start(paths: BatchPaths, key: FieldKey, t: int, session: str) -> Start:
     """Write down that a unit is about to start, before it does: out of memory is a kill and leaves no other trace.
 
     Workers that died with the unit in this run halve its tiles each. Earlier runs that were killed as a whole are
@@ -216,12 +216,12 @@ def count_start(places: Places, key: FieldKey, t: int, session: str) -> Start:
     other last bits.
 
     Args:
-        places: of the batch.
+        paths: of the batch.
         key: of the field.
         t: of the unit.
         session: of the run.
     """
-    path = places.starts(key, t)
+    path = paths.starts(key, t)
     before = _starts(path)
     kills = before.count(session)
     suspected = max(len(set(before) - {session}) - (_SUSPECT - 1), 0)
@@ -229,20 +229,20 @@ def count_start(places: Places, key: FieldKey, t: int, session: str) -> Start:
     return Start(kills, kills + suspected)
 
 
-def starts_in_run(places: Places, key: FieldKey, t: int, session: str) -> int:
+def starts_in_run(paths: BatchPaths, key: FieldKey, t: int, session: str) -> int:
     """Return how many starts of a unit in this run have not ended."""
-    return _starts(places.starts(key, t)).count(session)
+    return _starts(paths.starts(key, t)).count(session)
 
 
-def uncount_start(places: Places, key: FieldKey, t: int) -> None:
-    """Take the last start back: it ended, in whatever way."""
-    path = places.starts(key, t)
+def uncount_start(paths: BatchPaths, key: FieldKey, t: int) -> None:
+    """Take the last start back: it finished or failed."""
+    path = paths.starts(key, t)
     _write_starts(path, _starts(path)[:-1])
 
 
-def forget_starts(places: Places, key: FieldKey, t: int) -> None:
+def forget_starts(paths: BatchPaths, key: FieldKey, t: int) -> None:
     """Forget all starts of a unit: how it ended is written down."""
-    places.starts(key, t).unlink(missing_ok=True)
+    paths.starts(key, t).unlink(missing_ok=True)
 
 
 def _starts(path: Path) -> Sequence[str]:
@@ -260,20 +260,20 @@ def _write_starts(path: Path, sessions: Sequence[str]) -> None:
         path.unlink(missing_ok=True)
 
 
-def begin_session(places: Places, session: str) -> None:
+def begin_session(paths: BatchPaths, session: str) -> None:
     """Let tasks of this run write, and no others."""
-    write_whole(places.session, session.encode())
+    write_whole(paths.session, session.encode())
 
 
-def end_session(places: Places) -> None:
+def end_session(paths: BatchPaths) -> None:
     """Have all tasks stop after their current tile."""
-    places.session.unlink(missing_ok=True)
+    paths.session.unlink(missing_ok=True)
 
 
-def in_session(places: Places, session: str) -> bool:
+def in_session(paths: BatchPaths, session: str) -> bool:
     """Say whether tasks of a run may go on; asked between tiles."""
     try:
-        with places.session.open("rb") as stream:
+        with paths.session.open("rb") as stream:
             return stream.read(len(session) + 1) == session.encode()
     except FileNotFoundError:
         return False

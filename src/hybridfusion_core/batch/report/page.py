@@ -14,7 +14,7 @@ from urllib.parse import quote
 import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hybridfusion_core.batch.records.paths import Places, key_of
+from hybridfusion_core.batch.records.paths import BatchPaths, key_of
 from hybridfusion_core.batch.report.field_table import Row
 from hybridfusion_core.batch.report.flags import (
     BIAS_ABOVE,
@@ -39,16 +39,16 @@ _STATUS = {"done": "#4c9a5f", "failed": "#c0392b", "missing": "#c8c8c8", "partly
 Place = tuple[int, int]
 
 
-def render(plate: Plate, places: Places, rows: Sequence[Row], record: Mapping[str, Any]) -> str:
+def render(plate: Plate, paths: BatchPaths, rows: Sequence[Row], record: Mapping[str, Any]) -> str:
     """Lay out the page; every name is escaped.
 
     Args:
         plate: all of it.
-        places: of the batch.
+        paths: of the batch.
         rows: how every unit ended.
         record: of the run.
     """
-    # Names of wells, fields and files come from strangers: nothing is marked as safe.
+    # Names of wells, fields and files come from untrusted files: nothing is marked as safe.
     environment = Environment(
         loader=PackageLoader("hybridfusion_core.batch.report", "."),
         autoescape=True,
@@ -74,7 +74,7 @@ def render(plate: Plate, places: Places, rows: Sequence[Row], record: Mapping[st
             "drift": DRIFT_ABOVE,
             "bias": BIAS_ABOVE,
         },
-        pictures=_pictures(places, rows),
+        pictures=_pictures(paths, rows),
         settings=_settings(record),
         methods=_methods(rows, record),
     )
@@ -139,7 +139,7 @@ def _named(row: Row) -> dict[str, Any]:
     return {"well": printable(row.unit.well), "field": printable(row.unit.field), "time": row.unit.t}
 
 
-def _pictures(places: Places, rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _pictures(paths: BatchPaths, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return small pictures of the first time point of each field, with links to the image."""
     chosen = [row for row in rows if row.status == "done" and row.unit.t == 0]
     if len(chosen) > _PICTURES:
@@ -147,7 +147,7 @@ def _pictures(places: Places, rows: Sequence[Row]) -> list[dict[str, Any]]:
     pictures = []
     for row in chosen:
         key = key_of(row.unit)
-        path = places.thumbnail(key, row.unit.t)
+        path = paths.thumbnail(key, row.unit.t)
         content = path.read_bytes() if path.is_file() and path.stat().st_size <= _LARGEST else b""
         encoded = base64.b64encode(content).decode("ascii")
         flags = f" ({', '.join(row.figures.flags)})" if row.figures.flags else ""
@@ -156,7 +156,7 @@ def _pictures(places: Places, rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "source": f"data:image/jpeg;base64,{encoded}",
                 "caption": printable(f"{row.unit.well} {row.unit.field}{flags}"),
                 "flagged": bool(flags),
-                "link": f"../{places.output.name}/{quote(row.files[0]) if row.files else '/'.join(key)}",
+                "link": f"../{paths.output.name}/{quote(row.files[0]) if row.files else '/'.join(key)}",
             }
         )
     return pictures
