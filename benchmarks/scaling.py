@@ -25,8 +25,9 @@ from distributed import Client, WorkerPlugin
 
 from hybridfusion_core.batch import fuse_field as fusing_units
 from hybridfusion_core.batch.fuse_field import Task
+from hybridfusion_core.batch.records.finished import fingerprint, frame_digest, listed_inputs
 from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
-from hybridfusion_core.batch.records.store import FORMAT, fingerprint, frame_digest, listed_inputs, write_json
+from hybridfusion_core.batch.records.store import FORMAT, write_json
 from hybridfusion_core.batch.report.write import write_reports
 from hybridfusion_core.batch.run import run_batch
 from hybridfusion_core.batch.scheduler import Where, connected

@@ -18,26 +18,23 @@ from typing import Any, Literal, TypeVar
 import torch
 from pydantic import TypeAdapter
 
+from hybridfusion_core.batch.figures.drift import slice_figures
+from hybridfusion_core.batch.figures.flags import figures
+from hybridfusion_core.batch.figures.pictures import picture
 from hybridfusion_core.batch.output.format import PLATE, OutputFormat
 from hybridfusion_core.batch.output.staging import Staged, StagedImage, staged_files
+from hybridfusion_core.batch.records.finished import fingerprint, finished, frame_digest, listed_inputs
 from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
 from hybridfusion_core.batch.records.store import (
     FORMAT,
     count_start,
-    fingerprint,
-    finished,
     forget_starts,
-    frame_digest,
     in_session,
-    listed_inputs,
     uncount_start,
     unit_record,
     write_json,
     write_whole,
 )
-from hybridfusion_core.batch.report.drift import slice_figures
-from hybridfusion_core.batch.report.flags import figures
-from hybridfusion_core.batch.report.pictures import picture
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
 from hybridfusion_core.fusion.api import ALGORITHM_VERSION, describe
 from hybridfusion_core.fusion.loop import measure, run

@@ -19,6 +19,7 @@ from hybridfusion_core.batch.loop import Loop
 from hybridfusion_core.batch.output.load_data import FileList
 from hybridfusion_core.batch.output.plate import Publisher
 from hybridfusion_core.batch.plate_statistics import common_statistics, sampled
+from hybridfusion_core.batch.records.finished import missing_times
 from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
 from hybridfusion_core.batch.records.store import (
     begin_session,
@@ -28,7 +29,6 @@ from hybridfusion_core.batch.records.store import (
     unit_record,
     write_json,
 )
-from hybridfusion_core.batch.report.field_table import missing_times
 from hybridfusion_core.batch.scheduler import Preparation, fit_workers
 from hybridfusion_core.batch.settings import Choices, new_record, settings_of, settle, statistics_of, unfit
 from hybridfusion_core.errors import UserInputError
@@ -205,7 +205,7 @@ class _Run:
             if self._choices.takes(unit):
                 times = self._times.setdefault(key_of(unit), {})
                 times[unit.t] = len(times)
-        self._missing.update(missing_times(self._plate, self._choices))
+        self._missing.update(missing_times(self._plate, self._paths, self._choices.takes))
         for key in self._missing:
             self._list(key)
         self._publisher.publish()

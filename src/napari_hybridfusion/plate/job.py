@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hybridfusion_core.batch.output.format import Format, make_output_format
+from hybridfusion_core.batch.records.finished import missing_times
 from hybridfusion_core.batch.records.paths import BatchPaths
 from hybridfusion_core.batch.records.store import run_record
-from hybridfusion_core.batch.report.field_table import field_rows, missing_times
+from hybridfusion_core.batch.report.field_table import field_rows
 from hybridfusion_core.batch.report.write import write_reports
 from hybridfusion_core.batch.run import Result, run_batch
 from hybridfusion_core.batch.scheduler import Where, connected
@@ -230,7 +231,7 @@ def _seen(choices: PlateChoices, plate: Plate, units: tuple[Unit, ...], request:
                     f"The folder {batch.output.parent} does not exist; expected an existing one. Create it."
                 )
             run_record(paths, batch.as_json(plate))
-            rows = field_rows(plate, paths, missing_times(plate, batch)) if paths.folder.is_dir() else ()
+            rows = field_rows(plate, paths, missing_times(plate, paths, batch.takes)) if paths.folder.is_dir() else ()
             return Seen(plate, PlateStates(plate, units, rows), paths)
     except FieldError as problem:
         return Seen(plate, PlateStates(plate, units), None, problem)

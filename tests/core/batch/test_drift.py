@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, shift
 
-from hybridfusion_core.batch.report.drift import SliceFigures, slice_figures
-from hybridfusion_core.batch.report.flags import BIAS_ABOVE, DRIFT_ABOVE, figures
+from hybridfusion_core.batch.figures.drift import SliceFigures, slice_figures
+from hybridfusion_core.batch.figures.flags import BIAS_ABOVE, DRIFT_ABOVE, figures
 from hybridfusion_core.fusion.api import describe, fuse
 from hybridfusion_core.fusion.request import make_request, resolve
 from hybridfusion_core.stack import Stack

@@ -16,11 +16,11 @@ from hybridfusion_core.batch import fuse_field as fusing_units
 from hybridfusion_core.batch.fuse_field import Settings, Task, fuse_unit, measure_unit
 from hybridfusion_core.batch.output.format import OutputFormat
 from hybridfusion_core.batch.output.plate import Publisher, merged
+from hybridfusion_core.batch.records.finished import finished
 from hybridfusion_core.batch.records.paths import BatchPaths, key_of, safe_name
 from hybridfusion_core.batch.records.store import (
     begin_session,
     end_session,
-    finished,
     read_json,
     run_record,
     starts_in_run,

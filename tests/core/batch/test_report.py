@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybridfusion_core.batch.figures.flags import figures
 from hybridfusion_core.batch.plate_statistics import common_statistics, sampled
 from hybridfusion_core.batch.records.paths import BatchPaths, key_of
 from hybridfusion_core.batch.records.store import write_json, write_whole
 from hybridfusion_core.batch.report.field_table import COLUMNS, Row, field_rows, report_csv
-from hybridfusion_core.batch.report.flags import figures
 from hybridfusion_core.batch.report.page import render
 from hybridfusion_core.batch.report.write import write_reports
 from hybridfusion_core.batch.run import Result

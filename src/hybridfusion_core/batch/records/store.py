@@ -5,20 +5,16 @@ Each file appears whole or not at all, and is read as an untrusted file.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.io.disk.access import guarded
-from hybridfusion_core.io.zarr.source import UrlSource, is_url, reached
-from hybridfusion_core.plates.plate import Unit
-from hybridfusion_core.stack import Axis
 
 FORMAT = 1
 _LARGEST = 64 << 20  # bytes of a record
@@ -118,81 +114,6 @@ def run_record(paths: BatchPaths, request: Mapping[str, Any]) -> dict[str, Any] 
             [f"{name}: {json.dumps(before.get(name))} then, {json.dumps(request.get(name))} now" for name in changed],
         )
     return found
-
-
-def fingerprint(folder: str, inputs: Iterable[str]) -> str:
-    """Return a checksum of the names, sizes and times of files, and of all files in folders among them.
-
-    Args:
-        folder: of the plate, or its URL. Behind `https://`, where no server says which files there are, it is the
-            content of metadata.
-        inputs: paths in it, with "/", or absolute ones.
-
-    Returns:
-        sha256 as hexadecimal digits; "" if one of them is not there.
-    """
-    if is_url(folder):
-        return _remote_fingerprint(folder, sorted(inputs))
-    digest = hashlib.sha256()
-    try:
-        for name in sorted(inputs):
-            path = Path(folder, name)
-            files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
-            if not files:
-                return ""
-            for file in files:
-                found = file.stat()
-                inside = file.relative_to(path).as_posix()
-                digest.update(json.dumps([name, inside, found.st_size, found.st_mtime_ns]).encode() + b"\n")
-    except OSError:
-        return ""
-    return digest.hexdigest()
-
-
-def _remote_fingerprint(url: str, inputs: Sequence[str]) -> str:
-    with reached(url):
-        source = UrlSource(url)
-        found = [[name, source.versions(name)] for name in inputs]
-    return hashlib.sha256(json.dumps(found).encode()).hexdigest() if all(files for _, files in found) else ""
-
-
-def listed_inputs(unit: Unit) -> set[str]:
-    """Return the files that a unit names, as paths in the folder of the plate."""
-    if unit.frame.image is not None:
-        return {unit.frame.image.path}
-    return {plane.file for planes in unit.frame.planes for plane in planes}
-
-
-def finished(unit: Unit, record: Mapping[str, Any] | None, paths: BatchPaths) -> bool:
-    """Say whether a unit was fused, from the files that are there now, into pixels that are still there.
-
-    Args:
-        unit: as the plate describes it now.
-        record: how it ended, or None.
-        paths: of the batch.
-    """
-    if record is None or record.get("status") != "done":
-        return False
-    try:
-        inputs, pixels = record["inputs"], record["pixels"]
-        return (
-            listed_inputs(unit) <= set(inputs)
-            and bool(pixels)
-            and record["frame"] == frame_digest(unit)
-            and record["fingerprint"] == fingerprint(unit.folder, inputs)
-            and all((paths.output.parent / each).exists() for each in pixels)
-        )
-    except (LookupError, TypeError, ValueError):  # another program wrote into it
-        return False
-
-
-def frame_digest(unit: Unit) -> str:
-    """Return a checksum of what the metadata of the plate say of a unit: an index may change and no image with it."""
-    imaging = unit.imaging
-    if all(plane.z_um is not None for planes in unit.frame.planes for plane in planes):
-        # Its own planes say where they are; what the plate says may come from another field.
-        imaging = replace(imaging, z=Axis())
-    return hashlib.sha256(repr((unit.frame, imaging)).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
-from hybridfusion_core.batch.records.store import finished, unit_record
-from hybridfusion_core.batch.settings import Choices
+from hybridfusion_core.batch.records.store import unit_record
 from hybridfusion_core.plates.plate import Plate, Unit
 from hybridfusion_core.plates.select import guarded_cell
 
@@ -62,26 +61,6 @@ class Row:
 
 
 _FIGURES = TypeAdapter(Figures)
-
-
-def missing_times(plate: Plate, choices: Choices) -> dict[FieldKey, set[int]]:
-    """Find out which time points of every field are not fused from the files that are there now.
-
-    Args:
-        plate: all of it.
-        choices: of the batch.
-
-    Raises:
-        UserInputError: a record may not be read.
-    """
-    paths = choices.paths
-    missing: dict[FieldKey, set[int]] = {}
-    for unit in filter(choices.takes, plate.units()):
-        key = key_of(unit)
-        left = missing.setdefault(key, set())
-        if not finished(unit, unit_record(paths, key, unit.t), paths):
-            left.add(unit.t)
-    return missing
 
 
 def field_rows(plate: Plate, paths: BatchPaths, missing: Mapping[FieldKey, set[int]]) -> Iterator[Row]:

@@ -14,9 +14,7 @@ from urllib.parse import quote
 import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hybridfusion_core.batch.records.paths import BatchPaths, key_of
-from hybridfusion_core.batch.report.field_table import Row
-from hybridfusion_core.batch.report.flags import (
+from hybridfusion_core.batch.figures.flags import (
     BIAS_ABOVE,
     DRIFT_ABOVE,
     EMPTY_BELOW,
@@ -24,6 +22,8 @@ from hybridfusion_core.batch.report.flags import (
     SATURATED_ABOVE,
     UNSURE_BELOW,
 )
+from hybridfusion_core.batch.records.paths import BatchPaths, key_of
+from hybridfusion_core.batch.report.field_table import Row
 from hybridfusion_core.errors import printable
 from hybridfusion_core.fusion.request import PROJECTIONS
 from hybridfusion_core.plates.plate import Plate
