@@ -24,14 +24,14 @@ import torch
 from distributed import Client, WorkerPlugin
 
 from hybridfusion_core.batch import fuse_field as fusing_units
-from hybridfusion_core.batch.fuse_field import Task
+from hybridfusion_core.batch.choices import Choices
 from hybridfusion_core.batch.records.finished import fingerprint, frame_digest, listed_inputs
 from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
 from hybridfusion_core.batch.records.store import FORMAT, write_json
 from hybridfusion_core.batch.report.write import write_reports
-from hybridfusion_core.batch.run import run_batch
+from hybridfusion_core.batch.run import run_plate
 from hybridfusion_core.batch.scheduler import Where, connected
-from hybridfusion_core.batch.settings import Choices
+from hybridfusion_core.batch.task import Task
 from hybridfusion_core.fusion.api import ALGORITHM_VERSION, fuse
 from hybridfusion_core.fusion.request import FuseRequest, make_request
 from hybridfusion_core.plates.field_stack import open_unit
@@ -97,7 +97,7 @@ def measure_units(folder: Path, count: int, workers: int) -> None:
 def write_records(plate: Plate, paths: BatchPaths, request: FuseRequest) -> None:
     """Leave what a run of all units leaves, without Dask: what costs too much of an afternoon to schedule."""
     first, *rest = plate.units()
-    run_batch(plate, [first], Choices(paths.output, request, stats="field"), connecting(1))
+    run_plate(plate, [first], Choices(paths.output, request, stats="field"), connecting(1))
     for unit in rest:
         record = no_fusion(Task(unit), None, paths, key_of(unit), 0)
         write_json(paths.record(key_of(unit), unit.t), record | {"seconds": 0.0})
@@ -185,7 +185,7 @@ def run(
             warm[:] = [now()]  # statistics are measured before
 
     choices = Choices(paths.output, request, stats="field" if nothing else "plate")
-    return run_batch(plate, select(plate, Selection()), choices, connecting(workers, nothing=nothing), report)
+    return run_plate(plate, select(plate, Selection()), choices, connecting(workers, nothing=nothing), report)
 
 
 def connecting(workers: int, *, nothing: bool = True) -> Callable[[int], AbstractContextManager[Client]]:

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hybridfusion_core.batch.choices import Choices, Stats
 from hybridfusion_core.batch.output.format import Format, make_output_format
+from hybridfusion_core.batch.records.failure_list import read_failures
 from hybridfusion_core.batch.records.finished import missing_times
 from hybridfusion_core.batch.records.paths import BatchPaths
 from hybridfusion_core.batch.records.store import run_record
 from hybridfusion_core.batch.report.field_table import field_rows
 from hybridfusion_core.batch.report.write import write_reports
-from hybridfusion_core.batch.run import Result, run_batch
+from hybridfusion_core.batch.result import Result
+from hybridfusion_core.batch.run import run_plate
 from hybridfusion_core.batch.scheduler import Where, connected
-from hybridfusion_core.batch.settings import Choices, Stats
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.request import FuseRequest, find_slices
 from hybridfusion_core.io.create import refuse_input_as_output
@@ -24,7 +26,7 @@ from hybridfusion_core.plates.field_stack import find_channels
 from hybridfusion_core.plates.forecast import forecast
 from hybridfusion_core.plates.open import open_plate
 from hybridfusion_core.plates.plate import Plate, Unit
-from hybridfusion_core.plates.select import Selection, chosen_times, read_failures, select, select_fields, select_wells
+from hybridfusion_core.plates.select import Selection, chosen_times, select, select_fields, select_wells
 from hybridfusion_core.plates.summary import plate_warnings, summary, table
 from napari_hybridfusion.job.task import FieldError, blame, checked_request
 from napari_hybridfusion.job.worker import Calling
@@ -149,7 +151,7 @@ def fusing_plate(choices: PlateChoices) -> Calling:
         _check_cluster(choices)
         seen.states.begin()
         report(seen)
-        return run_batch(
+        return run_plate(
             plate,
             units,
             _batch(choices, plate, request),

@@ -15,7 +15,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QLabel
 
 from hybridfusion_core.batch.records.paths import BatchPaths
-from hybridfusion_core.batch.run import Event, Result
+from hybridfusion_core.batch.result import Event, Result
 from hybridfusion_core.errors import printable
 from hybridfusion_core.plates.plate import Unit
 from hybridfusion_core.progress import Progress

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from plate_makers import PLAIN, write_harmony, write_plain
 from plate_makers import places as plane_places
 
+from hybridfusion_core.batch.choices import Choices
 from hybridfusion_core.batch.output.file_names import NameTemplate
 from hybridfusion_core.batch.output.format import OutputFormat, make_output_format
 from hybridfusion_core.batch.output.verify import holds_files, verify_files
-from hybridfusion_core.batch.run import Connect, Result, run_batch
-from hybridfusion_core.batch.settings import Choices
+from hybridfusion_core.batch.result import Result
+from hybridfusion_core.batch.run import Connect, run_plate
 from hybridfusion_core.cli import main
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.api import fuse
@@ -59,7 +60,7 @@ def run(
     plate: Plate, output: Path, connect: Connect, output_format: OutputFormat, request: object = TENENGRAD
 ) -> Result:
     choices = Choices(output, request, output_format=output_format)
-    return run_batch(plate, select(plate, Selection()), choices, connect)
+    return run_plate(plate, select(plate, Selection()), choices, connect)
 
 
 def table(output: Path) -> list[dict[str, str]]:

@@ -13,8 +13,9 @@ from plate_makers import places as plane_places
 from plate_makers import write_harmony, write_plane
 
 from hybridfusion_core.batch import fuse_field as fusing_units
-from hybridfusion_core.batch.fuse_field import Settings, Task, fuse_unit, measure_unit
-from hybridfusion_core.batch.output.format import OutputFormat
+from hybridfusion_core.batch.choices import Choices
+from hybridfusion_core.batch.fuse_field import fuse_unit, measure_unit
+from hybridfusion_core.batch.output.format import PLATE, OutputFormat
 from hybridfusion_core.batch.output.plate import Publisher, merged
 from hybridfusion_core.batch.records.finished import finished
 from hybridfusion_core.batch.records.paths import BatchPaths, key_of, safe_name
@@ -26,6 +27,7 @@ from hybridfusion_core.batch.records.store import (
     starts_in_run,
     write_json,
 )
+from hybridfusion_core.batch.task import Settings, Task
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.fusion.api import fuse
 from hybridfusion_core.fusion.request import make_request
@@ -46,11 +48,16 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Plate:
     return open_plate(path)
 
 
-def a_run(tmp_path: Path, session: str = "session", **changes: object) -> tuple[BatchPaths, Settings]:
+def a_run(
+    tmp_path: Path, session: str = "session", output_format: OutputFormat = PLATE, **changes: object
+) -> tuple[BatchPaths, Settings]:
     paths = BatchPaths(tmp_path / "out.ome.zarr")
     begin_session(paths, session)
     paths.staging.mkdir(exist_ok=True)
-    return paths, replace(Settings(str(paths.output), session, TENENGRAD, block=128, z_chunk=4), **changes)
+    return paths, replace(
+        Settings(Choices(paths.output, TENENGRAD, output_format=output_format), session, block=128, z_chunk=4),
+        **changes,
+    )
 
 
 def pixels(path: Path) -> dict[str, bytes]:
@@ -123,7 +130,7 @@ def test_time_points_share_an_image_in_whichever_order_they_come(ngff: Ngff, tmp
     for paths, order in ((together, units), (apart, units[::-1])):
         paths.staging.mkdir(exist_ok=True)
         settings = Settings(
-            str(paths.output), "session", TENENGRAD, block=128, z_chunk=4, output_format=OutputFormat(ngff=ngff)
+            Choices(paths.output, TENENGRAD, output_format=OutputFormat(ngff=ngff)), "session", block=128, z_chunk=4
         )
         for unit in order:
             assert fuse_unit(Task(unit, index=unit.t, times=3), settings).status == "done"
@@ -177,7 +184,7 @@ def test_a_broken_unit_fails_with_its_reason_after_two_tries(tmp_path: Path, mon
     assert record is not None
     assert (record["status"], record["reason"]) == ("failed", outcome.reason)
     assert not finished(unit, record, paths)
-    assert measure_unit(unit, settings) is None
+    assert measure_unit(Task(unit), settings).status == "failed"
     assert not paths.output.exists()
 
 

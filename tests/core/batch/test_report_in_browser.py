@@ -7,7 +7,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
-from test_batch_reports import HOSTILE, a_plate, written
+from test_report import HOSTILE, a_plate, written
 
 from hybridfusion_core.batch.report.write import write_reports
 

@@ -10,12 +10,14 @@ import pytest
 import zarr
 from plate_makers import write_group, write_zarr_plate
 
-from hybridfusion_core.batch.fuse_field import Settings, Task, fuse_unit
+from hybridfusion_core.batch.choices import Choices
+from hybridfusion_core.batch.fuse_field import fuse_unit
 from hybridfusion_core.batch.output import tables
 from hybridfusion_core.batch.output.format import OutputFormat
 from hybridfusion_core.batch.output.plate import Publisher
 from hybridfusion_core.batch.records.paths import BatchPaths, key_of
 from hybridfusion_core.batch.records.store import begin_session, read_json
+from hybridfusion_core.batch.task import Settings, Task
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io.verify import verify
 from hybridfusion_core.plates.open import open_plate
@@ -46,7 +48,7 @@ def fused(plate: Plate, tmp_path: Path, ngff: str) -> tuple[BatchPaths, Publishe
     begin_session(paths, "session")
     paths.staging.mkdir(exist_ok=True)
     settings = Settings(
-        str(paths.output), "session", REQUEST, block=128, z_chunk=4, output_format=OutputFormat(ngff=ngff)
+        Choices(paths.output, REQUEST, output_format=OutputFormat(ngff=ngff)), "session", block=128, z_chunk=4
     )
     publisher = Publisher(plate, paths, ngff)
     for unit in plate.units():

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from hybridfusion_core.batch.records.paths import BatchPaths
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
 
@@ -28,14 +26,6 @@ class OutputFormat:
     format: Format = "ome-zarr"
     ngff: Ngff = "0.5"
     name: str = ""
-
-    def paths(self, output: Path) -> BatchPaths:
-        """Return where everything stands.
-
-        Raises:
-            UserInputError: the output is called like something else.
-        """
-        return BatchPaths(output, files=self.format != "ome-zarr")
 
 
 PLATE = OutputFormat()

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybridfusion_core.batch.output.file_names import padded_well
+from hybridfusion_core.batch.records.failure_list import guarded_cell
 from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
 from hybridfusion_core.batch.records.store import write_whole
 from hybridfusion_core.plates.plate import Plate
-from hybridfusion_core.plates.select import guarded_cell
 
 
 class FileList:
@@ -27,15 +27,23 @@ class FileList:
         self._finished: dict[FieldKey, dict[int, Mapping[str, str]]] = {}
         self.warnings: dict[str, str] = {}
 
-    def add(self, key: FieldKey, records: Sequence[Mapping[str, Any]], *, fresh: bool = False) -> None:
+    def add(
+        self,
+        key: FieldKey,
+        records: Sequence[Mapping[str, Any]],
+        *,
+        missing: Sequence[int] = (),
+        fresh: bool = False,
+    ) -> None:
         """Take the files of a field.
 
         Args:
             key: of the field.
-            records: of its units, in order of time, all of them finished.
+            records: of its units that are finished, in order of time.
+            missing: time points without files; makes no difference here, since each has files of its own.
             fresh: it was fused a moment ago; makes no difference here.
         """
-        del fresh
+        del missing, fresh
         self._finished[key] = {int(each["unit"]["time"]): each["files"] for each in records}
 
     def publish(self) -> None:

@@ -40,12 +40,20 @@ class Publisher:
         self._images = _images(plate)
         self.warnings: dict[str, str] = {}
 
-    def add(self, key: FieldKey, records: Sequence[Mapping[str, Any]], *, fresh: bool = False) -> None:
+    def add(
+        self,
+        key: FieldKey,
+        records: Sequence[Mapping[str, Any]],
+        *,
+        missing: Sequence[int] = (),
+        fresh: bool = False,
+    ) -> None:
         """Describe a field, and give it the tables that its image had.
 
         Args:
             key: of the field.
-            records: of its units, in order of time, all of them finished.
+            records: of its units that are finished, in order of time.
+            missing: indices of time points in its image that have no pixels; its metadata name them.
             fresh: it was fused a moment ago, so that tables of an earlier image are replaced.
         """
         described = {
@@ -55,7 +63,10 @@ class Publisher:
         for store, groups in described.items():
             folder = self._paths.store(store).joinpath(*key)
             for path in (each for each in _GROUPS if each in groups):
-                write_group(folder / path, _moved(groups[path], self._positions[key]), self._ngff)
+                attributes = _moved(groups[path], self._positions[key])
+                if missing and path != "labels":
+                    attributes["hybridfusion"] = {**attributes.get("hybridfusion", {}), "missing_times": list(missing)}
+                write_group(folder / path, attributes, self._ngff)
         self._finished[key] = frozenset(described)
         if key in self._images:
             self._copy_tables(self._images[key], self._paths.output.joinpath(*key), fresh=fresh)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
-from hybridfusion_core.batch.records.store import unit_record
+from hybridfusion_core.batch.records.store import read_json, unit_record
 from hybridfusion_core.io.zarr.source import UrlSource, is_url, reached
 from hybridfusion_core.plates.plate import Plate, Unit
 from hybridfusion_core.stack import Axis
@@ -34,6 +34,27 @@ def missing_times(plate: Plate, paths: BatchPaths, takes: Callable[[Unit], bool]
         if not finished(unit, unit_record(paths, key, unit.t), paths):
             left.add(unit.t)
     return missing
+
+
+def with_stored_name(plate: Plate, paths: BatchPaths) -> Plate:
+    """Call a plate as it was called when its batch began, if it is the same one in a folder that was renamed.
+
+    Args:
+        plate: as it was opened now.
+        paths: of the batch.
+
+    Returns:
+        The plate itself if its name is not that of its folder, or the first field that was fused is not the same.
+    """
+    request = (read_json(paths.run_record) or {}).get("request")
+    before = request.get("plate") if isinstance(request, Mapping) else None
+    if not isinstance(before, str) or before == plate.name or plate.name != Path(plate.folder).name:
+        return plate
+    for unit in plate.units():
+        record = unit_record(paths, key_of(unit), unit.t)
+        if record is not None and record.get("status") == "done":
+            return replace(plate, name=before) if finished(unit, record, paths) else plate
+    return plate
 
 
 def fingerprint(folder: str, inputs: Iterable[str]) -> str:

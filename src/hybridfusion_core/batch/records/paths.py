@@ -18,7 +18,6 @@ from hybridfusion_core.io.suffixes import (
     ZARR_SUFFIXES,
     has_suffix,
     image_name,
-    result_paths,
 )
 from hybridfusion_core.plates.plate import Unit
 
@@ -39,18 +38,21 @@ class BatchPaths:
     """Paths of one batch.
 
     Attributes:
-        output: the plate, ending in ".ome.zarr", or the folder of files.
+        output: the plate, ending in ".zarr", or the folder of files.
         files: whether it is a folder of files.
+        shard: which of several jobs this one is that share the output; "" for the only one.
     """
 
     output: Path
     files: bool = False
+    shard: str = ""
 
     def __post_init__(self) -> None:
-        if not self.files and (not has_suffix(self.output, (".ome.zarr",)) or self.output.name == ".ome.zarr"):
+        if not self.files and (not has_suffix(self.output, ZARR_SUFFIXES) or self.output.name.lower() in ZARR_SUFFIXES):
             raise UserInputError(
-                f"The output {self.output.name!r} has another suffix; expected a name that ends in .ome.zarr, since a "
-                "plate is written as OME-Zarr. Rename it, or write files with --format tiff or --format ome-tiff."
+                f"The output {self.output.name!r} has another suffix; expected a name that ends in .ome.zarr or .zarr, "
+                "since a plate is written as OME-Zarr. Rename it, or write files with --format tiff or --format "
+                "ome-tiff."
             )
         if self.files and (has_suffix(self.output, _IMAGES) or not self.output.name):
             raise UserInputError(
@@ -61,7 +63,11 @@ class BatchPaths:
     @property
     def maps(self) -> Path:
         """The plate of maps; files have theirs beside them."""
-        return self.output if self.files else result_paths(self.output)["maps"]
+        if self.files:
+            return self.output
+        suffix = next(each for each in ZARR_SUFFIXES if has_suffix(self.output, (each,)))
+        stem, ending = self.output.name[: -len(suffix)], self.output.name[-len(suffix) :]
+        return self.output.with_name(f"{stem}.maps{ending}")
 
     def store(self, name: str) -> Path:
         """Return the plate of "fused" images or that of "maps"."""
@@ -78,19 +84,28 @@ class BatchPaths:
         return self.folder / "run.json"
 
     @property
+    def asked(self) -> Path:
+        """Which units were ever asked for."""
+        return self.folder / f"asked{self._suffix}.json"
+
+    @property
     def session(self) -> Path:
         """The session of the run that may write; tasks of any other run stop when they see it."""
-        return self.folder / "session"
+        return self.folder / f"session{self._suffix}"
 
     @property
     def lock(self) -> Path:
         """Held by the run that may write."""
-        return self.folder / "run.lock"
+        return self.folder / f"run{self._suffix}.lock"
 
     @property
     def staging(self) -> Path:
         """Where results are built, on the disk that they stay on."""
-        return self.folder / "staging"
+        return self.folder / f"staging{self._suffix}"
+
+    @property
+    def _suffix(self) -> str:
+        return self.shard and f"-{self.shard}"
 
     @property
     def failures(self) -> Path:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.io.disk.access import guarded
+from hybridfusion_core.plates.plate import Unit
 
 FORMAT = 1
 _LARGEST = 64 << 20  # bytes of a record
@@ -32,12 +34,17 @@ def write_whole(path: Path, content: bytes, *, durable: bool = False) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as stream:
-        stream.write(content)
-        if durable:
-            stream.flush()
-            os.fsync(stream.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as stream:
+            stream.write(content)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, content: Mapping[str, Any], *, durable: bool = False) -> None:
@@ -92,12 +99,7 @@ def run_record(paths: BatchPaths, request: Mapping[str, Any]) -> dict[str, Any] 
     """
     found = read_json(paths.run_record)
     if found is None:
-        existing = [path for path in (paths.output, paths.maps) if path.exists() or path.is_symlink()]
-        if existing:
-            raise UserInputError(
-                f"{existing[0]} exists already and no batch began it ({paths.run_record} is not there); expected a "
-                "new name, or the output of a batch to go on with. Choose another output."
-            )
+        _refuse_existing(paths)
         return None
     before = found.get("request")
     if not isinstance(before, dict):
@@ -109,11 +111,61 @@ def run_record(paths: BatchPaths, request: Mapping[str, Any]) -> dict[str, Any] 
     if changed:
         raise UserInputError(
             f"{paths.output.name} was begun with other choices than these; expected the same, because one plate is "
-            "fused in one way. Give the same choices again, choose another output, or move the plate, its maps and "
-            f"{paths.folder.name} away to start anew. What differs:",
+            "fused in one way. Give the same choices again, choose another output, or begin anew with --overwrite, "
+            f"which removes the plate, its maps and {paths.folder.name}. What differs:",
             [f"{name}: {json.dumps(before.get(name))} then, {json.dumps(request.get(name))} now" for name in changed],
         )
     return found
+
+
+def refuse_foreign(paths: BatchPaths) -> None:
+    """Refuse to overwrite what no batch has made.
+
+    Raises:
+        UserInputError: there is something at the output, and no record of a batch beside it.
+    """
+    if not paths.run_record.is_file():
+        _refuse_existing(paths)
+
+
+def _refuse_existing(paths: BatchPaths) -> None:
+    for path in (paths.output, paths.maps):
+        # Pipelines make the folders of their outputs before they are written.
+        empty = path.is_dir() and not path.is_symlink() and next(path.iterdir(), None) is None
+        if (path.exists() or path.is_symlink()) and not empty:
+            raise UserInputError(
+                f"{path} exists already and no batch began it ({paths.run_record} is not there); expected a new name, "
+                "an empty folder, or the output of a batch to resume. Choose another output."
+            )
+
+
+def note_asked(paths: BatchPaths, units: Iterable[Unit]) -> None:
+    """Write down what was asked for, in this run and before: `verify` says how much of it is there.
+
+    Args:
+        paths: of the batch; every shard has a list of its own.
+        units: that were chosen now.
+    """
+    before = {tuple(each) for each in _asked(paths.asked)}
+    asked = before | {(unit.row, unit.column, unit.field, unit.t) for unit in units}
+    if asked != before:
+        write_json(paths.asked, {"format": FORMAT, "units": sorted(map(list, asked))})
+
+
+def all_asked(paths: BatchPaths) -> list[tuple[str, str, str, int]]:
+    """Return row, column, field and time of all that was ever asked for, in all shards."""
+    found: set[tuple[str, str, str, int]] = set()
+    for path in sorted(paths.folder.glob("asked*.json")):
+        found.update(_asked(path))
+    return sorted(found)
+
+
+def _asked(path: Path) -> list[tuple[str, str, str, int]]:
+    units = (read_json(path) or {}).get("units", [])
+    try:
+        return [(str(row), str(column), str(field), int(t)) for row, column, field, t in units]
+    except (TypeError, ValueError):  # another program wrote into it
+        return []
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
+from hybridfusion_core.batch.records.failure_list import guarded_cell
 from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
 from hybridfusion_core.batch.records.store import unit_record
 from hybridfusion_core.plates.plate import Plate, Unit
-from hybridfusion_core.plates.select import guarded_cell
 
 COLUMNS = (
     *("well", "field", "time", "status", "reason", "seconds", "tile", "median_confidence", "in_focus"),

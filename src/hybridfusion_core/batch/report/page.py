@@ -39,7 +39,9 @@ _STATUS = {"done": "#4c9a5f", "failed": "#c0392b", "missing": "#c8c8c8", "partly
 Place = tuple[int, int]
 
 
-def render(plate: Plate, paths: BatchPaths, rows: Sequence[Row], record: Mapping[str, Any]) -> str:
+def render(
+    plate: Plate, paths: BatchPaths, rows: Sequence[Row], record: Mapping[str, Any], warnings: Sequence[str] = ()
+) -> str:
     """Lay out the page; every name is escaped.
 
     Args:
@@ -47,6 +49,7 @@ def render(plate: Plate, paths: BatchPaths, rows: Sequence[Row], record: Mapping
         paths: of the batch.
         rows: how every unit ended.
         record: of the run.
+        warnings: what was left out, and which workers took no part.
     """
     # Names of wells, fields and files come from untrusted files: nothing is marked as safe.
     environment = Environment(
@@ -61,6 +64,7 @@ def render(plate: Plate, paths: BatchPaths, rows: Sequence[Row], record: Mapping
     return environment.get_template("page.html").render(
         title=printable(plate.name),
         counts=counts,
+        warnings=[printable(each) for each in warnings],
         maps=list(_maps(plate, rows)),
         cell=_CELL if plate.columns <= 24 else _SMALL_CELL,
         left=_LEFT,
