@@ -32,9 +32,10 @@ from hybridfusion_core.batch.report.write import write_reports
 from hybridfusion_core.batch.run import run_plate
 from hybridfusion_core.batch.scheduler import Where, connected
 from hybridfusion_core.batch.task import Task
-from hybridfusion_core.fusion.api import ALGORITHM_VERSION, fuse
+from hybridfusion_core.fusion.api import fuse
+from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
 from hybridfusion_core.fusion.request import FuseRequest, make_request
-from hybridfusion_core.plates.field_stack import open_unit
+from hybridfusion_core.plates.field_stack import open_field
 from hybridfusion_core.plates.open import open_plate
 from hybridfusion_core.plates.plate import Plate
 from hybridfusion_core.plates.select import Selection, select
@@ -96,7 +97,7 @@ def measure_units(folder: Path, count: int, workers: int) -> None:
 
 def write_records(plate: Plate, paths: BatchPaths, request: FuseRequest) -> None:
     """Leave what a run of all units leaves, without Dask: what costs too much of an afternoon to schedule."""
-    first, *rest = plate.units()
+    first, *rest = plate.fields()
     run_plate(plate, [first], Choices(paths.output, request, stats="field"), connecting(1))
     for unit in rest:
         record = no_fusion(Task(unit), None, paths, key_of(unit), 0)
@@ -126,7 +127,7 @@ def measure_fields(folder: Path, options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     alone = used = 0.0
     for _ in range(2):  # the first one loads the model
-        with open_unit(next(plate.units())) as stack:
+        with open_field(next(plate.fields())) as stack:
             before = time.process_time()
             _, alone = timed(lambda stack=stack: fuse(stack, method=options.method, device=options.device, threads=1))
             used = time.process_time() - before

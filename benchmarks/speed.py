@@ -36,7 +36,7 @@ import memory
 import rivals
 from hybridfusion_core import fuse_to
 from hybridfusion_core.fusion import loop as fusion
-from hybridfusion_core.fusion.api import ALGORITHM_VERSION
+from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.tiff.writer import write_stack
 from hybridfusion_core.stack import Axis, Channel

@@ -4,10 +4,10 @@ from .batch.api import run_batch as run_batch
 from .errors import HybridFusionError as HybridFusionError
 from .errors import StoredDataError as StoredDataError
 from .errors import UserInputError as UserInputError
-from .fusion.api import FuseResult as FuseResult
 from .fusion.api import fuse as fuse
 from .fusion.api import fuse_to as fuse_to
 from .fusion.api import save as save
 from .fusion.request import FuseRequest as FuseRequest
+from .fusion.result import FuseResult as FuseResult
 from .io.open import open_stack as open_stack
 from .stack import Stack as Stack

@@ -22,7 +22,7 @@ from hybridfusion_core.io.create import refuse_input_as_output
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
 from hybridfusion_core.io.zarr.source import is_url
 from hybridfusion_core.plates.open import open_plate
-from hybridfusion_core.plates.plate import Plate, Unit
+from hybridfusion_core.plates.plate import Plate, PlateField
 from hybridfusion_core.plates.select import Selection, chosen_times, select
 
 
@@ -38,7 +38,7 @@ class BatchPlan:
     """
 
     plate: Plate
-    units: tuple[Unit, ...]
+    units: tuple[PlateField, ...]
     choices: Choices
     device: str = "auto"
 
@@ -97,7 +97,7 @@ def plan_batch(
         )
     if not is_url(plate.folder):
         refuse_input_as_output(Path(output), [plate.folder])
-    units: tuple[Unit, ...] = ()
+    units: tuple[PlateField, ...] = ()
     if failures is None or failures:
         units = select(plate, Selection(wells, fields, times, pilot, failures))
     part = ""

@@ -6,19 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
-
 from hybridfusion_core.batch.output.file_names import NameTemplate
 from hybridfusion_core.batch.output.format import PLATE, SUFFIXES, OutputFormat
 from hybridfusion_core.batch.records.paths import BatchPaths
-from hybridfusion_core.fusion.api import ALGORITHM_VERSION
-from hybridfusion_core.fusion.request import FuseRequest
+from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
+from hybridfusion_core.fusion.request import FuseRequest, as_json
 from hybridfusion_core.plates.field_stack import find_channels
-from hybridfusion_core.plates.plate import Plate, Unit
+from hybridfusion_core.plates.plate import Plate, PlateField
 
 Stats = Literal["plate", "well", "field"]
-
-_REQUEST = TypeAdapter(FuseRequest)
 
 
 @dataclass(frozen=True)
@@ -62,9 +58,9 @@ class Choices:
         """
         if self.output_format.name:
             template = NameTemplate(self.output_format.name, SUFFIXES[self.output_format.format])
-            template.check(filter(self.takes, plate.units()), self.request.channels)
+            template.check(filter(self.takes, plate.fields()), self.request.channels)
 
-    def takes(self, unit: Unit) -> bool:
+    def takes(self, unit: PlateField) -> bool:
         """Say whether a unit is at one of the time points that are fused."""
         return self.times is None or unit.t in self.times
 
@@ -75,10 +71,10 @@ class Choices:
             UserInputError: the plate has no such channel.
         """
         return {
-            **_REQUEST.dump_python(self.request, mode="json"),
+            **as_json(self.request),
             "channels": self._channels(plate),
             "stats": self.stats,
-            "times": None if all(map(self.takes, plate.units())) else list(self.times or ()),
+            "times": None if all(map(self.takes, plate.fields())) else list(self.times or ()),
             "z_step_um": self.z_step_um,
             "pixel_size_um": self.pixel_size_um,
             **asdict(self.output_format),
@@ -90,7 +86,7 @@ class Choices:
     def _channels(self, plate: Plate) -> list[str] | None:
         """Return the chosen channels by their names, or by index where two have one name; None for all of them."""
         known = [channel.name for channel in plate.imaging.channels]
-        unit = next(plate.units(), None)
+        unit = next(plate.fields(), None)
         if self.request.channels is None or not known or unit is None:
             return None if self.request.channels is None else list(self.request.channels)
         chosen = find_channels(unit, self.request.channels)

@@ -12,7 +12,7 @@ from pathlib import Path
 from hybridfusion_core.batch.records.store import in_session
 from hybridfusion_core.batch.task import Settings
 from hybridfusion_core.errors import HybridFusionError
-from hybridfusion_core.fusion.api import ALGORITHM_VERSION
+from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
 from hybridfusion_core.io.zarr.source import METADATA_FILES, UrlSource, is_url, reached
 from hybridfusion_core.model.devices import resolve_device
 

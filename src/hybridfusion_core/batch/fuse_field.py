@@ -39,15 +39,16 @@ from hybridfusion_core.batch.records.store import (
 from hybridfusion_core.batch.records.writing import unwritable
 from hybridfusion_core.batch.task import Outcome, Settings, Task
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
-from hybridfusion_core.fusion.api import ALGORITHM_VERSION, describe
+from hybridfusion_core.fusion.job import Job, resolve
 from hybridfusion_core.fusion.loop import measure, run
-from hybridfusion_core.fusion.request import Job, resolve
-from hybridfusion_core.io.decode_cache import spooled
+from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
+from hybridfusion_core.fusion.result import describe
+from hybridfusion_core.io.decode_cache import decoded_once
 from hybridfusion_core.io.disk.lock import Lock
 from hybridfusion_core.io.zarr.source import is_url
 from hybridfusion_core.model.noise import FieldStatistics
-from hybridfusion_core.plates.field_stack import open_unit
-from hybridfusion_core.plates.plate import Unit
+from hybridfusion_core.plates.field_stack import open_field
+from hybridfusion_core.plates.plate import PlateField
 from hybridfusion_core.progress import Progress
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.view.thumbnails import Thumbnails
@@ -118,7 +119,7 @@ def _tried(task: Task, settings: Settings, paths: BatchPaths, key: FieldKey) -> 
     return Outcome("failed", reason, time.monotonic() - started)
 
 
-def write_failure(paths: BatchPaths, unit: Unit, reason: str, trace: str = "") -> None:
+def write_failure(paths: BatchPaths, unit: PlateField, reason: str, trace: str = "") -> None:
     """Write down why a unit failed.
 
     Args:
@@ -155,7 +156,7 @@ def measure_unit(task: Task, settings: Settings) -> Outcome:
     try:
         with prepared(settings.request.threads or 1), _opened(unit, settings) as stack:
             job = job_for(stack, settings)
-            with spooled(stack, job.plan.block, room=job.plan.room, folder=paths.staging) as planes:
+            with decoded_once(stack, job.plan.block, room=job.plan.room, folder=paths.staging) as planes:
                 (found,) = _watched(measure(job, planes), paths, settings)
                 return Outcome("done", value=tuple(found))
     except _StopAsked:
@@ -196,8 +197,8 @@ def job_for(stack: Stack, settings: Settings, halvings: int = 0) -> Job:
     return replace(job, plan=replace(job.plan, block=settings.block, z_chunk=z_chunk, budget=settings.budget))
 
 
-def _opened(unit: Unit, settings: Settings) -> Stack:
-    stack = open_unit(
+def _opened(unit: PlateField, settings: Settings) -> Stack:
+    stack = open_field(
         unit,
         channels=settings.request.channels,
         z_step_um=settings.choices.z_step_um,
@@ -214,7 +215,7 @@ def _fused(task: Task, settings: Settings, paths: BatchPaths, key: FieldKey, hal
         inputs = sorted({*listed_inputs(unit), *(_inside(unit, each) for each in stack.source)})
         mark = fingerprint(unit.folder, inputs)
         job = job_for(stack, settings, halvings)
-        with spooled(stack, job.plan.block, room=job.plan.room, folder=paths.staging) as planes:
+        with decoded_once(stack, job.plan.block, room=job.plan.room, folder=paths.staging) as planes:
             statistics = (
                 _watched(measure(job, planes), paths, settings) if task.statistics is None else [list(task.statistics)]
             )
@@ -266,14 +267,14 @@ def _check_statistics(stack: Stack, job: Job, statistics: list[list[FieldStatist
         )
 
 
-def _inside(unit: Unit, source: str) -> str:
+def _inside(unit: PlateField, source: str) -> str:
     if is_url(source):
         return source.removeprefix(f"{unit.folder}/")
     path, folder = Path(source), Path(unit.folder)
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path.absolute())
 
 
-def _named(unit: Unit) -> dict[str, Any]:
+def _named(unit: PlateField) -> dict[str, Any]:
     return {"row": unit.row, "column": unit.column, "field": unit.field, "time": unit.t}
 
 

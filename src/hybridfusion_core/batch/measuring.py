@@ -14,7 +14,7 @@ from hybridfusion_core.batch.loop import Loop, Work
 from hybridfusion_core.batch.plate_statistics import common_statistics, sampled
 from hybridfusion_core.batch.task import Outcome, Settings, Task
 from hybridfusion_core.model.noise import FieldStatistics
-from hybridfusion_core.plates.plate import Unit
+from hybridfusion_core.plates.plate import PlateField
 
 _LOSSES = 5  # workers that may go while they measure one field: walltimes, not only its size
 
@@ -33,12 +33,12 @@ class Measurement:
     """
 
     statistics: Statistics
-    left_out: tuple[tuple[Unit, str], ...] = ()
+    left_out: tuple[tuple[PlateField, str], ...] = ()
     stopped: bool = False
     full: str = ""
 
 
-def group_of(unit: Unit, stats: str) -> str:
+def group_of(unit: PlateField, stats: str) -> str:
     """Return whose statistics a unit is normalised with: the name of its well, or "" for the whole plate."""
     return unit.well if stats == "well" else ""
 
@@ -47,8 +47,8 @@ def measured(
     client: Client,
     workers: FitWorkers,
     settings: Settings,
-    units: Iterable[Unit],
-    report: Callable[[Unit, int, int], None],
+    units: Iterable[PlateField],
+    report: Callable[[PlateField, int, int], None],
     stop: Callable[[], bool],
 ) -> Measurement:
     """Measure fields spread over each group of units.
@@ -63,7 +63,7 @@ def measured(
         report: called with a unit that was measured, how many were, and how many there are.
         stop: whether the user wants no more.
     """
-    groups: dict[str, list[Unit]] = {}
+    groups: dict[str, list[PlateField]] = {}
     for unit in units:
         groups.setdefault(group_of(unit, settings.choices.stats), []).append(unit)
     chosen = {Task(unit): name for name, group in groups.items() for unit in sampled(group)}
@@ -86,7 +86,7 @@ def measured(
     return Measurement({name: common_statistics(fields) for name, fields in found.items()}, left_out)
 
 
-def named(left_out: Iterable[tuple[Unit, str]]) -> list[dict[str, Any]]:
+def named(left_out: Iterable[tuple[PlateField, str]]) -> list[dict[str, Any]]:
     """Return units that the statistics lack as plain JSON values."""
     units = sorted(left_out, key=lambda each: each[0].name)
     return [{"well": unit.well, "field": unit.field, "time": unit.t, "reason": why} for unit, why in units]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey
 from hybridfusion_core.batch.task import Outcome
-from hybridfusion_core.plates.plate import Unit
+from hybridfusion_core.plates.plate import PlateField
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Event:
     """
 
     stage: str
-    unit: Unit
+    unit: PlateField
     outcome: Outcome | None
     done: int
     total: int
@@ -55,7 +55,7 @@ class Result:
     total: int = 0
     fused: int = 0
     kept: int = 0
-    failures: list[tuple[Unit, str]] = field(default_factory=list)
+    failures: list[tuple[PlateField, str]] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
     full: str = ""

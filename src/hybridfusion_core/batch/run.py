@@ -41,9 +41,9 @@ from hybridfusion_core.batch.result import Event, Result
 from hybridfusion_core.batch.settings import new_record, settings_of, settle, statistics_of, with_statistics
 from hybridfusion_core.batch.task import Outcome, Settings, Task
 from hybridfusion_core.errors import HybridFusionError, UserInputError
-from hybridfusion_core.fusion.request import PROJECTIONS
+from hybridfusion_core.fusion.methods import METHODS
 from hybridfusion_core.plates.field_stack import defects_of, find_channels
-from hybridfusion_core.plates.plate import Plate, Unit
+from hybridfusion_core.plates.plate import Plate, PlateField
 
 _DEPTHS = 8  # units to try when settings are resolved
 _LOSSES = 5  # workers that may go with a unit that had not begun
@@ -74,7 +74,7 @@ RESUME = Handling()
 
 def run_plate(
     plate: Plate,
-    units: Sequence[Unit],
+    units: Sequence[PlateField],
     choices: Choices,
     connect: Connect,
     report: Callable[[Event], None] = lambda _: None,
@@ -128,13 +128,13 @@ def run_plate(
                 shutil.rmtree(paths.staging, ignore_errors=True)
 
 
-def _as_stored(plate: Plate, units: Sequence[Unit], paths: BatchPaths) -> tuple[Plate, Sequence[Unit]]:
+def _as_stored(plate: Plate, units: Sequence[PlateField], paths: BatchPaths) -> tuple[Plate, Sequence[PlateField]]:
     """Call a plate as it was called when the batch began, if only its folder was renamed."""
     renamed = with_stored_name(plate, paths)
     if renamed is plate:
         return plate, units
     chosen = {(unit.well, unit.field, unit.t) for unit in units}
-    return renamed, [unit for unit in renamed.units() if (unit.well, unit.field, unit.t) in chosen]
+    return renamed, [unit for unit in renamed.fields() if (unit.well, unit.field, unit.t) in chosen]
 
 
 def _remove(paths: BatchPaths) -> None:
@@ -154,7 +154,7 @@ class _Run:
     def __init__(
         self,
         plate: Plate,
-        units: Sequence[Unit],
+        units: Sequence[PlateField],
         choices: Choices,
         report: Callable[[Event], None],
         stop: Callable[[], bool],
@@ -229,7 +229,7 @@ class _Run:
 
     def _recheck(self) -> None:
         """Forget that fields are finished whose pixels are damaged."""
-        fields: dict[FieldKey, list[Unit]] = {}
+        fields: dict[FieldKey, list[PlateField]] = {}
         for unit in self._chosen:
             fields.setdefault(key_of(unit), []).append(unit)
         for done, (key, units) in enumerate(fields.items(), 1):
@@ -243,7 +243,7 @@ class _Run:
 
     def _look(self) -> None:
         """Find out which units of the whole plate are finished, and list the fields that have any."""
-        for unit in self._plate.units():
+        for unit in self._plate.fields():
             if self._choices.takes(unit):
                 times = self._times.setdefault(key_of(unit), {})
                 times.setdefault(unit.t, len(times))
@@ -264,7 +264,7 @@ class _Run:
         if known:
             self._publisher.add(key, known, missing=sorted(times[t] for t in missing), fresh=fresh)
 
-    def _without_defects(self, units: list[Unit]) -> list[Unit]:
+    def _without_defects(self, units: list[PlateField]) -> list[PlateField]:
         """Write down what fails without a look at its pixels."""
         sound = []
         for unit in units:
@@ -276,11 +276,11 @@ class _Run:
                 sound.append(unit)
         return sound
 
-    def _defects(self, unit: Unit) -> str:
+    def _defects(self, unit: PlateField) -> str:
         channels = find_channels(unit, self._choices.request.channels) if unit.imaging.channels else ()
         return "; ".join(each.message for each in defects_of(unit, channels))
 
-    def _compute(self, client: Client, pending: list[Unit], stored: Mapping[str, Any] | None) -> None:
+    def _compute(self, client: Client, pending: list[PlateField], stored: Mapping[str, Any] | None) -> None:
         settle_lock = self._paths.folder / "settle.lock"
         with alone(settle_lock, self._paths.output, self._stop) if self._paths.shard else nullcontext():
             stored = stored or read_json(self._paths.run_record)  # another shard may have written it meanwhile
@@ -315,7 +315,7 @@ class _Run:
             lambda _, outcome: outcomes.append(outcome),
             self._stop,
         )
-        if loop.run([Task(next(self._plate.units()))]) or not outcomes:
+        if loop.run([Task(next(self._plate.fields()))]) or not outcomes:
             raise _StopAsked
         (outcome,) = outcomes
         if outcome.status != "done":
@@ -324,17 +324,17 @@ class _Run:
         write_json(self._paths.run_record, record, durable=True)
         return settings_of(record, self._choices, self._session)
 
-    def _sound(self) -> list[Unit]:
+    def _sound(self) -> list[PlateField]:
         """Return units of the whole plate without known defects: a pilot has the settings of the whole plate."""
         return [unit for unit in self._taken() if not self._defects(unit)]
 
-    def _taken(self) -> list[Unit]:
-        return [unit for unit in self._plate.units() if self._choices.takes(unit)]
+    def _taken(self) -> list[PlateField]:
+        return [unit for unit in self._plate.fields() if self._choices.takes(unit)]
 
     def _statistics(self, client: Client, workers: FitWorkers, settings: Settings) -> Mapping[str, Any] | None:
         """Take the statistics that were stored; measure what is not there yet, and store it."""
         stats = self._choices.stats
-        if stats == "field" or self._choices.request.method in PROJECTIONS:
+        if stats == "field" or not METHODS[self._choices.request.method].decides:
             return None
         record = read_json(self._paths.run_record) or {}
         known = statistics_of(record, self._choices) or {}
@@ -342,7 +342,7 @@ class _Run:
         if not wanted:
             return known
 
-        def report(unit: Unit, done: int, total: int) -> None:
+        def report(unit: PlateField, done: int, total: int) -> None:
             self._report(Event("measuring", unit, Outcome("done"), done, total, 0))
 
         found = measured(client, workers, settings, wanted, report, self._stop)
@@ -356,7 +356,7 @@ class _Run:
         write_json(self._paths.run_record, with_statistics(record, found.statistics, left_out), durable=True)
         return {**known, **found.statistics}
 
-    def _task(self, unit: Unit, statistics: Mapping[str, Any] | None) -> Task:
+    def _task(self, unit: PlateField, statistics: Mapping[str, Any] | None) -> Task:
         times = self._times[key_of(unit)]
         # A group without any measurement has no sound field; the task will tell why.
         common = None if statistics is None else statistics.get(group_of(unit, self._choices.stats))
@@ -396,7 +396,7 @@ class _Run:
     def _begin(self, task: Task) -> None:
         self._tell(task.unit, None)
 
-    def _tell(self, unit: Unit, outcome: Outcome | None) -> None:
+    def _tell(self, unit: PlateField, outcome: Outcome | None) -> None:
         result = self.result
         failed = len(result.failures)
         wells = self._wells - len(self._left), self._wells
@@ -414,7 +414,7 @@ def _publisher(plate: Plate, choices: Choices) -> Publisher | FileList:
     return FileList(plate, paths) if paths.files else Publisher(plate, paths, choices.output_format.ngff)
 
 
-def _settled(units: Sequence[Unit], _: Task, settings: Settings) -> Outcome:
+def _settled(units: Sequence[PlateField], _: Task, settings: Settings) -> Outcome:
     """Run `settle` on a worker, which may have less memory than its computer."""
     memory = getattr(get_worker().memory_manager, "memory_limit", None)
     try:

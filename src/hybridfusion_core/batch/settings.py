@@ -17,15 +17,15 @@ from hybridfusion_core.batch.choices import Choices
 from hybridfusion_core.batch.records.store import FORMAT
 from hybridfusion_core.batch.task import Settings
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
-from hybridfusion_core.fusion.request import resolve
+from hybridfusion_core.fusion.job import resolve
 from hybridfusion_core.model.noise import FieldStatistics
-from hybridfusion_core.plates.field_stack import open_unit
-from hybridfusion_core.plates.plate import Unit
+from hybridfusion_core.plates.field_stack import open_field
+from hybridfusion_core.plates.plate import PlateField
 
 _STATISTICS = TypeAdapter(dict[str, tuple[FieldStatistics, ...]])
 
 
-def settle(units: Sequence[Unit], choices: Choices, memory: int | None) -> dict[str, Any]:
+def settle(units: Sequence[PlateField], choices: Choices, memory: int | None) -> dict[str, Any]:
     """Resolve device, tile, block and the rest, where the work will be done.
 
     Args:
@@ -46,7 +46,7 @@ def settle(units: Sequence[Unit], choices: Choices, memory: int | None) -> dict[
     problem: HybridFusionError | None = None
     for unit in units:
         try:
-            stack = open_unit(unit, channels=request.channels)
+            stack = open_field(unit, channels=request.channels)
         except HybridFusionError as error:
             problem = error
             continue

@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.plates.plate import Unit
+from hybridfusion_core.plates.plate import PlateField
 
 
-def shard_of(units: Sequence[Unit], text: str) -> tuple[tuple[Unit, ...], str]:
+def shard_of(units: Sequence[PlateField], text: str) -> tuple[tuple[PlateField, ...], str]:
     """Return the units of one of several jobs, every N-th well, and the name of the job.
 
     Args:

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from hybridfusion_core.batch.choices import Choices
 from hybridfusion_core.batch.records.paths import BatchPaths
-from hybridfusion_core.fusion.api import ALGORITHM_VERSION
+from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
 from hybridfusion_core.fusion.request import FuseRequest
 from hybridfusion_core.model.noise import FieldStatistics
-from hybridfusion_core.plates.plate import Unit
+from hybridfusion_core.plates.plate import PlateField
 
 Status = Literal["done", "failed", "stopped", "full", "refused"]
 
@@ -59,7 +59,7 @@ class Task:
         statistics: of the plate or well, one for each decider; None measures the unit by itself.
     """
 
-    unit: Unit
+    unit: PlateField
     index: int = 0
     times: int = 1
     statistics: tuple[FieldStatistics, ...] | None = None

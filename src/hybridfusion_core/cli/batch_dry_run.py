@@ -11,7 +11,7 @@ from typing import Any
 from hybridfusion_core.batch.api import BatchPlan
 from hybridfusion_core.errors import printable
 from hybridfusion_core.plates.forecast import Forecast, forecast
-from hybridfusion_core.plates.plate import Plate, Unit
+from hybridfusion_core.plates.plate import Plate, PlateField
 from hybridfusion_core.plates.summary import summary, table
 from hybridfusion_core.plates.well_names import row_letters
 
@@ -64,7 +64,7 @@ def hindrances(output: Path, about: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def plate_map(plate: Plate, units: Sequence[Unit], found: Forecast) -> Iterator[str]:
+def plate_map(plate: Plate, units: Sequence[PlateField], found: Forecast) -> Iterator[str]:
     """Draw the plate: the number of chosen fields in each well, with "!" where some of them will fail."""
     at = {well.name: (well.row_index, well.column_index) for well in plate.wells}
     counts = Counter(at[well] for well, _ in {(unit.well, unit.field) for unit in units})

@@ -56,11 +56,11 @@ def add_batch(commands: Any, add_choices: Callable[[argparse.ArgumentParser], An
         action="store_true",
         help="only show what is there, what would be fused and fail, and the time and disk to expect",
     )
-    which = parser.add_argument_group("which")
+    which = parser.add_argument_group("Selection")
     which.add_argument(
         "--pattern",
         metavar="P",
-        help="what the files are called: '{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif', with {well} in place of "
+        help="how the files are named: '{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif', with {well} in place of "
         "row and column, {plate}, and * for anything; or a regular expression with groups of these names. Without {z}, "
         "each file is a whole stack. With '/' in it, paths inside INPUT are compared",
     )
@@ -84,7 +84,7 @@ def add_batch(commands: Any, add_choices: Callable[[argparse.ArgumentParser], An
         metavar="K/N",
         help="one of N jobs that share OUTPUT: every N-th well, from the K-th; the last one to end completes the plate",
     )
-    cluster = parser.add_argument_group("where")
+    cluster = parser.add_argument_group("Cluster")
     where = cluster.add_mutually_exclusive_group()
     where.add_argument(
         "--workers", type=positive, metavar="N", help="processes on this computer (default: as it has room for)"
@@ -101,8 +101,8 @@ def add_batch(commands: Any, add_choices: Callable[[argparse.ArgumentParser], An
         metavar="FILE",
         help="TOML with what dask-jobqueue takes, such as queue, cores, memory and walltime, and maximum_jobs",
     )
-    add_scale(parser.add_argument_group("what the files do not say"))
-    form = parser.add_argument_group("output")
+    add_scale(parser.add_argument_group("What the files do not say"))
+    form = parser.add_argument_group("Output")
     form.add_argument(
         "--format",
         choices=("ome-zarr", "ome-tiff", "tiff"),
@@ -113,7 +113,7 @@ def add_batch(commands: Any, add_choices: Callable[[argparse.ArgumentParser], An
     form.add_argument(
         "--name",
         metavar="TEMPLATE",
-        help="what files are called (default: '{plate}_{well}_T{t:04}F{field:03}C{channel:02}' and the suffix), of "
+        help="how the files are named (default: '{plate}_{well}_T{t:04}F{field:03}C{channel:02}' and the suffix), of "
         "{plate}, {well}, {row}, {column}, {field}, {t} from 0, {channel} from 1 and {channel_name}. Without a "
         "channel in it, one file holds all of them",
     )

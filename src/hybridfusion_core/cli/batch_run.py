@@ -20,7 +20,7 @@ from hybridfusion_core.batch.result import Event, Result
 from hybridfusion_core.batch.scheduler import Where, connected, dashboard
 from hybridfusion_core.cli.progress import ProgressLine
 from hybridfusion_core.errors import UserInputError, printable
-from hybridfusion_core.plates.plate import Unit
+from hybridfusion_core.plates.plate import PlateField
 
 FAILED = 3  # exit status
 
@@ -111,7 +111,7 @@ def _as_json(event: Event) -> dict[str, Any]:
     return about | {"done": event.done, "total": event.total, "failed": event.failed} | wells
 
 
-def unit_name(unit: Unit) -> str:
+def unit_name(unit: PlateField) -> str:
     """Return the name of a unit for a terminal."""
     return printable(unit.name)
 

@@ -9,8 +9,9 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +19,28 @@ import torch
 
 from hybridfusion_core.cli.progress import ProgressLine
 from hybridfusion_core.errors import StoredDataError, UserInputError
-from hybridfusion_core.fusion.api import measured_rate, steps_to_disk
-from hybridfusion_core.fusion.request import Job, load_statistics, make_request, resolve
+from hybridfusion_core.fusion.api import steps_to_disk
+from hybridfusion_core.fusion.job import Job, load_statistics, resolve
+from hybridfusion_core.fusion.rate import measured_rate
+from hybridfusion_core.fusion.request import FuseRequest, make_request
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.verify import verify as find_faults
 from hybridfusion_core.model.devices import resolve_device
 from hybridfusion_core.progress import exhaust
 from hybridfusion_core.stack import Axis, Stack
 
-_REQUEST = (
-    *("products", "select", "focus_from", "channels", "z", "method", "model", "camera", "nan"),
-    *("device", "precision", "exact", "tile", "memory", "threads"),
-)
-
-
 _CARD_SCENES = 12  # stacks per noise regime behind the figures on a model's card
 
 
 def fuse(options: argparse.Namespace) -> None:
     """Fuse one stack to disk."""
-    chosen: dict[str, Any] = {name: getattr(options, name) for name in _REQUEST}
+    chosen = _chosen(options)
     if options.stats != "field":
         chosen["stats"] = asdict(load_statistics(Path(options.stats)))
     request = make_request(**chosen)
     with _open(options) as stack, ProgressLine("Mpx·slices", 1e6) as line:
         job = resolve(request, stack)
+        _warn(job.notes)
         if len(job.slices) < 2:
             raise UserInputError(
                 f"{stack.name} has {stack.shape[2]} slice(s), {len(job.slices)} chosen; expected two or more to fuse. "
@@ -78,7 +76,7 @@ def batch(options: argparse.Namespace) -> int:
     """Fuse every field of a plate, or say what that would take."""
     from hybridfusion_core.cli.batch import command
 
-    return command(options, {name: getattr(options, name) for name in _REQUEST})
+    return command(options, _chosen(options))
 
 
 def info(options: argparse.Namespace) -> None:
@@ -86,6 +84,7 @@ def info(options: argparse.Namespace) -> None:
     request = make_request(device=options.device, memory=options.memory, threads=options.threads)
     with _open(options) as stack:
         job = resolve(request, stack)
+        _warn(job.notes)
         rate = measured_rate(job)
         summary = _describe(stack, job, rate)
     lines = [f"{key.replace('_', ' '):>18}: {_readable(value)}" for key, value in summary.items()]
@@ -166,8 +165,7 @@ def finetune(options: argparse.Namespace) -> None:
     from hybridfusion_core.cli.finetune import answer, request_of, run
 
     result = run(request_of(options))
-    for warning in result.warnings:
-        print(f"hybridfusion: warning: {warning}", file=sys.stderr)
+    _warn(result.warnings)
     _print(options, *answer(result))
 
 
@@ -207,6 +205,11 @@ def evaluate(options: argparse.Namespace) -> None:
         )
 
 
+def _chosen(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of a request that were typed; `stats` means something else to each command."""
+    return {each.name: getattr(options, each.name) for each in fields(FuseRequest) if each.name != "stats"}
+
+
 def _open(options: argparse.Namespace) -> Stack:
     paths = options.input if len(options.input) > 1 else options.input[0]
     stack = open_stack(
@@ -215,10 +218,15 @@ def _open(options: argparse.Namespace) -> Stack:
         z_step_um=options.z_step,
         pixel_size_um=options.pixel_size,
         series=options.series,
+        absent=options.absent,
     )
-    for warning in stack.warnings:
-        print(f"hybridfusion: warning: {warning}", file=sys.stderr)
+    _warn(stack.warnings)
     return stack
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        print(f"hybridfusion: warning: {warning}", file=sys.stderr)
 
 
 def _describe(stack: Stack, job: Job, rate: float) -> dict[str, Any]:
@@ -242,6 +250,8 @@ def _describe(stack: Stack, job: Job, rate: float) -> dict[str, Any]:
         "z_positions_um": None if positions is None else [float(positions[0]), float(positions[-1])],
         "channels": [asdict(channel) for channel in stack.channels],
         "rgb": stack.rgb,
+        "objective": stack.objective,
+        "numerical_aperture": stack.na,
         "products": list(job.products),
         "decisions": deciders,
         "model": job.settings()["model"],

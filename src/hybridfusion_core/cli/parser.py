@@ -9,6 +9,7 @@ from typing import Any
 from hybridfusion_core.cli.batch_parser import add_batch
 from hybridfusion_core.cli.model_parsers import add_finetune, add_models
 from hybridfusion_core.cli.options import (
+    add_choice,
     add_device,
     add_file_facts,
     add_memory,
@@ -18,6 +19,9 @@ from hybridfusion_core.cli.options import (
     names,
     positive,
 )
+from hybridfusion_core.fusion.methods import METHODS
+from hybridfusion_core.fusion.products import PRODUCTS, default_products
+from hybridfusion_core.fusion.request import FuseRequest, Nan, Precision, Select
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -71,7 +75,7 @@ def _add_fuse(commands: Any) -> None:
         help="normalise with this field's own statistics, or with those that `fuse --json` printed to FILE",
     )
     add_file_facts(parser)
-    output = parser.add_argument_group("output")
+    output = parser.add_argument_group("Output")
     output.add_argument(
         "--preview", metavar="PATH.png", help="also write a montage: sharpest slice, fused, decision mask, height"
     )
@@ -87,35 +91,37 @@ def _add_fuse(commands: Any) -> None:
 
 def _add_choices(parser: argparse.ArgumentParser) -> Any:
     """Add what a fusion can be asked for, the same for a stack and a plate; returns the group of how to do it."""
-    what = parser.add_argument_group("what")
+    what = parser.add_argument_group("Results")
     what.add_argument(
         "--products",
         type=names,
         metavar="LIST",
-        help="some of fused,decision,height,confidence,noise_gain (default: the first four; "
-        "height only if z positions are known)",
+        help=f"some of {','.join(PRODUCTS)} (default: {','.join(default_products())}; the height is in slices where "
+        "the z step is unknown)",
     )
-    what.add_argument(
+    add_choice(
+        what,
         "--select",
-        choices=("soft", "hard"),
-        default="soft",
-        help="soft averages agreeing slices against noise; hard copies every pixel from one slice (default: soft)",
+        Select,
+        FuseRequest.select,
+        "soft averages agreeing slices against noise; hard copies every pixel from one slice",
     )
     what.add_argument(
         "--focus-from",
-        default="auto",
+        default=FuseRequest.focus_from,
         metavar="WHO",
         help="who decides what is in focus: auto (all fluorescence channels together, transmitted light for itself), "
         "each channel for itself, joint, or a channel's name or index (default: auto)",
     )
     what.add_argument("--channels", type=names, metavar="LIST", help="names or indices to fuse (default: all)")
     what.add_argument("--z", metavar="START:STOP[:STEP]", help="slices to use, counted from 0 (default: all)")
-    how = parser.add_argument_group("how")
-    how.add_argument(
+    how = parser.add_argument_group("Method")
+    add_choice(
+        how,
         "--method",
-        choices=("network", "tenengrad", "laplacian", "mean", "max", "sum"),
-        default="network",
-        help="the network, or a classical method to compare it with (default: network)",
+        METHODS,
+        FuseRequest.method,
+        "; ".join(f"{name}: {method.tip}" for name, method in METHODS.items()),
     )
     add_model(how)
     how.add_argument(
@@ -124,21 +130,21 @@ def _add_choices(parser: argparse.ArgumentParser) -> Any:
         metavar="GAIN,OFFSET,READNOISE",
         help="known noise, in counts per electron, counts and counts (default: estimated from the stack)",
     )
-    how.add_argument(
-        "--nan",
-        choices=("refuse", "ignore"),
-        default="refuse",
-        help="what to do about pixels that are no numbers (default: refuse)",
-    )
-    machine = parser.add_argument_group("with what")
+    add_choice(how, "--nan", Nan, FuseRequest.nan, "what to do about NaN and infinite pixels")
+    machine = parser.add_argument_group("Hardware")
     add_device(machine)
-    machine.add_argument(
+    add_choice(
+        machine,
         "--precision",
-        choices=("auto", "float32", "bfloat16"),
-        default="auto",
-        help="auto is float32 everywhere; bfloat16 is less exact and on some devices faster",
+        Precision,
+        FuseRequest.precision,
+        "auto is float32 everywhere; bfloat16 is less exact and on some devices faster",
     )
-    machine.add_argument("--exact", action="store_true", help="no shortcut of any kind")
+    machine.add_argument(
+        "--exact",
+        action="store_true",
+        help="no shortcut of any kind: PyTorch in float32, also where OpenVINO would give nearly the same sooner",
+    )
     machine.add_argument("--tile", type=positive, metavar="PIXELS", help="core of a tile (default: planned)")
     add_memory(machine)
     return how
@@ -153,7 +159,7 @@ def _add_info(commands: Any) -> None:
     )
     parser.add_argument("input", nargs="+", metavar="INPUT", help="as for fuse")
     add_file_facts(parser)
-    machine = parser.add_argument_group("with what")
+    machine = parser.add_argument_group("Hardware")
     add_device(machine)
     add_memory(machine)
 
@@ -162,7 +168,7 @@ def _add_verify(commands: Any) -> None:
     parser = command(
         commands,
         "verify",
-        "look through a result, from its metadata to its last pixel, and name what is wrong with it",
+        "read a result, from its metadata to its last pixel, and list what is wrong with it",
         "  hybridfusion verify organoid_fused.ome.zarr",
     )
     parser.add_argument(
@@ -198,7 +204,7 @@ def _add_train(commands: Any) -> None:
     parser = command(
         commands,
         "train",
-        "train a model from scratch, or go on where an interrupted training stopped",
+        "train a model from scratch, or resume an interrupted training",
         "  hybridfusion train recipes/natural.toml -o runs/natural --stacks FOLDER\n"
         "  hybridfusion train mine.toml -o runs/mine --stacks unlabelled",
     )
@@ -214,7 +220,7 @@ def _add_train(commands: Any) -> None:
         help="holds the stacks without truth that CONFIG names under [unlabelled]; their unsupervised loss is added to "
         "that of the synthetic scenes at every step, and no other stack in FOLDER is read",
     )
-    machine = parser.add_argument_group("with what")
+    machine = parser.add_argument_group("Hardware")
     add_device(machine)
     machine.add_argument("--threads", type=positive, metavar="N", help="of PyTorch on the CPU")
     machine.add_argument(
@@ -259,6 +265,6 @@ def _add_evaluate(commands: Any) -> None:
         help="kind of synthetic stacks; may be given several times (default: all)",
     )
     add_model(parser)
-    machine = parser.add_argument_group("with what")
+    machine = parser.add_argument_group("Hardware")
     add_device(machine)
     machine.add_argument("--threads", type=positive, metavar="N", help="of PyTorch on the CPU")

@@ -8,12 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.fusion.request import Decider, Job
+from hybridfusion_core.fusion.job import Decider, Job
 from hybridfusion_core.fusion.tiles import Rect, reflected
-from hybridfusion_core.model.noise import CELL
+from hybridfusion_core.model.noise import CELL, luminance
 from hybridfusion_core.stack import Stack
-
-_LUMINANCE = (0.2125, 0.7154, 0.0721)  # as skimage.color.rgb2gray
 
 Planes = dict[int, NDArray[Any]]  # channel -> Z Y X
 
@@ -24,7 +22,7 @@ def read_planes(
     """Read a block with its surroundings once, reflected at the plane's edges.
 
     Args:
-        job: says what to do with pixels that are no numbers.
+        job: says what to do with NaN and infinite pixels.
         stack: where from.
         t: time point.
         decider: says which channels.
@@ -66,7 +64,7 @@ def _refuse_nan(
         z, y, x = np.argwhere(wrong)[0]
         place = f"t={plane[0]}, c={plane[1]}, z={slices[z]}, y={y + origin[0]}, x={x + origin[1]}"
         raise UserInputError(
-            f"{stack.name}: the pixel at {place} is {counts[z, y, x]}; expected numbers everywhere. "
+            f"{stack.name}: the pixel at {place} is {counts[z, y, x]}; expected finite numbers everywhere. "
             'Repair the file, or give such pixels no weight with --nan ignore (Python: nan="ignore").'
         )
 
@@ -75,14 +73,11 @@ def guide_planes(stack: Stack, decider: Decider, planes: Planes) -> list[NDArray
     """Channels that decide; a colour image decides by its luminance."""
     if not stack.rgb:
         return [planes[channel] for channel in decider.guide]
-    luminance = np.zeros(planes[decider.guide[0]].shape, dtype=np.float32)
-    for share, channel in zip(_LUMINANCE, decider.guide, strict=True):
-        luminance += np.float32(share) * planes[channel]
-    return [luminance]
+    return [luminance([planes[channel] for channel in decider.guide])]
 
 
 def fill(guide: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-    """Replace what is no number by the mean of the other slices there; also says where that was. Z Y X."""
+    """Replace NaN and infinity by the mean of the other slices there; also says where that was. Z Y X."""
     invalid = ~np.isfinite(guide)
     if not invalid.any():
         return guide, None

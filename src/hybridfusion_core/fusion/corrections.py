@@ -1,4 +1,4 @@
-"""Decisions corrected by hand: the painted slice where somebody painted, and a soft border around it.
+"""Decisions corrected by hand: the painted slice where something was painted, and a soft border around it.
 
 A corrected result says so of every pixel, in a map of its own, and never claims a confidence for what a person decided.
 """
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.fusion.loop import decision_count, to_dtype
-from hybridfusion_core.fusion.request import Job
+from hybridfusion_core.fusion.job import Job
+from hybridfusion_core.fusion.products import PRODUCTS, Painted
+from hybridfusion_core.fusion.projections import to_dtype
 from hybridfusion_core.fusion.tiles import Rect, blocks
 from hybridfusion_core.io.result_spec import MapChannel, ResultSpec
 from hybridfusion_core.progress import Progress
@@ -28,7 +29,7 @@ _BORDER = 8.0  # px over which a correction fades out
 
 @dataclass(frozen=True)
 class Correction:
-    """What somebody painted on one decision of one time point.
+    """What was painted on one decision of one time point.
 
     Attributes:
         t: time point.
@@ -57,7 +58,7 @@ def corrected_spec(job: Job, spec: ResultSpec, corrections: Sequence[Correction]
     """
     _check(job, spec, corrections)
     several = len(spec.decision_channels) > 1
-    names = [f"corrected ({name})" if several else "corrected" for name in spec.decision_channels]
+    more = [MapChannel("corrected", (0.0, 1.0), of=of if several else None) for of in spec.decision_channels]
     record = [
         {
             "t": each.t,
@@ -69,7 +70,7 @@ def corrected_spec(job: Job, spec: ResultSpec, corrections: Sequence[Correction]
     ]
     return replace(
         spec,
-        maps=(*spec.maps, *(MapChannel(name, (0.0, 1.0)) for name in names)),
+        maps=(*spec.maps, *more),
         provenance={**spec.provenance, "corrections": {"border_px": _BORDER, "painted": record}},
     )
 
@@ -92,7 +93,7 @@ def correct(
         job: as the result was made.
         stack: what it was made of.
         spec: of the result, with a decision.
-        arrays: of the result, "fused", "decision" and "maps" as far as there are any: T C 1 Y X, NumPy or dask.
+        arrays: of the result, "fused", "decision" and, if it has any, "maps": T C 1 Y X, NumPy or dask.
         corrections: what was painted.
         into: arrays of `corrected_spec`; whole blocks are assigned to them.
     """
@@ -183,7 +184,7 @@ def _apply(
     painted, here = share == 1, (fade.of.decision, *overlap.block)
     share = np.where(number > 0, share, 0)
     for position, channel in enumerate(job.channels):
-        if decision_count(job) == 1 or position == fade.of.decision:
+        if job.decision_count == 1 or position == fade.of.decision:
             target = block["fused"][(position, *overlap.block)]
             for one in np.unique(number[share > 0]):
                 counts = stack.read(fade.of.t, channel, [int(one) - 1], *overlap.plane)[0]
@@ -192,22 +193,15 @@ def _apply(
     block["decision"][here][painted] = number[painted]
     # Position of every slice, and none for "nothing in focus".
     heights = np.array([np.nan, *positions])
+    said = Painted(painted, share, heights[number])
     count = len(spec.decision_channels)
     for index, each in enumerate(spec.maps):
-        if index % count != fade.of.decision:
-            continue
-        values = block["maps"][(index, *overlap.block)]
-        kind = each.name.split(" ")[0]
-        if kind.startswith("height"):
-            values[painted] = heights[number[painted]]
-        elif kind == "confidence":
-            values[painted] = np.nan
-        elif kind == "noise_gain":
-            values[...] = share + (1 - share) * values  # at most: the two may share their noise
+        if index % count == fade.of.decision and each.product in PRODUCTS:
+            PRODUCTS[each.product].corrected(block["maps"][(index, *overlap.block)], said)
 
 
 def _blend(fused: NDArray[Any], counts: NDArray[Any], share: NDArray[np.floating[Any]]) -> None:
-    """Let a slice have its share of a fused image in place, Y X each; pixels that are no numbers have none."""
+    """Let a slice have its share of a fused image in place, Y X each; NaN and infinite pixels have none."""
     mixed = (share > 0) & np.isfinite(counts)
     old, new, part = (values[mixed].astype(np.float64) for values in (fused, counts, share))
     whole = part == 1

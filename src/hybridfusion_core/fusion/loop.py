@@ -1,4 +1,4 @@
-"""The one loop that fuses: measure the field, then block by block and tile by tile.
+"""The loop over a stack: measure the field, then block by block and tile by tile.
 
 It knows arrays that can be read and written by region, and nothing of files.
 """
@@ -8,60 +8,42 @@ from __future__ import annotations
 import itertools
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from hybridfusion_core.fusion.block import Planes, fill, guide_planes, read_planes
-from hybridfusion_core.fusion.request import PROJECTIONS, Decider, Job
+from hybridfusion_core.fusion.block import Planes, guide_planes, read_planes
+from hybridfusion_core.fusion.device_settings import device_settings
+from hybridfusion_core.fusion.job import Decider, Job
+from hybridfusion_core.fusion.products import PRODUCTS
+from hybridfusion_core.fusion.tile import FusedTile, fuse_tile, score_window
 from hybridfusion_core.fusion.tiles import Rect, Span, blocks, spans, tiles
-from hybridfusion_core.model.devices import OPENVINO, limited_threads
-from hybridfusion_core.model.focus_measures import has_structure, laplacian_energy, tenengrad
 from hybridfusion_core.model.noise import FieldStatistics, NoiseModel, StatisticsCollector
-from hybridfusion_core.model.posterior import (
-    confidence_map,
-    decision_mask,
-    focus_posterior,
-    fuse_soft,
-    fuse_valid,
-    fusion_weights,
-    height_map,
-    most_probable,
-    noise_gain,
-)
 from hybridfusion_core.progress import Progress
 from hybridfusion_core.stack import Stack
 
-if TYPE_CHECKING:  # the network's libraries take seconds to import, and OpenVINO need not be installed
-    from hybridfusion_core.model.network import HybridFusionNet
-    from hybridfusion_core.model.openvino.runtime import CompiledNetwork
-
-_CLASSICAL_SHARPNESS = 4.0  # classical weights are energies to this power
-
 
 def measure(job: Job, stack: Stack) -> Generator[Progress, None, list[list[FieldStatistics]]]:
-    """Read everything once: the noise and contrast of every field, and whether each pixel is a number.
+    """Read everything once: the noise and contrast of every field, and whether any pixel is NaN or infinite.
 
     Returns:
         (on exhaustion) one list per time point with one `FieldStatistics` per decider.
 
     Raises:
-        UserInputError: a pixel is no number, and that was not to be ignored.
+        UserInputError: a pixel is NaN or infinite, and such pixels are not to be ignored.
     """
     statistics: list[list[FieldStatistics]] = []
-    if job.request.method in PROJECTIONS:
+    if not job.method.decides:
         return [[] for _ in range(stack.shape[0])]
     camera = job.request.camera
     known = None if camera is None else NoiseModel(camera.offset, camera.read_noise**2, camera.gain)
     cores = list(blocks(stack.shape[3:], job.plan.block, job.geometry))
     steps = _Steps("measuring", job, stack)
     for t in range(stack.shape[0]):
-        of_deciders = []
+        found = []
         for decider in job.deciders:
             collector = StatisticsCollector(1 if stack.rgb else len(decider.guide), stack.shape[3:], len(job.slices))
             for first, slices in _batches(job, stack):
@@ -71,8 +53,8 @@ def measure(job: Job, stack: Stack) -> Generator[Progress, None, list[list[Field
                         for number, plane in enumerate(counts):  # a slice's share of scratch memory, not a stack's
                             collector.add(index, plane[np.newaxis], core.y.start, core.x.start, first + number)
                     yield steps.add(core, decider, len(slices))
-            of_deciders.append(job.request.stats or collector.finish(known))
-        statistics.append(of_deciders)
+            found.append(job.request.stats or collector.finish(known))
+        statistics.append(found)
     return statistics
 
 
@@ -99,13 +81,12 @@ def run(
         job: what to do.
         stack: what to fuse.
         statistics: what `measure` returned.
-        arrays: "fused", "decision" and "maps" as far as they are wanted, T C 1 Y X each; whole blocks are
-            assigned to them.
+        arrays: "fused", and "decision" and "maps" if requested, T C 1 Y X each; whole blocks are assigned to them.
     """
     steps = _Steps("fusing", job, stack)
     cores = list(blocks(stack.shape[3:], job.plan.block, job.geometry))
     order = list(itertools.product(range(stack.shape[0]), range(len(job.deciders)), cores))
-    with _settings(job), _beside() as beside:  # the next block is read, and the last one written, meanwhile
+    with device_settings(job), _beside() as beside:  # the next block is read, and the last one written, meanwhile
 
         def reading(t: int, number: int, core: Rect) -> Future[Planes]:
             return beside.submit(read_planes, job, stack, t, job.deciders[number], core, job.slices, with_halo=True)
@@ -116,13 +97,13 @@ def run(
             if following is not None:
                 ahead = reading(*following)
             decider, measured = job.deciders[number], statistics[t][number] if statistics[t] else None
-            made = _Block(job, stack, decider, core)
+            made = _Block(job, decider, core)
             for tile in tiles(core, job.plan.tile, job.geometry):
                 cut = {
                     channel: counts[:, tile.y.window_in(core.y), tile.x.window_in(core.x)]
                     for channel, counts in planes.items()
                 }
-                made.take(tile, _fuse_tile(job, stack, decider, cut, measured, tile))
+                made.take(tile, fuse_tile(job, stack, decider, cut, measured, tile))
                 yield steps.add(tile, decider)
             if writing is not None:
                 writing.result()
@@ -158,11 +139,11 @@ def fuse_region(
         Fused pixels by channel, Y X each.
     """
     rect, fused = Rect(_span(job, y), _span(job, x)), {}
-    with _settings(job):
+    with device_settings(job):
         for number, decider in enumerate(job.deciders):
             planes = read_planes(job, stack, t, decider, rect, job.slices, with_halo=True)
             measured = statistics[number] if statistics else None
-            fused.update(_fuse_tile(job, stack, decider, planes, measured, rect).fused)
+            fused.update(fuse_tile(job, stack, decider, planes, measured, rect).fused)
     return fused
 
 
@@ -188,10 +169,10 @@ def posterior_at(
     y0, x0 = y // lattice * lattice, x // lattice * lattice
     rect = Rect(_span(job, slice(y0, y0 + lattice)), _span(job, slice(x0, x0 + lattice)))
     decider = job.deciders[number]
-    with _settings(job), torch.inference_mode():
+    with device_settings(job), torch.inference_mode():
         planes = read_planes(job, stack, t, decider, rect, job.slices, with_halo=True)
-        posterior, _, _ = _score_window(job, stack, decider, planes, statistics[number])
-    return np.asarray(posterior[:, y - rect.y.low, x - rect.x.low].cpu().numpy())
+        scored, _ = score_window(job, stack, decider, planes, statistics[number])
+    return np.asarray(scored.posterior[:, y - rect.y.low, x - rect.x.low].cpu().numpy())
 
 
 def _span(job: Job, part: slice) -> Span:
@@ -199,30 +180,22 @@ def _span(job: Job, part: slice) -> Span:
     return spans(part.start, part.stop, core, job.geometry)[0]
 
 
-@dataclass(frozen=True)
-class _Tile:
-    """Products of one tile's core: fused by channel, the rest by name, Y X each."""
-
-    fused: dict[int, NDArray[Any]]
-    decision: NDArray[np.uint16] | None
-    maps: dict[str, NDArray[np.float32]]
-
-
 class _Block:
     """Products of a block, gathered so that each array is written once and in whole write units."""
 
-    def __init__(self, job: Job, stack: Stack, decider: Decider, core: Rect) -> None:
-        self._job, self._stack, self._decider, self._core = job, stack, decider, core
+    def __init__(self, job: Job, decider: Decider, core: Rect) -> None:
+        self._job, self._decider, self._core = job, decider, core
         self._parts: dict[tuple[str, int], NDArray[Any]] = {}
 
-    def take(self, tile: Rect, made: _Tile) -> None:
+    def take(self, tile: Rect, made: FusedTile) -> None:
         for channel, fused in made.fused.items():
             self._put(tile, "fused", self._job.channels.index(channel), fused)
-        for position in self._positions():
-            if made.decision is not None:
-                self._put(tile, "decision", position, made.decision)
-            for kind, values in enumerate(made.maps.values()):
-                self._put(tile, "maps", kind * decision_count(self._job) + position, values)
+        maps = [name for name in made.explained if PRODUCTS[name].kind == "map"]
+        for position, (name, values) in itertools.product(self._positions(), made.explained.items()):
+            if name in maps:
+                self._put(tile, "maps", maps.index(name) * self._job.decision_count + position, values)
+            else:
+                self._put(tile, name, position, values)
 
     def write(self, arrays: Mapping[str, Any], t: int) -> None:
         for (name, channel), values in self._parts.items():
@@ -230,7 +203,7 @@ class _Block:
 
     def _positions(self) -> list[int]:
         """Where this decider's maps stand along C."""
-        if decision_count(self._job) == 1:
+        if self._job.decision_count == 1:
             return [0]
         return [self._job.channels.index(channel) for channel in self._decider.serves]
 
@@ -240,159 +213,6 @@ class _Block:
             (name, channel), np.empty((y.stop - y.start, x.stop - x.start), dtype=values.dtype)
         )
         whole[tile.y.core_in(y), tile.x.core_in(x)] = values
-
-
-def decision_count(job: Job) -> int:
-    """Length of C of the decision and of each map: 1 when one decision serves all channels."""
-    return 1 if len(job.deciders) == 1 else len(job.channels)
-
-
-def _fuse_tile(
-    job: Job, stack: Stack, decider: Decider, planes: Planes, statistics: FieldStatistics | None, tile: Rect
-) -> _Tile:
-    core = (slice(None), tile.y.core_in_window, tile.x.core_in_window)
-    served = {channel: planes[channel][core] for channel in decider.serves}
-    if statistics is None:
-        return _Tile({channel: project(job.request.method, counts) for channel, counts in served.items()}, None, {})
-    with torch.inference_mode():
-        posterior, weights, structure = _score_window(job, stack, decider, planes, statistics)
-        posterior, weights = posterior[core], weights[core]
-        if job.request.select == "hard":
-            weights = torch.zeros_like(posterior).scatter_(0, most_probable(posterior[None]), 1)
-        fused = {channel: _fuse(job, posterior, weights, counts) for channel, counts in served.items()}
-        if structure is None:
-            return _Tile(fused, None, {})
-        decision, maps = _explain(job, stack, posterior, weights, structure[core[1:]])
-    return _Tile(fused, decision, maps)
-
-
-def _score_window(
-    job: Job, stack: Stack, decider: Decider, planes: Planes, statistics: FieldStatistics
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Posterior and weights of a window, Z h w each, and where it has structure, h w, if a product needs that."""
-    guide, invalid = fill(statistics.guide(guide_planes(stack, decider, planes)))
-    stacked = torch.from_numpy(guide)[None].to(job.device)  # Z h w -> 1 Z h w
-    noise = torch.tensor([statistics.noise], dtype=torch.float32, device=job.device)
-    posterior, weights = (scores[0] for scores in score(job, decider, stacked, noise))
-    structure = has_structure(stacked, noise)[0] if job.products != ("fused",) else None
-    if invalid is not None:
-        blocked = torch.from_numpy(invalid).to(job.device)
-        posterior = posterior.masked_fill(blocked, 0)
-        structure = None if structure is None else structure & ~blocked.all(dim=0)
-    return posterior, weights, structure
-
-
-def score(job: Job, decider: Decider, guide: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Focus posterior and fusion weights by the job's method.
-
-    Args:
-        job: says which method, and how.
-        decider: whose guide it is; says which network.
-        guide: 1 Z h w; h and w multiples of the lattice.
-        noise: 1, standard deviation of the noise in `guide`.
-
-    Returns:
-        1 Z h w each, in [0, 1], sum one over Z.
-    """
-    if decider.model is None:
-        measure_focus = tenengrad if job.request.method == "tenengrad" else laplacian_energy
-        energy = torch.empty_like(guide)  # and in place: a deep stack fills memory faster than it is computed
-        for z, plane in enumerate(guide.unbind(dim=1)):
-            energy[:, z] = measure_focus(plane)
-        posterior = energy.clamp_(min=torch.finfo(energy.dtype).tiny).log_().mul_(_CLASSICAL_SHARPNESS).softmax(dim=1)
-        return posterior, posterior
-    network = decider.model.network
-    if job.runtime.package == OPENVINO:
-        scores = _compiled(job, network)(guide, noise, job.geometry.halo)
-    else:
-        low = job.request.precision == "bfloat16"
-        with torch.autocast(job.device.type, dtype=torch.bfloat16) if low else nullcontext():
-            scores = network(guide, noise, job.plan.z_chunk)
-    scores = type(scores)(scores.focus.float(), scores.spread.float())
-    return focus_posterior(scores, network.temperature), fusion_weights(scores)
-
-
-def _compiled(job: Job, network: HybridFusionNet) -> CompiledNetwork:
-    from hybridfusion_core.model.openvino.runtime import compiled  # noqa: PLC0415 - which need not be installed
-
-    return compiled(network, job.request.precision, job.request.threads)
-
-
-def _fuse(job: Job, posterior: Tensor, weights: Tensor, counts: NDArray[Any]) -> NDArray[Any]:
-    """Fuse one channel's counts, Z Y X, in its own dtype."""
-    valid = np.isfinite(counts) if job.request.nan == "ignore" and counts.dtype.kind == "f" else None
-    if valid is not None and valid.all():
-        valid = None
-    if job.request.select == "hard":
-        if valid is not None:
-            posterior = posterior.masked_fill(torch.from_numpy(~valid).to(posterior.device), -1)
-        chosen = most_probable(posterior[None]).cpu().numpy()
-        return np.asarray(np.take_along_axis(counts, chosen, axis=0)[0])
-    # float32 holds neither every uint32 nor a float64; such counts are added up on the CPU.
-    wide = counts.dtype.itemsize > 4 or counts.dtype == np.uint32
-    slices = torch.from_numpy(counts.astype(np.float64 if wide else np.float32))
-    weights = weights.cpu().double() if wide else weights
-    slices = slices.to(weights.device)
-    if valid is None:
-        fused = fuse_soft(weights[None], slices[None])[0]
-    else:
-        fused = fuse_valid(weights[None], slices[None], torch.from_numpy(valid).to(weights.device)[None])[0]
-    return to_dtype(fused.cpu().numpy(), counts.dtype)
-
-
-def project(method: str, counts: NDArray[Any]) -> NDArray[Any]:
-    """Mean, maximum or sum over the slices.
-
-    Args:
-        method: "mean" and "max" keep the dtype, "sum" gives float32.
-        counts: Z Y X.
-    """
-    if method == "max":
-        return np.asarray(counts.max(axis=0))
-    if method == "sum":
-        return np.asarray(counts.sum(axis=0, dtype=np.float64), dtype=np.float32)
-    return to_dtype(counts.mean(axis=0, dtype=np.float64), counts.dtype)
-
-
-def to_dtype(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Round for integer images only, and only at the very end."""
-    return np.asarray(np.rint(values) if dtype.kind in "iu" else values).astype(dtype)
-
-
-def _explain(
-    job: Job, stack: Stack, posterior: Tensor, weights: Tensor, structure: Tensor
-) -> tuple[NDArray[np.uint16] | None, dict[str, NDArray[np.float32]]]:
-    """Decision and maps of a tile's core, Y X each; posterior and weights Z Y X, structure Y X."""
-    likely, visible = posterior[None], structure[None]
-    # Slices are numbered as in the file, also when only some of them are fused.
-    numbers = np.array((0, *(index + 1 for index in job.slices)), dtype=np.uint16)
-    decision = numbers[decision_mask(likely, visible)[0].cpu().numpy()]
-    maps: dict[str, Tensor] = {}
-    if "height" in job.products:
-        known = np.arange(stack.shape[2]) if stack.z_um is None else stack.z_um
-        positions = torch.tensor(known[list(job.slices)], dtype=torch.float32, device=posterior.device)
-        maps["height"] = height_map(likely, visible, positions)
-    if "confidence" in job.products:
-        maps["confidence"] = confidence_map(likely, visible)
-    if "noise_gain" in job.products:
-        maps["noise_gain"] = noise_gain(weights[None])
-    arrays = {name: values[0].cpu().numpy() for name, values in maps.items()}
-    return (decision if "decision" in job.products else None), arrays
-
-
-@contextmanager
-def _settings(job: Job) -> Iterator[None]:
-    """Run a job's networks where and how it says."""
-    with ExitStack() as settings:
-        settings.enter_context(limited_threads(job.request.threads))
-        if job.device.type == "cuda":
-            # TF32 has the mantissa of bfloat16: float32 must mean float32 on every device.
-            settings.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
-        for model in job.models:
-            model.network.to(job.device)
-            if job.runtime.package == OPENVINO:
-                settings.callback(_compiled(job, model.network).release)
-        yield
 
 
 class _Steps:

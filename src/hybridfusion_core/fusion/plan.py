@@ -1,15 +1,17 @@
-"""How a fusion fits into memory: the sizes of tiles, blocks and Z-chunks for a byte budget."""
+"""The grid of a fusion and how it fits into memory: lattice, halo, and tiles, blocks and Z-chunks for a byte budget."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import psutil
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.tiles import Geometry
+from hybridfusion_core.model.focus_measures import structure_reach
 from hybridfusion_core.stack import Stack
 
 if TYPE_CHECKING:  # the network's libraries take seconds to import, and classical methods need none of them
@@ -38,6 +40,23 @@ class Plan:
     def room(self) -> int:
         """Bytes of the budget that are left over."""
         return max(self.budget - self.bytes_needed, 0)
+
+
+_CLASSICAL_LATTICE = 16  # px; that of the shipped networks, so that tiles of all methods are cut alike
+
+
+def common_geometry(configs: Sequence[NetworkConfig], reach: int = 0) -> Geometry:
+    """Lattice and halo that serve all networks and `has_structure`: windows fall on each one's lattice, none sees less.
+
+    The only place that knows how far a result depends on its surroundings.
+
+    Args:
+        configs: of the networks that take turns; none for classical methods.
+        reach: of a classical focus measure, pixels.
+    """
+    lattice = math.lcm(*(config.lattice for config in configs)) if configs else _CLASSICAL_LATTICE
+    geometry = Geometry(lattice, 0)
+    return replace(geometry, halo=geometry.round_up(max(reach, structure_reach(), *(each.halo for each in configs))))
 
 
 def make_plan(

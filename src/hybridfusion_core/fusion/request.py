@@ -1,43 +1,29 @@
-"""What was asked for, checked against a stack once: one frozen `FuseRequest` in, one frozen `Job` out.
+"""What can be asked of a fusion, and the defaults: one frozen `FuseRequest` for CLI, Python and napari alike.
 
-CLI, Python and napari build the same request; nothing downstream asks what an option meant.
+What a request means for one stack is `job`'s business. Imports nothing heavy: the command line takes its choices and
+defaults from here.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-
-import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.fusion.plan import Plan, make_plan
-from hybridfusion_core.fusion.tiles import Geometry
-from hybridfusion_core.model.devices import OPENVINO, PYTORCH, TORCH, Runtime, choose_runtime, resolve_device
-from hybridfusion_core.model.focus_measures import SMOOTHING, kernel_radius, structure_reach
-from hybridfusion_core.model.noise import FieldStatistics
-from hybridfusion_core.stack import Channel, Stack
+from hybridfusion_core.fusion.methods import method_named
+from hybridfusion_core.fusion.products import PRODUCTS
 
 if TYPE_CHECKING:
-    from hybridfusion_core.model.model_file import Model
-    from hybridfusion_core.model.network import NetworkConfig
+    from pydantic import TypeAdapter
 
-PRODUCTS = ("fused", "decision", "height", "confidence", "noise_gain")
-DEFAULT_PRODUCTS = PRODUCTS[:4]
-METHODS = ("network", "tenengrad", "laplacian", "mean", "max", "sum")
-PROJECTIONS = ("mean", "max", "sum")  # decide nothing: fused is all they give
+    from hybridfusion_core.model.noise import FieldStatistics
 
-Method = Literal["network", "tenengrad", "laplacian", "mean", "max", "sum"]
-T = TypeVar("T")
+Select = Literal["soft", "hard"]
+Nan = Literal["refuse", "ignore"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
-@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class Camera:
     """Known noise: variance = read_noise² + gain × (counts − offset), in squared counts.
@@ -47,6 +33,8 @@ class Camera:
         offset: counts in the dark.
         read_noise: standard deviation in counts, > 0.
     """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - what `pydantic.with_config` sets, without importing it
 
     gain: float
     offset: float
@@ -60,49 +48,52 @@ class Camera:
             )
 
 
-@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class FuseRequest:
     """Every choice about a fusion; the defaults are what most people want.
 
     Attributes:
-        products: any of `PRODUCTS`; None takes the first four as far as they exist.
+        products: any of `PRODUCTS`; None takes those that are made by default.
         select: "soft" averages agreeing slices, "hard" copies every pixel from one slice.
         focus_from: "auto" (one decision from all fluorescence channels, transmitted light for itself), "each"
             channel for itself, all channels "joint", or the name or index of the channel that decides for all.
         channels: names or indices to fuse; None takes all.
         z: START:STOP[:STEP] as in Python; None takes all slices.
-        method: the network, or a classical method to compare with.
+        method: any of `METHODS`: the network, or a classical method to compare with.
         model: "auto" chooses for every decider (see `auto_model`); a shipped model's name or a path serves all.
         stats: statistics to normalise with; None takes the field's own.
         camera: noise to stabilise with; None estimates it.
-        nan: "refuse" or "ignore" pixels that are no numbers.
-        device: "auto", "cpu", "openvino", "cuda", "cuda:N" or "mps".
+        nan: "refuse" NaN and infinite pixels, or "ignore" them.
+        device: "auto" or a device that `devices.available` names.
         precision: "auto" and "float32" are the same everywhere; "bfloat16" is faster on some devices.
-        exact: no shortcut of any kind. (There is none yet: every pixel passes the whole network.)
+        exact: run networks by PyTorch in float32, the reference, also where another runtime would be faster and
+            equal within rounding.
         tile: core of a tile in pixels, rounded up to the lattice; None plans it.
         memory: bytes that may be used beside the interpreter; None takes a third of what is free.
         threads: of PyTorch on the CPU; None leaves PyTorch's own choice.
     """
 
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
     products: tuple[str, ...] | None = None
-    select: Literal["soft", "hard"] = "soft"
+    select: Select = "soft"
     focus_from: str = "auto"
     channels: tuple[str, ...] | None = None
     z: str | None = None
-    method: Method = "network"
+    method: str = "network"
     model: str = "auto"
     stats: FieldStatistics | None = None
     camera: Camera | None = None
-    nan: Literal["refuse", "ignore"] = "refuse"
+    nan: Nan = "refuse"
     device: str = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     exact: bool = False
     tile: int | None = None
     memory: int | None = None
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        method_named(self.method)
         unknown = [name for name in self.products or () if name not in PRODUCTS]
         if unknown:
             raise UserInputError(
@@ -112,81 +103,10 @@ class FuseRequest:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserInputError(f"{name} is {value}; expected at least 1. Leave it out to have it planned.")
-
-
-_REQUEST = TypeAdapter(FuseRequest)  # made once: it takes milliseconds, and forms ask for every field
-
-
-@dataclass(frozen=True)
-class Decider:
-    """Who decides for whom, and with which weights; channels are indices of the stack.
-
-    Attributes:
-        guide: channels whose guide decides.
-        serves: channels that follow the decision.
-        model: that scores the guide; None for classical methods.
-    """
-
-    guide: tuple[int, ...]
-    serves: tuple[int, ...]
-    model: Model | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """A request resolved against one stack; every field says what will happen.
-
-    Attributes:
-        request: as it was asked.
-        products: what will be made.
-        slices: indices of Z, in order.
-        channels: indices of C that are fused.
-        deciders: who decides for whom.
-        device: where tensors live.
-        geometry: lattice and halo that serve every decider.
-        plan: tiles and blocks.
-        runtime: what runs the networks.
-    """
-
-    request: FuseRequest
-    products: tuple[str, ...]
-    slices: tuple[int, ...]
-    channels: tuple[int, ...]
-    deciders: tuple[Decider, ...]
-    device: torch.device
-    geometry: Geometry
-    plan: Plan
-    runtime: Runtime = PYTORCH
-
-    @property
-    def device_name(self) -> str:
-        """What asks for the same device and runtime again."""
-        return str(self.device) if self.runtime.package == TORCH else self.runtime.package
-
-    @property
-    def models(self) -> tuple[Model, ...]:
-        """The one model that serves every decider, or else one per decider in their order; () if classical."""
-        found = [decider.model for decider in self.deciders if decider.model is not None]
-        return tuple(found[:1] if len({model.sha256 for model in found}) == 1 else found)
-
-    def settings(self) -> dict[str, Any]:
-        """Every resolved setting as plain JSON values, for provenance."""
-        settings: dict[str, Any] = _REQUEST.dump_python(self.request, mode="json")
-        settings.update(
-            products=list(self.products),
-            channels=list(self.channels),
-            z=list(self.slices),
-            model=one_or_all([model.card.name for model in self.models]),
-            deciders=[{"guide": list(decider.guide), "serves": list(decider.serves)} for decider in self.deciders],
-            device=self.device_name,
-            precision="float32" if self.request.precision == "auto" else self.request.precision,
-            tile=self.plan.tile,
-            block=self.plan.block,
-            z_chunk=self.plan.z_chunk,
-        )
-        del settings["memory"]  # what it led to is recorded; the number itself changes nothing
-        settings["stats"] = None  # recorded as used, one per time point and decider
-        return settings
+        if self.exact and self.precision == "bfloat16":
+            raise UserInputError(
+                "--exact means float32, so --precision bfloat16 contradicts it. Leave one of them out."
+            )
 
 
 def make_request(**options: Any) -> FuseRequest:
@@ -195,8 +115,10 @@ def make_request(**options: Any) -> FuseRequest:
     Raises:
         UserInputError: an option is unknown or impossible.
     """
+    from pydantic import ValidationError  # noqa: PLC0415
+
     try:
-        return _REQUEST.validate_python(options)
+        return _adapter().validate_python(options)
     except ValidationError as error:
         first = error.errors()[0]
         if isinstance(own := first.get("ctx", {}).get("error"), UserInputError):
@@ -205,175 +127,16 @@ def make_request(**options: Any) -> FuseRequest:
         raise UserInputError(f"Option {name}: {first['msg']}, found {first['input']!r}.") from error
 
 
-def resolve(request: FuseRequest, stack: Stack) -> Job:
-    """Check a request against a stack and decide everything that it leaves open.
-
-    Raises:
-        UserInputError: what was asked cannot be done with this stack or on this machine.
-    """
-    slices = find_slices(request.z, stack.shape[2])
-    channels = _channels(request.channels, stack)
-    products = _products(request, stack)
-    deciders = _deciders(request, stack, channels)
-    device = resolve_device(request.device)
-    if request.method == "network":
-        deciders = _with_models(request.model, deciders, stack, len(slices))
-    networks = [decider.model.network for decider in deciders if decider.model is not None]
-    runtime = choose_runtime(request.device, device, networks, request.precision, request.threads)
-    configs = [network.config for network in networks]
-    geometry = _geometry(configs)
-    plan = make_plan(
-        stack,
-        len(slices),
-        max(len({*decider.guide, *decider.serves}) for decider in deciders),
-        configs,
-        geometry,
-        cpu=device.type == "cpu",
-        large=runtime.package == OPENVINO,
-        tile=request.tile,
-        memory=request.memory,
-    )
-    return Job(request, products, slices, channels, deciders, device, geometry, plan, runtime)
+def as_json(request: FuseRequest) -> dict[str, Any]:
+    """Return a request as plain JSON values."""
+    plain: dict[str, Any] = _adapter().dump_python(request, mode="json")
+    return plain
 
 
-def auto_model(guide: Sequence[Channel], *, rgb: bool, slices: int) -> str:
-    """Name of the shipped model that fits the channels that decide; what "auto" means.
+@cache  # it takes milliseconds, and forms ask for every field
+def _adapter() -> TypeAdapter[FuseRequest]:
+    from pydantic import TypeAdapter  # noqa: PLC0415
 
-    Transmitted light comes first because its contrast inverts through focus: weights for anything else would look for
-    the sharpest slice beside the object. Colour comes from photographs; so do pairs, unless the file says that they
-    fluoresce. In doubt a stack is fluorescence, because most stacks are.
+    from hybridfusion_core.model.noise import FieldStatistics  # noqa: F401, PLC0415 - the annotation of `stats`
 
-    Args:
-        guide: channels that decide together.
-        rgb: they are red, green and blue of one colour image.
-        slices: how many are fused.
-    """
-    if all(channel.transmitted for channel in guide):
-        return "transmitted"
-    if rgb or (slices == 2 and not any(channel.transmitted is False for channel in guide)):
-        return "natural"
-    return "fluorescence"
-
-
-def one_or_all(values: list[T]) -> T | list[T] | None:
-    """Write down something of `Job.models`: nothing as None, one as itself, several as a list."""
-    return (values[0] if len(values) == 1 else values) if values else None
-
-
-def load_statistics(path: Path) -> FieldStatistics:
-    """Read the statistics of another field from what `fuse --json` printed for it.
-
-    Raises:
-        UserInputError: no such file, or nothing of the kind inside.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        with suppress(LookupError, TypeError):
-            found = found["statistics"][0]
-        return TypeAdapter(FieldStatistics).validate_python(found)
-    except (OSError, ValueError) as error:
-        raise UserInputError(
-            f"{str(path)!r} holds no field statistics ({type(error).__name__}). "
-            "Expected the JSON that `hybridfusion fuse … --json` prints."
-        ) from error
-
-
-def _with_models(wanted: str, deciders: tuple[Decider, ...], stack: Stack, slices: int) -> tuple[Decider, ...]:
-    # The network's libraries take seconds to import, and classical methods need none of them.
-    from hybridfusion_core.model.model_file import load_model  # noqa: PLC0415
-
-    def name(decider: Decider) -> str:
-        if wanted != "auto":
-            return wanted
-        return auto_model([stack.channels[index] for index in decider.guide], rgb=stack.rgb, slices=slices)
-
-    return tuple(replace(decider, model=load_model(name(decider))) for decider in deciders)
-
-
-def _geometry(configs: Sequence[NetworkConfig]) -> Geometry:
-    """Lattice and halo for all networks and for `has_structure`: windows fall on each one's lattice, none sees less."""
-    if not configs:
-        classical = Geometry(lattice=16, halo=0)
-        return replace(classical, halo=classical.round_up(max(1 + kernel_radius(SMOOTHING), structure_reach())))
-    common = Geometry(math.lcm(*(config.lattice for config in configs)), 0)
-    return replace(common, halo=common.round_up(max(structure_reach(), *(config.halo for config in configs))))
-
-
-def find_slices(text: str | None, count: int) -> tuple[int, ...]:
-    """Indices of the slices that are chosen.
-
-    Args:
-        text: START:STOP or START:STOP:STEP, counted from 0; None takes all.
-        count: how many slices there are.
-
-    Raises:
-        UserInputError: the text says something else, or leaves none.
-    """
-    if text is None:
-        return tuple(range(count))
-    try:
-        parts = [int(part) if part else None for part in text.split(":")]
-    except ValueError:
-        parts = []
-    if not 2 <= len(parts) <= 3 or (len(parts) == 3 and (parts[2] is not None and parts[2] < 1)):
-        raise UserInputError(f"--z is {text!r}; expected START:STOP or START:STOP:STEP with STEP ≥ 1, such as 2:20.")
-    chosen = tuple(range(count)[slice(*parts)])
-    if not chosen:
-        raise UserInputError(f"--z {text} leaves none of the {count} slices. They are counted from 0.")
-    return chosen
-
-
-def _channels(wanted: tuple[str, ...] | None, stack: Stack) -> tuple[int, ...]:
-    if wanted is None:
-        return tuple(range(stack.shape[1]))
-    if stack.rgb:
-        raise UserInputError("A colour image is fused as a whole; leave --channels out.")
-    return tuple(dict.fromkeys(find_channel(name, stack) for name in wanted))
-
-
-def find_channel(wanted: str, stack: Stack) -> int:
-    """Index of a channel that is given by name or index.
-
-    Raises:
-        UserInputError: no such channel, or several of that name.
-    """
-    names = [channel.name for channel in stack.channels]
-    if names.count(wanted) == 1:
-        return names.index(wanted)
-    with suppress(ValueError):
-        if 0 <= int(wanted) < len(names) and wanted not in names:
-            return int(wanted)
-    kind = "several channels are" if wanted in names else "no channel is"
-    raise UserInputError(
-        f"{kind} called {wanted!r} in {stack.name}; it has {', '.join(map(repr, names))}. "
-        "Give a name or an index from 0."
-    )
-
-
-def _products(request: FuseRequest, stack: Stack) -> tuple[str, ...]:
-    wanted = request.products
-    if request.method in PROJECTIONS:
-        if wanted and set(wanted) != {"fused"}:
-            raise UserInputError(f"--method {request.method} decides nothing; its only product is fused.")
-        return ("fused",)
-    if wanted is None:
-        return tuple(name for name in DEFAULT_PRODUCTS if name != "height" or stack.z_um is not None)
-    if "height" in wanted and stack.z_um is None:
-        raise UserInputError(
-            f"{stack.name} does not say how far its slices are apart, so there is no height in µm. "
-            "Give --z-step UM (Python: z_step_um=), or leave height out of the products."
-        )
-    return tuple(name for name in PRODUCTS if name in (*wanted, "fused"))
-
-
-def _deciders(request: FuseRequest, stack: Stack, channels: tuple[int, ...]) -> tuple[Decider, ...]:
-    each = tuple(Decider((channel,), (channel,)) for channel in channels)
-    if stack.rgb or request.focus_from == "joint":
-        return (Decider(channels, channels),)
-    if request.focus_from == "each" or request.method in PROJECTIONS:
-        return each
-    if request.focus_from == "auto":
-        emitted = tuple(channel for channel in channels if not stack.channels[channel].transmitted)
-        alone = tuple(decider for decider in each if stack.channels[decider.guide[0]].transmitted)
-        return ((Decider(emitted, emitted),) if emitted else ()) + alone
-    return (Decider((find_channel(request.focus_from, stack),), channels),)
+    return TypeAdapter(FuseRequest)

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.io.disk.atomic import explained
-from hybridfusion_core.io.result_spec import Output, ResultSpec
+from hybridfusion_core.io.disk.atomic import AtomicOutput, explained
+from hybridfusion_core.io.result_spec import ResultSpec
 from hybridfusion_core.io.suffixes import OUTPUT_SUFFIXES, output_suffix, result_paths
 from hybridfusion_core.io.tiff.writer import ImageJOutput, OmeTiffOutput, PngOutput
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
 from hybridfusion_core.io.zarr.writer import OmeZarrOutput
 
-_WRITERS: dict[str, Callable[..., Output]] = {
+_WRITERS: dict[str, Callable[..., AtomicOutput]] = {
     ".ome.tif": OmeTiffOutput,
     ".tif": ImageJOutput,
     ".png": PngOutput,
@@ -28,7 +28,7 @@ def create_output(
     block: int = 1024,
     overwrite: bool = False,
     ngff: Ngff = "0.5",
-) -> Output:
+) -> AtomicOutput:
     """Start to write a result; nothing stands under the final name before `commit`.
 
     Args:

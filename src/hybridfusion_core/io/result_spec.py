@@ -18,12 +18,46 @@ from hybridfusion_core.stack import Axis, Channel
 _UNKNOWN = Axis()
 
 
+def array_of(product: str) -> str:
+    """Return the array that holds a product: every product but the fused image and the decision is a map."""
+    return product if product in {"fused", "decision"} else "maps"
+
+
 @dataclass(frozen=True)
 class MapChannel:
-    """One float32 map: its name ("height_um", "confidence", …), display limits and colour map."""
+    """One float32 map.
 
-    name: str
+    Attributes:
+        quantity: what its values are: "height_um", "height_slices", "confidence", …
+        window: display limits.
+        product: what was asked for: "height" for both heights; the quantity if that is left out.
+        of: name of the channel whose decision it explains; None if one decision serves all.
+    """
+
+    quantity: str
     window: tuple[float, float]
+    product: str = ""
+    of: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.product:
+            object.__setattr__(self, "product", product_of(self.quantity))
+
+    @property
+    def name(self) -> str:
+        """What the channel is called in a file."""
+        return self.quantity if self.of is None else f"{self.quantity} ({self.of})"
+
+
+def quantity_of(name: str) -> str:
+    """Return the quantity of a map that a file calls `name`; see `MapChannel.name`."""
+    return name.split(" (", maxsplit=1)[0]
+
+
+def product_of(name: str) -> str:
+    """Return the product that a map belongs to which a file calls `name`."""
+    quantity = quantity_of(name)
+    return next((quantity.removesuffix(unit) for unit in ("_um", "_slices") if quantity.endswith(unit)), quantity)
 
 
 @dataclass(frozen=True)

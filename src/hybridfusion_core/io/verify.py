@@ -22,12 +22,12 @@ from hybridfusion_core.io.level_check import Level, check_levels
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.picture_files import inspect
 from hybridfusion_core.io.pyramid import Method
+from hybridfusion_core.io.result_spec import array_of
 from hybridfusion_core.io.suffixes import OUTPUT_SUFFIXES, output_suffix, result_paths
 from hybridfusion_core.io.tiff.tiles import tiled
 from hybridfusion_core.io.zarr.arrays import files_of
 from hybridfusion_core.io.zarr.image import is_zarr
 
-_MAPS = {"height", "confidence", "noise_gain"}
 _TIFF_STEP = (1024, 1024)  # px along Y and X that are read at once
 _LISTED = 10  # findings of one kind; more help nobody
 
@@ -87,7 +87,7 @@ def _findings(target: Path) -> list[str]:
             findings += check(paths["maps"])
         return shortened([*findings, *_missing_of_plate(target, paths["maps"], fields)])
     products = _products(target)
-    companions = {"maps": bool(_MAPS & products)}
+    companions = {"maps": _has_maps(products)}
     if suffix != ".ome.zarr":  # there the decision lies inside
         companions["decision"] = "decision" in products
     elif "decision" in products and not (target / "labels" / "decision").is_dir():
@@ -156,7 +156,7 @@ def _missing_of_plate(target: Path, maps: Path, fields: list[str]) -> Iterator[s
             yield f"{name}/labels/decision is missing; it was asked for when this was fused"
         if companion.exists():
             yield from _check_size(image, companion)
-        elif _MAPS & products:
+        elif _has_maps(products):
             yield f"{maps.name}/{field} is missing; it was asked for when this was fused"
 
 
@@ -309,6 +309,10 @@ def _products(path: Path) -> set[str]:
         return set(stored_provenance(path)["settings"]["products"])
     except (LookupError, TypeError):
         return set()
+
+
+def _has_maps(products: set[str]) -> bool:
+    return any(array_of(product) == "maps" for product in products)
 
 
 def _first_line(error: BaseException) -> str:

@@ -164,10 +164,11 @@ def _energy_reach(window: float) -> int:
 
 
 class Scores(NamedTuple):
-    """Two scores per slice and pixel, B Z H W each, any real value."""
+    """Two scores per slice and pixel, B Z H W each, and one per pixel, B H W; any real value."""
 
     focus: Tensor  # higher is sharper; its softmax over Z is the focus posterior
     spread: Tensor  # focus + spread: its softmax over Z gives the fusion weights
+    in_focus: Tensor | None = None  # logit of anything being in focus; None: the network was not made to know
 
 
 _SMALL = 0.02  # standard deviation of weights whose layer should start by changing little
@@ -190,6 +191,7 @@ class HybridFusionNet(nn.Module):
     """
 
     temperature: Tensor
+    in_focus_line: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()

@@ -23,6 +23,8 @@ _QUANTILE = 0.1  # the quietest cells of a brightness show noise rather than str
 _QUANTILE_OF_WHITE = 0.535  # the same quantile of a cell's noise energy for white noise of variance 1
 _NOISE_FLOOR = 1e-3  # of the field's contrast: quieter than this, rounding is mistaken for noise
 
+_LUMINANCE = (0.2125, 0.7154, 0.0721)  # ITU-R BT.709, as skimage.color.rgb2gray rounds it
+
 _Parts = dict[tuple[int, int, int], NDArray[np.float32]]  # values of cells by the Y, X and Z of their region
 
 
@@ -91,6 +93,21 @@ class FieldStatistics:
         return (stable - np.float32(self.centre)) / np.float32(self.scale)
 
 
+def luminance(planes: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[np.float32]:
+    """Grey image by which a colour image decides: in training, in fine-tuning and in fusing.
+
+    Args:
+        planes: red, green and blue, of one shape and any real dtype; or an array 3 …
+
+    Returns:
+        The same shape, not rounded: rounding would look like noise.
+    """
+    grey = np.zeros(planes[0].shape, dtype=np.float32)
+    for share, plane in zip(_LUMINANCE, planes, strict=True):
+        grey += np.float32(share) * plane
+    return grey
+
+
 class StatisticsCollector:
     """Gathers noise and brightness of a field's cells, region by region.
 
@@ -149,7 +166,7 @@ class StatisticsCollector:
             np.stack([np.concatenate([parts[place] for place in sorted(parts)]) for parts in of_channels])
             for of_channels in (self._means, self._energies)
         )  # channel n each
-        whole = np.isfinite(means).all(axis=0)  # cells with a pixel that is no number say nothing
+        whole = np.isfinite(means).all(axis=0)  # cells with a NaN or infinite pixel say nothing
         means, energies = (means[:, whole], energies[:, whole]) if whole.any() else (np.zeros_like(means),) * 2
         pairs = zip(means, energies, strict=True)
         models = tuple(known or fit_noise(mean, energy) for mean, energy in pairs)

@@ -10,6 +10,7 @@ from torch import Tensor
 if TYPE_CHECKING:  # the network's libraries take seconds to import, and classical methods need none of them
     from hybridfusion_core.model.network import Scores
 
+IN_FOCUS = 0.5  # probability above which something is said to be in focus
 _HEIGHT_REACH = 2  # slices around the most probable one that the height is averaged over
 _CONFIDENT_REACH = 1  # slices around the most probable one that confidence counts
 
@@ -30,6 +31,18 @@ def focus_posterior(scores: Scores, temperature: Tensor | float = 1.0) -> Tensor
 def fusion_weights(scores: Scores) -> Tensor:
     """Turn both scores into the weights that fuse the slices: B Z H W in [0, 1], sum one over Z."""
     return (scores.focus + scores.spread).softmax(dim=1)
+
+
+def in_focus_probability(scores: Scores, line: Tensor) -> Tensor:
+    """How probable it is that anything is in focus at a pixel: B H W in [0, 1].
+
+    Args:
+        scores: of a network that says it.
+        line: slope and intercept, calibrated after training; see `HybridFusionNet.in_focus_line`.
+    """
+    if scores.in_focus is None:
+        raise ValueError("the network does not say whether anything is in focus")
+    return torch.sigmoid(line[0] * scores.in_focus + line[1])
 
 
 def expected_height(posterior: Tensor, positions: Tensor | None = None) -> Tensor:
@@ -67,7 +80,7 @@ def fuse_soft(weights: Tensor, slices: Tensor) -> Tensor:
 
 
 def fuse_valid(weights: Tensor, slices: Tensor, valid: Tensor) -> Tensor:
-    """As `fuse_soft`, with no weight for pixels that are no numbers; NaN where no slice has one.
+    """As `fuse_soft`, with no weight for NaN and infinite pixels; NaN where no slice has one.
 
     Args:
         weights: B Z H W.

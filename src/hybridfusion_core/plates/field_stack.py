@@ -18,20 +18,20 @@ from hybridfusion_core.io.description import RGB_CHANNELS
 from hybridfusion_core.io.disk.access import permitted
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.picture_files import Picture, inspect
-from hybridfusion_core.io.region import Unit as DecodeUnit
+from hybridfusion_core.io.region import DecodeUnit
 from hybridfusion_core.io.slice_files import PictureStack
 from hybridfusion_core.io.tiff.ome_xml import z_positions
 from hybridfusion_core.io.zarr.remote_image import open_remote_image
 from hybridfusion_core.io.zarr.source import is_url
-from hybridfusion_core.plates.arrays import AtPlace, Places, PlaneGrid
-from hybridfusion_core.plates.plate import Defect, Image, Plane, Unit
+from hybridfusion_core.plates.arrays import AtIndex, AtIndices, PlaneGrid
+from hybridfusion_core.plates.plate import Defect, Image, Plane, PlateField
 from hybridfusion_core.stack import Axis, Channel, Stack
 
 _SAME_HEIGHT = 0.1  # of a step
 
 
-def open_unit(
-    unit: Unit,
+def open_field(
+    field: PlateField,
     *,
     channels: Sequence[str] | None = None,
     z_step_um: float | None = None,
@@ -42,7 +42,7 @@ def open_unit(
     A channel of one slice beside others of many is repeated, so that fusing gives it back as it is.
 
     Args:
-        unit: of `Plate.units`.
+        field: of `Plate.fields`.
         channels: names or indices of the channels to open; None opens all.
         z_step_um: distance between slices in µm; replaces what the metadata say.
         pixel_size_um: distance between pixels in µm; replaces what the metadata say.
@@ -54,12 +54,12 @@ def open_unit(
         UserInputError: no such channel; channels with different slices; a file may not be read.
         StoredDataError: the field has defects, or a file is damaged or of another size or pixel type than the others.
     """
-    chosen = find_channels(unit, channels)
-    problems = defects_of(unit, chosen)
+    chosen = find_channels(field, channels)
+    problems = defects_of(field, chosen)
     if problems:
         first, *others = problems
-        raise StoredDataError(f"{unit.name}: {first.message}", [each.message for each in others])
-    stack = _of_image(unit, channels) if unit.frame.image is not None else _of_planes(unit, chosen)
+        raise StoredDataError(f"{field.name}: {first.message}", [each.message for each in others])
+    stack = _of_image(field, channels) if field.frame.image is not None else _of_planes(field, chosen)
     stack = stack.with_z_step(z_step_um)
     if pixel_size_um is not None:
         size = Axis(pixel_size_um, "micrometer")
@@ -67,13 +67,13 @@ def open_unit(
     return stack
 
 
-def find_channels(unit: Unit, wanted: Sequence[str] | None) -> tuple[int, ...]:
+def find_channels(field: PlateField, wanted: Sequence[str] | None) -> tuple[int, ...]:
     """Return the indices of channels that are given by name or index; None means all.
 
     Raises:
         UserInputError: no such channel.
     """
-    names = [channel.name for channel in unit.imaging.channels]
+    names = [channel.name for channel in field.imaging.channels]
     if wanted is None:
         return tuple(range(len(names)))
     found = []
@@ -90,18 +90,18 @@ def find_channels(unit: Unit, wanted: Sequence[str] | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def defects_of(unit: Unit, channels: Sequence[int]) -> tuple[Defect, ...]:
+def defects_of(field: PlateField, channels: Sequence[int]) -> tuple[Defect, ...]:
     """Return what is wrong with some channels of a field, as far as it is known without opening a file.
 
     Args:
-        unit: a field at one time point.
+        field: a field at one time point.
         channels: indices.
     """
-    known = tuple(each for each in unit.frame.defects if each.channel is None or each.channel in channels)
-    if known or unit.frame.image is not None:
+    known = tuple(each for each in field.frame.defects if each.channel is None or each.channel in channels)
+    if known or field.frame.image is not None:
         return known
-    names = [channel.name for channel in unit.imaging.channels]
-    counts = {names[each]: unit.frame.slices[each] for each in channels}
+    names = [channel.name for channel in field.imaging.channels]
+    counts = {names[each]: field.frame.slices[each] for each in channels}
     absent = [name for name, count in counts.items() if not count]
     if absent:
         return (
@@ -111,8 +111,8 @@ def defects_of(unit: Unit, channels: Sequence[int]) -> tuple[Defect, ...]:
                 "every field has, with --channels.",
             ),
         )
-    deep = [each for each in channels if unit.frame.slices[each] > 1]
-    odd = next((each for each in deep if not _alike(unit.frame.planes[deep[0]], unit.frame.planes[each])), None)
+    deep = [each for each in channels if field.frame.slices[each] > 1]
+    odd = next((each for each in deep if not _alike(field.frame.planes[deep[0]], field.frame.planes[each])), None)
     if odd is None:
         return ()
     listing = ", ".join(f"{name!r}: {count}" for name, count in counts.items())
@@ -136,14 +136,14 @@ def _alike(one: Sequence[Plane], other: Sequence[Plane]) -> bool:
     return bool(np.all(np.abs(steps[0] - steps[1]) <= _SAME_HEIGHT * np.abs(steps[0]).max(initial=0)))
 
 
-def _of_planes(unit: Unit, channels: Sequence[int]) -> Stack:
-    folder = Path(unit.folder)
-    runs = [unit.frame.planes[each] for each in channels]
+def _of_planes(field: PlateField, channels: Sequence[int]) -> Stack:
+    folder = Path(field.folder)
+    runs = [field.frame.planes[each] for each in channels]
     depth = max(len(run) for run in runs)
     files = [plane.file for run in runs for plane in run]
     with permitted(folder):
         pictures = [inspect(_inside(folder, file)) for file in files]
-    _check_alike(unit, files, pictures)
+    _check_alike(field, files, pictures)
     first = pictures[0]
     starts = np.cumsum([0, *(len(run) for run in runs)])
     index = np.array(
@@ -155,26 +155,26 @@ def _of_planes(unit: Unit, channels: Sequence[int]) -> Stack:
     rgb = first.samples == 3
     if rgb and len(runs) > 1:
         raise UserInputError(
-            f"{unit.name}: {files[0]!r} is a colour image and one of {len(runs)} channels; expected grey planes, or "
+            f"{field.name}: {files[0]!r} is a colour image and one of {len(runs)} channels; expected grey planes, or "
             "colours alone. Choose one channel with --channels."
         )
     planes = PictureStack(pictures)
     longest = max(runs, key=len)
-    positions, z = _heights(longest, unit.imaging.z)
+    positions, z = _heights(longest, field.imaging.z)
     flat = [channel for channel, run in zip(channels, runs, strict=True) if len(run) < depth]
-    names = ", ".join(unit.imaging.channels[each].name for each in flat)
+    names = ", ".join(field.imaging.channels[each].name for each in flat)
     warnings = (f"One slice of {names} serves all {depth} slices.",) if flat else ()
     return Stack(
         array=planes if rgb else PlaneGrid(planes, index),
         axes="ZCYX" if rgb else "CZYX",
-        name=unit.name,
-        channels=_rgb(unit.imaging.channels[channels[0]])
+        name=field.name,
+        channels=_rgb(field.imaging.channels[channels[0]])
         if rgb
-        else tuple(unit.imaging.channels[each] for each in channels),
-        t=unit.imaging.t,
+        else tuple(field.imaging.channels[each] for each in channels),
+        t=field.imaging.t,
         z=z,
-        y=unit.imaging.y,
-        x=unit.imaging.x,
+        y=field.imaging.y,
+        x=field.imaging.x,
         z_positions_um=positions,
         rgb=rgb,
         source=tuple(str(folder / file) for file in files),
@@ -210,11 +210,11 @@ def _inside(folder: Path, file: str) -> Path:
     return path
 
 
-def _check_alike(unit: Unit, files: Sequence[str], pictures: Sequence[Picture]) -> None:
+def _check_alike(field: PlateField, files: Sequence[str], pictures: Sequence[Picture]) -> None:
     """Refuse a plane of another size or pixel type: microscopes write garbage of 32 bit where a plane failed."""
     usual = Counter((each.shape, each.samples, each.dtype.name) for each in pictures).most_common(1)[0][0]
-    if unit.imaging.plane is not None and unit.imaging.dtype is not None:
-        usual = (unit.imaging.plane, 3 if unit.imaging.rgb else 1, unit.imaging.dtype)
+    if field.imaging.plane is not None and field.imaging.dtype is not None:
+        usual = (field.imaging.plane, 3 if field.imaging.rgb else 1, field.imaging.dtype)
     odd = [
         file for file, each in zip(files, pictures, strict=True) if (each.shape, each.samples, each.dtype.name) != usual
     ]
@@ -222,7 +222,7 @@ def _check_alike(unit: Unit, files: Sequence[str], pictures: Sequence[Picture]) 
         found = pictures[files.index(odd[0])]
         (y, x), samples, dtype = usual
         raise StoredDataError(
-            f"{unit.name}: {len(odd)} of {len(files)} planes are unlike the others of the plate: {odd[0]!r} is "
+            f"{field.name}: {len(odd)} of {len(files)} planes are unlike the others of the plate: {odd[0]!r} is "
             f"{found.shape[0]} × {found.shape[1]} {_colour(found.samples)} {found.dtype}; expected {y} × {x} "
             f"{_colour(samples)} {dtype}. They are no planes, or were not recorded: leave their channel out with "
             "--channels, or move them away."
@@ -233,22 +233,22 @@ def _colour(samples: int) -> str:
     return "RGB" if samples == 3 else "grey"
 
 
-def _of_image(unit: Unit, channels: Sequence[str] | None) -> Stack:
-    image = unit.frame.image
+def _of_image(field: PlateField, channels: Sequence[str] | None) -> Stack:
+    image = field.frame.image
     assert image is not None  # noqa: S101  (for mypy: the caller has looked)
-    stack = open_remote_image(f"{unit.folder}/{image.path}") if is_url(unit.folder) else _of_file(unit, image)
-    stack = replace(stack, name=unit.name)
+    stack = open_remote_image(f"{field.folder}/{image.path}") if is_url(field.folder) else _of_file(field, image)
+    stack = replace(stack, name=field.name)
     if "T" in stack.axes:
         stack = _at_time(stack, image.t)
     if channels is None:
         return stack
     return _with_channels(
-        stack, find_channels(replace(unit, imaging=replace(unit.imaging, channels=stack.channels)), channels)
+        stack, find_channels(replace(field, imaging=replace(field.imaging, channels=stack.channels)), channels)
     )
 
 
-def _of_file(unit: Unit, image: Image) -> Stack:
-    folder = Path(unit.folder)
+def _of_file(field: PlateField, image: Image) -> Stack:
+    folder = Path(field.folder)
     path = folder / image.path
     if not path.resolve().is_relative_to(folder.resolve()):
         raise StoredDataError(
@@ -260,7 +260,7 @@ def _of_file(unit: Unit, image: Image) -> Stack:
 def _at_time(stack: Stack, t: int) -> Stack:
     unit: DecodeUnit | None = None if stack.decode_unit is None else (1, *stack.decode_unit[1:])
     at = stack.axes.index("T")
-    array = AtPlace(stack.array, at, t)
+    array = AtIndex(stack.array, at, t)
     return replace(stack, array=array, axes=stack.axes.replace("T", ""), decode_unit=unit)
 
 
@@ -268,5 +268,5 @@ def _with_channels(stack: Stack, channels: Sequence[int]) -> Stack:
     """Leave out channels; the colours of an image belong together."""
     if stack.rgb or list(channels) == list(range(stack.shape[1])):
         return stack
-    array = Places(stack.array, stack.axes.index("C"), channels)
+    array = AtIndices(stack.array, stack.axes.index("C"), channels)
     return replace(stack, array=array, channels=tuple(stack.channels[each] for each in channels))

@@ -59,7 +59,7 @@ def open_plate(path: str | Path, *, pattern: str | None = None) -> Plate:
         plate = _ome_zarr(folder)
     else:
         plate = _from_files(list_folder(folder), index, pattern)
-    if not any(True for _ in plate.units()):
+    if not any(True for _ in plate.fields()):
         raise _nothing(folder, "in the files that fit the layout")
     return replace(with_headers(plate), warnings=tuple(printable(each) for each in plate.warnings))
 
@@ -67,7 +67,7 @@ def open_plate(path: str | Path, *, pattern: str | None = None) -> Plate:
 def _behind(url: str, pattern: str | None) -> Plate:
     with reached(url):
         plate = None if pattern is not None else read_ome_zarr_plate(url)
-    if plate is None or not any(True for _ in plate.units()):
+    if plate is None or not any(True for _ in plate.fields()):
         raise UserInputError(
             f"{url} is no OME-Zarr plate with fields; expected one, because a server does not tell which files there "
             "are in a folder. Check the address and the credentials, or copy the folder to this computer."

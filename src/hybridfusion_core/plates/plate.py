@@ -1,7 +1,7 @@
 """What a plate is: wells, fields, time points, and for each of them its planes or what is wrong with it.
 
 A description knows names and numbers only; no file is open and no pixel was read. All of it is frozen and pickles
-small, so that a task on another computer is handed one `Unit` and nothing else.
+small, so that a task on another computer is handed one `PlateField` and nothing else.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class Imaging:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class PlateField:
     """One field at one time point: what one task fuses, with all that it needs to know.
 
     Attributes:
@@ -215,9 +215,9 @@ class Plate:
     metadata: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def units(self) -> Iterator[Unit]:
+    def fields(self) -> Iterator[PlateField]:
         """Yield every field at every time point, in order of wells, fields and times."""
         for well in self.wells:
             for field in well.fields:
                 for t, frame in enumerate(field.frames):
-                    yield Unit(self.folder, self.name, well.row, well.column, field.name, t, frame, self.imaging)
+                    yield PlateField(self.folder, self.name, well.row, well.column, field.name, t, frame, self.imaging)

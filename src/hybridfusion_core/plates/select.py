@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.plates.plane_records import number_name
-from hybridfusion_core.plates.plate import Plate, Unit, Well
+from hybridfusion_core.plates.plate import Plate, PlateField, Well
 from hybridfusion_core.plates.well_names import well_index
 
-UnitKey = tuple[str, str, int]  # well, field, time
+FieldTime = tuple[str, str, int]  # well, field, time
 
 
 @dataclass(frozen=True)
@@ -23,50 +23,50 @@ class Selection:
         fields: names as the plate has them, such as "1,3-5".
         times: indices from 0 among the time points of each field, such as "0:10" or "0,5".
         pilot: how many wells, spread over the plate.
-        only: well, field and time of units that failed before.
+        only: well, field and time of what failed before.
     """
 
     wells: str | None = None
     fields: str | None = None
     times: str | None = None
     pilot: int | None = None
-    only: frozenset[UnitKey] | None = None
+    only: frozenset[FieldTime] | None = None
 
 
-def select(plate: Plate, selection: Selection) -> tuple[Unit, ...]:
-    """Choose units of a plate; all conditions must hold, and the pilot is taken from what is left.
+def select(plate: Plate, selection: Selection) -> tuple[PlateField, ...]:
+    """Choose fields of a plate; all conditions must hold, and the pilot is taken from what is left.
 
     Returns:
-        At least one unit, in order of wells, fields and times.
+        At least one field, in order of wells, fields and times.
 
     Raises:
         UserInputError: a condition cannot be understood, or names what the plate has not, or nothing is left.
     """
-    units = list(plate.units())
+    left = list(plate.fields())
     if selection.wells is not None:
         chosen = frozenset(well.name for well in select_wells(plate.wells, selection.wells))
-        units = [unit for unit in units if unit.well in chosen]
+        left = [field for field in left if field.well in chosen]
     if selection.fields is not None:
-        names = {field.name for well in plate.wells for field in well.fields}
-        fields = select_fields(names, selection.fields)
-        units = [unit for unit in units if unit.field in fields]
+        names = {each.name for well in plate.wells for each in well.fields}
+        chosen = select_fields(names, selection.fields)
+        left = [field for field in left if field.field in chosen]
     if selection.times is not None:
         times = select_times(_most_times(plate), selection.times)
-        units = [unit for unit in units if unit.t in times]
+        left = [field for field in left if field.t in times]
     if selection.only is not None:
-        units = _only(units, plate, selection.only)
+        left = _only(left, plate, selection.only)
     if selection.pilot is not None:
-        left = {unit.well for unit in units}
+        wells = {field.well for field in left}
         chosen = frozenset(
-            well.name for well in spread([well for well in plate.wells if well.name in left], selection.pilot)
+            well.name for well in spread([well for well in plate.wells if well.name in wells], selection.pilot)
         )
-        units = [unit for unit in units if unit.well in chosen]
-    if not units:
+        left = [field for field in left if field.well in chosen]
+    if not left:
         raise UserInputError(
             f"Nothing of plate {plate.name!r} is left by what was chosen; expected at least one field. Ask for more "
             "with --wells, --fields, --times or --only."
         )
-    return tuple(units)
+    return tuple(left)
 
 
 def select_wells(wells: Sequence[Well], text: str) -> tuple[Well, ...]:
@@ -198,8 +198,8 @@ def spread(wells: Sequence[Well], count: int) -> tuple[Well, ...]:
     return tuple(well for well in wells if well.name in chosen)
 
 
-def _only(units: list[Unit], plate: Plate, only: frozenset[UnitKey]) -> list[Unit]:
-    known = {(unit.well, unit.field, unit.t) for unit in plate.units()}
+def _only(fields: list[PlateField], plate: Plate, only: frozenset[FieldTime]) -> list[PlateField]:
+    known = {(field.well, field.field, field.t) for field in plate.fields()}
     strangers = sorted(only - known)
     if strangers:
         well, field, time = strangers[0]
@@ -207,7 +207,7 @@ def _only(units: list[Unit], plate: Plate, only: frozenset[UnitKey]) -> list[Uni
             f"{len(strangers)} of {len(only)} failures are none of plate {plate.name!r}, the first well {well!r} field "
             f"{field!r} time {time}; expected failures of this plate. Name its own failures.csv."
         )
-    return [unit for unit in units if (unit.well, unit.field, unit.t) in only]
+    return [field for field in fields if (field.well, field.field, field.t) in only]
 
 
 def _most_times(plate: Plate) -> int:

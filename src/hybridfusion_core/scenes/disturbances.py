@@ -17,6 +17,7 @@ from hybridfusion_core.scenes.draw import Draw, grid
 from hybridfusion_core.scenes.light import Light, at_height
 from hybridfusion_core.scenes.textures import window
 
+_LOST = 0.03  # of the longer stacks of those kinds, a slice that is constant throughout
 _SHARE = 0.42  # of the scenes in which anything goes wrong at all
 
 
@@ -30,6 +31,24 @@ def disturb(draw: Draw, light: Light, camera: Camera) -> tuple[Light, Camera]:
         else:
             camera = draw.choice(_OF_CAMERA)(draw, camera, light)
     return light, camera
+
+
+def expose_hard(draw: Draw, camera: Camera, light: Light) -> Camera:
+    """Cut off both ends, as over a range of 16 bits they often are: the ground at zero, the brightest cores."""
+    low = float(light.image.flatten()[::7].median())
+    if draw.chance(0.2):
+        noise = float(camera.deviation(torch.tensor(low)))
+        camera = replace(camera, black=max(0.0, low + draw.uniform(-1.5, 2.5) * noise))
+    if draw.chance(0.12):
+        top = low + (float(light.image.amax()) - low) * draw.log_uniform(0.15, 0.9)
+        camera = replace(camera, ceiling=top - camera.black)
+    return camera
+
+
+def lose_slice(draw: Draw, light: Light) -> int | None:
+    """Which slice of a longer stack shows nothing, as when a lamp was off or a shutter stayed open: rarely one."""
+    slices = len(light.image)
+    return draw.integer(0, slices - 1) if slices > 3 and draw.chance(_LOST) else None
 
 
 # Of the light

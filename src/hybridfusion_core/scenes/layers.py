@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from hybridfusion_core.scenes.blur import Blur, defocus, draw_blur
+from hybridfusion_core.scenes.contrast import local_contrast
 from hybridfusion_core.scenes.draw import Draw, grid, unit_field
 from hybridfusion_core.scenes.heights import HEIGHTS
-from hybridfusion_core.scenes.light import Light, crop, local_contrast, white_level
+from hybridfusion_core.scenes.light import Light, crop, white_level
 from hybridfusion_core.scenes.textures import TEXTURES
 
 

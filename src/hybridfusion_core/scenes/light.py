@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from hybridfusion_core.scenes.contrast import neighbourhood_maximum
+from hybridfusion_core.scenes.focus import Focus
+
 MARGIN = 16  # px computed around the scene and dropped, because FFTs wrap
 
 
@@ -22,6 +25,8 @@ class Light:
         detail: Y X, local contrast of what stands in focus there, in units of the image.
         overlap: Y X, bool, a second layer is in focus at another height, about as bright.
         contrast: of the brightest structures, in units of the image.
+        focus: what is in focus and what glows around it, of light that adds up; None: of surfaces, which are in
+            focus wherever they can be seen.
     """
 
     image: Tensor
@@ -31,16 +36,24 @@ class Light:
     detail: Tensor
     overlap: Tensor
     contrast: float = 1.0
+    focus: Focus | None = None
 
     def at_height(self) -> Tensor:
         """Y X, the all-in-focus image where there is structure."""
         return at_height(self.image, self.height) if self.sharp is None else self.sharp
 
-    def truth(self, structure: Tensor) -> Tensor:
-        """Y X: sharp where there is structure (0 … 1), even where there is none."""
-        return structure * self.at_height() + (1 - structure) * (
-            self.image.mean(dim=0) if self.even is None else self.even
-        )
+    def truth(self, structure: Tensor, least: Tensor | float = 1e-3) -> Tensor:
+        """Y X: sharp where there is structure (0 … 1), else even, or beside a structure the light of its own slice.
+
+        Args:
+            structure: Y X.
+            least: light around structures that no longer matters, Y X or a number > 0.
+        """
+        if self.focus is not None:
+            even = (self.focus.choice(least) * self.image).sum(dim=0)
+        else:
+            even = self.image.mean(dim=0) if self.even is None else self.even
+        return structure * self.at_height() + (1 - structure) * even
 
     def scaled(self, gain: float | Tensor, offset: float = 0.0) -> Light:
         """Multiply all light by a gain (a number, or Y X), and add an even offset."""
@@ -52,6 +65,7 @@ class Light:
             even=None if self.even is None else self.even * gain + offset,
             detail=self.detail * gain,
             contrast=self.contrast * typical,
+            focus=None if self.focus is None else self.focus.scaled(gain),
         )
 
     def plus(self, light: Tensor) -> Light:
@@ -66,6 +80,12 @@ class Light:
             sharp=None if self.sharp is None else self.sharp + at_height(light, self.height),
             even=None if self.even is None else self.even + light.mean(dim=0),
         )
+
+    def without(self, index: int) -> Light:
+        """Put a slice's neighbour in its place: what is left to choose from when that slice is lost."""
+        image = self.image.clone()
+        image[index] = image[index - 1 if index else 1]
+        return replace(self, image=image)
 
     def by_slice(self, gains: Tensor) -> Light:
         """Multiply each slice by a number of its own (Z)."""
@@ -83,15 +103,6 @@ def crop(field: Tensor) -> Tensor:
     return field[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
-def local_contrast(image: Tensor) -> Tensor:
-    """Standard deviation in 7 × 7 neighbourhoods. … Y X -> … Y X."""
-    planes = image.reshape(-1, 1, *image.shape[-2:])
-    x = torch.nn.functional.pad(planes, (3, 3, 3, 3), mode="reflect")
-    mean = torch.nn.functional.avg_pool2d(x, 7, stride=1)
-    square = torch.nn.functional.avg_pool2d(x * x, 7, stride=1)
-    return (square - mean * mean).clamp(min=0).sqrt().reshape(image.shape)
-
-
 def at_height(light: Tensor, height: Tensor) -> Tensor:
     """Z Y X at a height Y X, interpolated between slices."""
     last = light.shape[0] - 1
@@ -107,7 +118,7 @@ def near_step(height: Tensor) -> Tensor:
     jump = torch.zeros_like(height, dtype=torch.bool)
     jump[1:] |= (height[1:] - height[:-1]).abs() > 1
     jump[:, 1:] |= (height[:, 1:] - height[:, :-1]).abs() > 1
-    return torch.nn.functional.max_pool2d(jump[None, None].float(), 17, stride=1, padding=8)[0, 0] > 0
+    return neighbourhood_maximum(jump.float(), 17) > 0
 
 
 def white_level(image: Tensor) -> float:

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from hybridfusion_core.scenes.blur import defocus, draw_blur
+from hybridfusion_core.scenes.contrast import local_contrast
 from hybridfusion_core.scenes.draw import Draw, grid, smooth_field
 from hybridfusion_core.scenes.heights import flat, on_slices, rolling, terraces
 from hybridfusion_core.scenes.layers import over
-from hybridfusion_core.scenes.light import Light, crop, local_contrast, white_level
+from hybridfusion_core.scenes.light import Light, crop, white_level
 from hybridfusion_core.scenes.photographs import photograph
 from hybridfusion_core.scenes.textures import Texture, dead_leaves, fractal, window
 

@@ -8,8 +8,10 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
+from hybridfusion_core.scenes.additive import crowded_light, isolated_light
 from hybridfusion_core.scenes.camera import Camera, Noise, draw_camera
-from hybridfusion_core.scenes.disturbances import disturb
+from hybridfusion_core.scenes.contrast import neighbourhood_maximum
+from hybridfusion_core.scenes.disturbances import disturb, expose_hard, lose_slice
 from hybridfusion_core.scenes.draw import Draw
 from hybridfusion_core.scenes.lab import ANY_LAB, Lab
 from hybridfusion_core.scenes.layers import layered_light
@@ -18,8 +20,13 @@ from hybridfusion_core.scenes.photographic import photographic_light
 from hybridfusion_core.scenes.transmitted import transmitted_light
 from hybridfusion_core.scenes.volume import volume_light
 
-SceneKind = Literal["layers", "volume", "transmitted", "photographic"]
-KINDS: tuple[SceneKind, ...] = ("layers", "volume", "transmitted", "photographic")
+SceneKind = Literal["layers", "volume", "transmitted", "photographic", "isolated", "crowded"]
+KINDS: tuple[SceneKind, ...] = ("layers", "volume", "transmitted", "photographic", "isolated", "crowded")
+
+_UNSURE = 0.15, 0.55  # in focus between these: neither, and asked of nobody
+_BLANK = 9  # px without detail around a surface that shows nothing
+_FAINT = 3e-4  # of the contrast: glow that no longer matters
+_UNNOTICED = 0.3  # of the noise's standard deviation: the same
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,10 @@ class Scene:
         noise: typical standard deviation of the noise in counts.
         overlap: Y X, bool, a second layer is in focus at another height, about as bright: which one is the
             right one is a matter of definition there (it is the brighter one).
+        in_focus: Y X, 0 or 1, whether the light or the local contrast there comes from something that is in focus in
+            some slice and shows above the noise.
+        in_focus_weight: Y X in [0, 1], 0 where that is ambiguous; the height is known where both are 1, and beside
+            structures it is that of the structure whose light reaches furthest.
     """
 
     counts: Tensor
@@ -44,6 +55,8 @@ class Scene:
     boundary: Tensor
     noise: float
     overlap: Tensor
+    in_focus: Tensor
+    in_focus_weight: Tensor
 
 
 def make_scene(
@@ -71,12 +84,18 @@ def make_scene(
         lab: whose microscope it is: its cameras take the place of `noise`, and its optics are those of "volume" and
             "transmitted"; the others have no optics that a microscope's could replace.
     """
-    light = _light(Draw(generator), size + 2 * MARGIN, slices, haze, kind, lab)
+    light = _light(Draw(generator), size, slices, haze, kind, lab)
     draw = Draw(generator)
-    return _recorded(draw, light, lab.draw_camera(draw) if lab.cameras else draw_camera(draw, noise, kind))
+    camera = lab.draw_camera(draw) if lab.cameras else draw_camera(draw, noise, kind)
+    return _recorded(draw, light, camera, hard=kind in ("isolated", "crowded") and not lab.cameras)
 
 
-def _light(draw: Draw, side: int, slices: int, haze: float, kind: SceneKind, lab: Lab) -> Light:
+def _light(draw: Draw, size: int, slices: int, haze: float, kind: SceneKind, lab: Lab) -> Light:
+    side = size + 2 * MARGIN
+    if kind == "isolated":
+        return isolated_light(draw, size, slices, lab)
+    if kind == "crowded":
+        return crowded_light(draw, size, slices, lab)
     if kind == "layers":
         return layered_light(draw, side, slices, haze)
     if kind == "photographic":
@@ -86,28 +105,52 @@ def _light(draw: Draw, side: int, slices: int, haze: float, kind: SceneKind, lab
     return volume_light(draw, side, slices, lab)
 
 
-def _recorded(draw: Draw, light: Light, camera: Camera) -> Scene:
+def _recorded(draw: Draw, light: Light, camera: Camera, hard: bool = False) -> Scene:
     light, camera = disturb(draw, light, camera)
-    deviation = camera.deviation(light.at_height())
-    structure = _visibility(light, deviation)
-    truth = light.truth(structure)
+    if hard:
+        camera = expose_hard(draw, camera, light)
+    blank = lose_slice(draw, light) if hard else None
+    seen = light if blank is None else light.without(blank)  # what the truth can be made of
+    deviation = camera.deviation(seen.at_height())
+    structure = _visibility(seen, deviation)
+    shown = structure if light.focus is not None else _near_detail(structure) if light.sharp is not None else structure
+    truth = seen.truth(structure, _FAINT * light.contrast + _UNNOTICED * deviation)
+    known = (shown < _UNSURE[0]) | (shown > _UNSURE[1])
+    counts = camera.record(draw, light.image)
+    if blank is not None:
+        counts[blank] = draw.choice((0.0, float(counts[blank].mean()), float(counts.max())))
+        known = known & ((light.height - blank).abs() > 1)
     if camera.limits:
+        shown = shown * (truth > camera.black)
         truth, structure = camera.limit(truth), structure * _within(camera, truth)
     return Scene(
-        counts=camera.record(draw, light.image),
+        counts=counts,
         truth=truth,
         height=light.height.clamp(0, light.image.shape[0] - 1),
         structure=structure,
         boundary=_boundary(light, structure),
         noise=float(deviation.median()),
         overlap=light.overlap,
+        in_focus=(shown > sum(_UNSURE) / 2).float(),
+        in_focus_weight=known.float(),
     )
 
 
 def _visibility(light: Light, deviation: Tensor) -> Tensor:
-    """In [0, 1], Y X: one half where the detail is as strong as half the noise, or 1 % of the contrast."""
+    """In [0, 1], Y X: one half where the detail is as strong as half the noise, or 1 % of the contrast.
+
+    Of light that adds up, however faint beside the brightest; and as far as it comes from what is in focus.
+    """
     power = light.detail.square()
+    if light.focus is not None:
+        return light.focus.share * power / (power + 0.25 * deviation.square() + 1e-12)
     return power / (power + 0.25 * deviation.square() + (0.01 * light.contrast) ** 2)
+
+
+def _near_detail(structure: Tensor) -> Tensor:
+    """Of surfaces: one is in focus somewhere, which is shown by its detail and left open near it. Y X."""
+    near = neighbourhood_maximum(structure, 2 * _BLANK + 1)
+    return torch.where(structure > _UNSURE[1], structure, torch.maximum(structure, near.clamp(max=_UNSURE[1])))
 
 
 def _boundary(light: Light, structure: Tensor) -> Tensor:
@@ -115,8 +158,7 @@ def _boundary(light: Light, structure: Tensor) -> Tensor:
     steps = near_step(light.height)
     if light.sharp is not None:
         return steps
-    seen = torch.nn.functional.max_pool2d((structure > 0.1)[None, None].float(), 9, stride=1, padding=4)[0, 0] > 0
-    return steps & seen
+    return steps & (neighbourhood_maximum((structure > 0.1).float(), 9) > 0)
 
 
 def _within(camera: Camera, light: Tensor) -> Tensor:

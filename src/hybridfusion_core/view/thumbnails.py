@@ -106,7 +106,7 @@ def montage_of(
     decision = copies["decision"][0] if "decision" in copies else None
     sharpest = sharpest_slice(copies["fused"][0], decision, slices)
     planes = np.stack([slice_thumbnail(stack, channel, sharpest) for channel in channels])
-    heights = [index for index, channel in enumerate(spec.maps) if channel.name.startswith("height")]
+    heights = [index for index, channel in enumerate(spec.maps) if channel.product == "height"]
     pixel_um = stack.x.step_um
     shown, beside = _show(copies["fused"], planes, spec)
     return Montage(

@@ -34,7 +34,7 @@ def plate() -> list[LayerData]:
     from napari_hybridfusion.plate.opening import unit_layers  # noqa: PLC0415 - and those of a batch
 
     opened = open_plate(_written_plate())
-    first = {unit.well: unit for unit in reversed(list(opened.units()))}
+    first = {unit.well: unit for unit in reversed(list(opened.fields()))}
     top, left = (min(getattr(well, name) for well in opened.wells) for name in ("row_index", "column_index"))
     return [
         _placed(layer, well.name, opened.folder, (well.row_index - top, well.column_index - left))

@@ -11,8 +11,9 @@ from napari.experimental import link_layers
 from napari.layers import Layer
 from numpy.typing import NDArray
 
-from hybridfusion_core.fusion.api import FuseResult, steps_in_memory
-from hybridfusion_core.fusion.request import Job, resolve
+from hybridfusion_core.fusion.api import steps_in_memory
+from hybridfusion_core.fusion.job import Job, resolve
+from hybridfusion_core.fusion.result import FuseResult
 from hybridfusion_core.io.result_spec import ResultSpec
 from hybridfusion_core.progress import Progress
 from hybridfusion_core.stack import Stack

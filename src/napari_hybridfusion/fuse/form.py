@@ -16,7 +16,7 @@ from magicgui.widgets import (
 )
 from napari.layers import Image
 
-from hybridfusion_core.fusion.request import METHODS, PROJECTIONS
+from hybridfusion_core.fusion.methods import METHODS
 from hybridfusion_core.model.devices import resolve_device
 from napari_hybridfusion.job.task import Choices, FieldError, prepare_source
 from napari_hybridfusion.layers.sources import are_named, axes_text, axis_choices, companions, siblings
@@ -230,7 +230,7 @@ class FuseForm(FieldForm):
 
     def _on_method(self) -> None:
         self.model.enabled = self.method.value == "network"
-        self._products.enable(self.method.value not in PROJECTIONS)
+        self._products.enable(METHODS[self.method.value].decides)
 
 
 def is_result(layer: Image) -> bool:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 
 from hybridfusion_core.errors import HybridFusionError
-from hybridfusion_core.fusion.api import describe
+from hybridfusion_core.fusion.job import Job, resolve
 from hybridfusion_core.fusion.loop import fuse_region, measure
-from hybridfusion_core.fusion.request import PROJECTIONS, Job, resolve
+from hybridfusion_core.fusion.methods import METHODS
+from hybridfusion_core.fusion.result import describe
 from hybridfusion_core.io.result_spec import ResultSpec
 from hybridfusion_core.model.noise import FieldStatistics
 from hybridfusion_core.progress import exhaust
@@ -118,7 +119,7 @@ def previewing(
         return Picture(part, spec, pixels.copy(), method, exact, whole)
 
     chosen = job.request.method
-    if chosen in PROJECTIONS:
+    if not METHODS[chosen].decides:
         paint(job, [], slice(y0, y1), slice(x0, x1))
         yield picture(chosen, exact=True, whole=True)
         return

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from hybridfusion_core.fusion.api import steps_in_memory, steps_to_disk
-from hybridfusion_core.fusion.request import Job
+from hybridfusion_core.fusion.job import Job
 from hybridfusion_core.fusion.tiles import blocks
 from hybridfusion_core.io.create import create_output
 from hybridfusion_core.io.open import open_stack

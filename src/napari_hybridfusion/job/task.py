@@ -18,17 +18,11 @@ import psutil
 
 from hybridfusion_core.cli.options import camera
 from hybridfusion_core.errors import HybridFusionError, UserInputError
-from hybridfusion_core.fusion.api import describe
-from hybridfusion_core.fusion.request import (
-    PRODUCTS,
-    PROJECTIONS,
-    FuseRequest,
-    Job,
-    find_channel,
-    find_slices,
-    make_request,
-    resolve,
-)
+from hybridfusion_core.fusion.job import Job, find_channel, find_slices, resolve
+from hybridfusion_core.fusion.methods import METHODS
+from hybridfusion_core.fusion.products import PRODUCTS
+from hybridfusion_core.fusion.request import FuseRequest, make_request
+from hybridfusion_core.fusion.result import describe
 from hybridfusion_core.io.create import create_output, refuse_input_as_output
 from hybridfusion_core.model.devices import resolve_device
 from hybridfusion_core.stack import Stack
@@ -128,7 +122,7 @@ def prepare_job(choices: Choices, source: Source) -> Job:
         FieldError: an option is unfit for it.
     """
     options = dict(choices.options)
-    projecting = options.get("method") in PROJECTIONS
+    projecting = not METHODS[options.get("method", "network")].decides
     # Where no height in µm can be, it is in slices, as `hybridfusion_core.fuse` gives it; `resolve` would refuse it.
     wanted = [name for name in PRODUCTS if name == "fused" or (name in choices.products and not projecting)]
     known = [name for name in wanted if name != "height" or source.stack.z_um is not None]

@@ -8,7 +8,7 @@ from typing import Any
 from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSpinBox, LineEdit, SpinBox
 
 from hybridfusion_core.cli.options import names
-from hybridfusion_core.fusion.request import METHODS, PROJECTIONS
+from hybridfusion_core.fusion.methods import METHODS
 from napari_hybridfusion.fuse.form import METHOD_NAMES, SELECT_CHOICES, device_choices
 from napari_hybridfusion.parts.field_form import FieldForm
 from napari_hybridfusion.parts.model_box import model_box
@@ -236,7 +236,7 @@ class PlateForm(FieldForm):
 
     def _on_method(self) -> None:
         self.model.enabled = self.method.value == "network"
-        self._products.enable(self.method.value not in PROJECTIONS)
+        self._products.enable(METHODS[self.method.value].decides)
 
     def _on_format(self) -> None:
         self.name_template.visible = self.format.value != "ome-zarr"

@@ -19,13 +19,14 @@ from hybridfusion_core.batch.result import Result
 from hybridfusion_core.batch.run import run_plate
 from hybridfusion_core.batch.scheduler import Where, connected
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.fusion.request import FuseRequest, find_slices
+from hybridfusion_core.fusion.job import find_slices
+from hybridfusion_core.fusion.request import FuseRequest
 from hybridfusion_core.io.create import refuse_input_as_output
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
 from hybridfusion_core.plates.field_stack import find_channels
 from hybridfusion_core.plates.forecast import forecast
 from hybridfusion_core.plates.open import open_plate
-from hybridfusion_core.plates.plate import Plate, Unit
+from hybridfusion_core.plates.plate import Plate, PlateField
 from hybridfusion_core.plates.select import Selection, chosen_times, select, select_fields, select_wells
 from hybridfusion_core.plates.summary import plate_warnings, summary, table
 from napari_hybridfusion.job.task import FieldError, blame, checked_request
@@ -114,7 +115,7 @@ class Look:
     seen: Seen
     table: dict[str, str]
     warnings: list[str]
-    failing: tuple[tuple[Unit, str], ...]
+    failing: tuple[tuple[PlateField, str], ...]
 
 
 def looking(choices: PlateChoices) -> Generator[Seen, None, Look]:
@@ -164,7 +165,7 @@ def fusing_plate(choices: PlateChoices) -> Calling:
     return call
 
 
-def _asked(choices: PlateChoices) -> tuple[Plate, tuple[Unit, ...], FuseRequest]:
+def _asked(choices: PlateChoices) -> tuple[Plate, tuple[PlateField, ...], FuseRequest]:
     plate, units = _opened(choices)
     request = checked_request(dict(choices.options))
     with blame("channels"):
@@ -175,7 +176,7 @@ def _asked(choices: PlateChoices) -> tuple[Plate, tuple[Unit, ...], FuseRequest]
     return plate, units, request
 
 
-def _opened(choices: PlateChoices) -> tuple[Plate, tuple[Unit, ...]]:
+def _opened(choices: PlateChoices) -> tuple[Plate, tuple[PlateField, ...]]:
     if choices.folder is None:
         raise FieldError("folder", "There is no plate to fuse; expected its folder. Choose it.")
     with blame("folder" if choices.pattern is None else "pattern"):
@@ -221,7 +222,7 @@ def _batch(choices: PlateChoices, plate: Plate, request: FuseRequest) -> Choices
     return batch
 
 
-def _seen(choices: PlateChoices, plate: Plate, units: tuple[Unit, ...], request: FuseRequest) -> Seen:
+def _seen(choices: PlateChoices, plate: Plate, units: tuple[PlateField, ...], request: FuseRequest) -> Seen:
     """Look at the output: what is there already, or why it cannot be written."""
     try:
         with blame("output"):

@@ -7,8 +7,8 @@ from typing import Any
 
 from hybridfusion_core.batch.records.paths import BatchPaths, key_of
 from hybridfusion_core.batch.records.store import unit_record
-from hybridfusion_core.plates.field_stack import open_unit
-from hybridfusion_core.plates.plate import Unit
+from hybridfusion_core.plates.field_stack import open_field
+from hybridfusion_core.plates.plate import PlateField
 from napari_hybridfusion.files.reader import read
 from napari_hybridfusion.job.worker import Steps
 from napari_hybridfusion.layers.pyramids import plane_levels
@@ -34,7 +34,7 @@ def opening(seen: Seen, well: str) -> Steps:
     return [_named(layer, unit) for layer in layers]
 
 
-def unit_layers(unit: Unit) -> list[LayerData]:
+def unit_layers(unit: PlateField) -> list[LayerData]:
     """Return one field as layers; its pixels are left on disk.
 
     Raises:
@@ -43,11 +43,11 @@ def unit_layers(unit: Unit) -> list[LayerData]:
     image = None if unit.frame.image is None else Path(unit.folder) / unit.frame.image.path
     if image is not None and image.is_dir():
         return read(str(image))  # with its pyramid
-    stack = open_unit(unit)
+    stack = open_field(unit)
     return stack_layers(stack, plane_levels(stack))
 
 
-def _fused(paths: BatchPaths, unit: Unit) -> list[LayerData]:
+def _fused(paths: BatchPaths, unit: PlateField) -> list[LayerData]:
     if not paths.files:
         return read(str(paths.output.joinpath(*key_of(unit))))
     # The first time point: files hold one each. Records are files too, and anybody may have written into them.
@@ -56,7 +56,7 @@ def _fused(paths: BatchPaths, unit: Unit) -> list[LayerData]:
     return [layer for name in names for layer in read(str(paths.output / name))]
 
 
-def _named(layer: LayerData, unit: Unit) -> LayerData:
+def _named(layer: LayerData, unit: PlateField) -> LayerData:
     data, about, kind = layer
     named: dict[str, Any] = {**about, "name": f"{unit.well}/{unit.field} {about['name']}"}
     return data, named, kind

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from hybridfusion_core.batch.report.field_table import Row
 from hybridfusion_core.batch.task import Outcome
-from hybridfusion_core.plates.plate import Plate, Unit
+from hybridfusion_core.plates.plate import Plate, PlateField
 
 Status = Literal["failed", "flagged", "fused", "running", "waiting", "left"]
 STATUSES: tuple[Status, ...] = get_args(Status)  # the worst first
@@ -52,10 +52,10 @@ class PlateStates:
         rows: how those ended that were fused or failed before.
     """
 
-    def __init__(self, plate: Plate, units: Sequence[Unit], rows: Iterable[Row] = ()) -> None:
+    def __init__(self, plate: Plate, units: Sequence[PlateField], rows: Iterable[Row] = ()) -> None:
         self.plate = plate
-        self._units: dict[str, list[Unit]] = {well.name: [] for well in plate.wells}
-        for unit in plate.units():
+        self._units: dict[str, list[PlateField]] = {well.name: [] for well in plate.wells}
+        for unit in plate.fields():
             self._units[unit.well].append(unit)
         self._chosen = {_key(unit) for unit in units}
         self._ended: dict[tuple[str, str, int], tuple[Status, str]] = {}
@@ -83,7 +83,7 @@ class PlateStates:
             del self._ended[key]
         self._wells.clear()
 
-    def take(self, unit: Unit, outcome: Outcome | None) -> None:
+    def take(self, unit: PlateField, outcome: Outcome | None) -> None:
         """Take note of how a unit ended, or, without an outcome, that it has begun."""
         if outcome is None:
             self._running.add(_key(unit))
@@ -97,15 +97,15 @@ class PlateStates:
         self._running.clear()
         self._wells.clear()
 
-    def failures(self) -> list[tuple[Unit, str]]:
+    def failures(self) -> list[tuple[PlateField, str]]:
         """Return the units that failed, and why."""
         units = (unit for units in self._units.values() for unit in units)
         ended = ((unit, self._ended.get(_key(unit))) for unit in units)
         return [(unit, state[1]) for unit, state in ended if state is not None and state[0] == "failed"]
 
-    def first_fused(self, well: str) -> Unit | None:
+    def first_fused(self, well: str) -> PlateField | None:
         """Return the first field of a well that is fused, at all time points that can be."""
-        fields: dict[str, list[Unit]] = {}
+        fields: dict[str, list[PlateField]] = {}
         for unit in self._units.get(well, ()):
             fields.setdefault(unit.field, []).append(unit)
         for units in fields.values():
@@ -116,18 +116,18 @@ class PlateStates:
                 return fused[0]
         return None
 
-    def first(self, well: str) -> Unit | None:
+    def first(self, well: str) -> PlateField | None:
         """Return the first field of a well."""
         return next(iter(self._units.get(well, ())), None)
 
-    def status(self, unit: Unit) -> Status:
+    def status(self, unit: PlateField) -> Status:
         """Return the status of a unit."""
         key = _key(unit)
         if key in self._ended:
             return self._ended[key][0]
         return "running" if key in self._running else "waiting" if key in self._chosen else "left"
 
-    def _end(self, unit: Unit, failed: bool, reason: str, flags: Sequence[str]) -> None:
+    def _end(self, unit: PlateField, failed: bool, reason: str, flags: Sequence[str]) -> None:
         status: Status = "failed" if failed else "flagged" if flags else "fused"
         self._running.discard(_key(unit))
         self._ended[_key(unit)] = status, reason if failed else ", ".join(flags)
@@ -145,5 +145,5 @@ class PlateStates:
         return WellState(name, well.row_index, well.column_index, counts, (*notes[:_NOTES], *more))
 
 
-def _key(unit: Unit) -> tuple[str, str, int]:
+def _key(unit: PlateField) -> tuple[str, str, int]:
     return unit.well, unit.field, unit.t

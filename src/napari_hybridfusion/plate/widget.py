@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QLabel
 from hybridfusion_core.batch.records.paths import BatchPaths
 from hybridfusion_core.batch.result import Event, Result
 from hybridfusion_core.errors import printable
-from hybridfusion_core.plates.plate import Unit
+from hybridfusion_core.plates.plate import PlateField
 from hybridfusion_core.progress import Progress
 from napari_hybridfusion.job.task import FieldError
 from napari_hybridfusion.job.worker import Jobs, Listener
@@ -363,7 +363,7 @@ def _described(look: Look, *, sample: bool) -> str:
 
 
 def _named(units: Any) -> list[str]:
-    pairs: list[tuple[Unit, str]] = list(units)
+    pairs: list[tuple[PlateField, str]] = list(units)
     return [printable(f"{unit.name}: {reason}") for unit, reason in pairs]
 
 

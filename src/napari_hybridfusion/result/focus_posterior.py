@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 
 from hybridfusion_core.errors import HybridFusionError
-from hybridfusion_core.fusion.api import statistics_of
 from hybridfusion_core.fusion.loop import posterior_at
-from hybridfusion_core.fusion.request import PROJECTIONS
+from hybridfusion_core.fusion.provenance import statistics_of
 from napari_hybridfusion.job.worker import Jobs, Listener
 from napari_hybridfusion.result.shown import Place, ShownResult, ShownResults, decision_of
 
@@ -72,7 +71,7 @@ class FocusPosterior:
         if active is None or self._held or self.jobs.running:  # its end comes back here
             return
         result, layer = active
-        if result.fused.job.request.method in PROJECTIONS:
+        if not result.fused.job.method.decides:
             return
         place = result.pixel(layer, self._viewer.cursor.position)
         if not result.holds(place):

@@ -50,7 +50,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict]:
 
 def test_failures_go_back_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_harmony(tmp_path / "in", plane_places())
-    broken = next(open_plate(folder).units())
+    broken = next(open_plate(folder).fields())
     file = folder / broken.frame.planes[0][1].file
     content = file.read_bytes()
     file.write_bytes(content[:100])
@@ -74,7 +74,7 @@ def test_failures_go_back_in(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 def test_people_are_told_what_failed_and_where_to_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_harmony(tmp_path / "in", plane_places())
-    (folder / next(open_plate(folder).units()).frame.planes[0][1].file).unlink()
+    (folder / next(open_plate(folder).fields()).frame.planes[0][1].file).unlink()
     assert run(folder, tmp_path / "out.ome.zarr") == 3
     said = capsys.readouterr()
     assert "B03 field 1 time 0 failed" in said.err
@@ -85,7 +85,7 @@ def test_people_are_told_what_failed_and_where_to_look(tmp_path: Path, capsys: p
 
 def test_people_see_wells_rate_time_left_and_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_harmony(tmp_path / "in", plane_places())
-    (folder / next(open_plate(folder).units()).frame.planes[0][1].file).write_bytes(b"")
+    (folder / next(open_plate(folder).fields()).frame.planes[0][1].file).write_bytes(b"")
     assert run(folder, tmp_path / "out.ome.zarr") == 3
     line = [each for each in capsys.readouterr().err.splitlines() if each.startswith("fusing: 100 %")][-1]
     assert re.fullmatch(r"fusing: 100 %, [0-9.]+ fields/\w+, 0 s left, 2 of 2 wells done, 1 failed", line)
@@ -147,4 +147,4 @@ def test_wrong_requests_write_no_plate(
 def test_times_that_were_chosen_are_the_times_of_the_image(tmp_path: Path) -> None:
     folder = write_harmony(tmp_path / "in", plane_places(times=(0, 1, 2), wells=((2, 3),), fields=(1,)))
     assert run(folder, tmp_path / "out.ome.zarr", "--times", "1:") == 0
-    assert len(list(open_plate(tmp_path / "out.ome.zarr").units())) == 2
+    assert len(list(open_plate(tmp_path / "out.ome.zarr").fields())) == 2

@@ -8,8 +8,10 @@ from scipy.ndimage import gaussian_filter, shift
 
 from hybridfusion_core.batch.figures.drift import SliceFigures, slice_figures
 from hybridfusion_core.batch.figures.flags import BIAS_ABOVE, DRIFT_ABOVE, figures
-from hybridfusion_core.fusion.api import describe, fuse
-from hybridfusion_core.fusion.request import make_request, resolve
+from hybridfusion_core.fusion.api import fuse
+from hybridfusion_core.fusion.job import resolve
+from hybridfusion_core.fusion.request import make_request
+from hybridfusion_core.fusion.result import describe
 from hybridfusion_core.stack import Stack
 
 

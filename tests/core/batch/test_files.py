@@ -27,9 +27,9 @@ from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.api import fuse
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io.open import open_stack
-from hybridfusion_core.plates.field_stack import open_unit
+from hybridfusion_core.plates.field_stack import open_field
 from hybridfusion_core.plates.open import open_plate
-from hybridfusion_core.plates.plate import Frame, Imaging, Plate, Unit
+from hybridfusion_core.plates.plate import Frame, Imaging, Plate, PlateField
 from hybridfusion_core.plates.select import Selection, select
 from hybridfusion_core.stack import Channel
 
@@ -85,8 +85,8 @@ def test_every_channel_has_a_file_and_what_fuse_gives(kind: str, tmp_path: Path,
         "Metadata_Site": "1",
         "Metadata_Timepoint": "1",
     }
-    for unit, row in zip(plate.units(), rows, strict=True):
-        with open_unit(unit) as stack:
+    for unit, row in zip(plate.fields(), rows, strict=True):
+        with open_field(unit) as stack:
             expected = fuse(stack, method="tenengrad", tile=16)
         for channel, name in enumerate(("DAPI", "Brightfield")):
             path = tmp_path / "out" / row[f"Image_FileName_{name}"]
@@ -105,7 +105,7 @@ def test_decisions_and_maps_stand_beside_the_channel_that_they_belong_to(
 ) -> None:
     plate = a_plate(tmp_path, wells=((2, 3),), fields=(1,))
     run(plate, tmp_path / "out", connect, make_output_format("tiff", name="{well}_{channel_name}.tif"), request_)
-    with open_unit(next(plate.units())) as stack:
+    with open_field(next(plate.fields())) as stack:
         expected = fuse(stack, method="tenengrad", tile=16, focus_from=request_.focus_from)
     deciders = expected.decision.shape[1]
     for channel, name in enumerate(("DAPI", "Brightfield")[:deciders]):
@@ -140,7 +140,7 @@ def test_running_again_does_what_is_missing_and_nothing_else(tmp_path: Path, con
 
 def test_a_broken_field_is_in_no_list(tmp_path: Path, connect: Connect) -> None:
     plate = a_plate(tmp_path)
-    broken = next(plate.units())
+    broken = next(plate.fields())
     (Path(plate.folder) / broken.frame.planes[0][1].file).write_bytes(b"II*\0")
     assert len(run(plate, tmp_path / "out", connect, make_output_format("tiff")).failures) == 1
     assert len(table(tmp_path / "out")) == 3
@@ -223,9 +223,9 @@ def test_a_folder_that_no_batch_began_is_refused(tmp_path: Path, connect: Connec
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def a_unit(**changes: object) -> Unit:
+def a_unit(**changes: object) -> PlateField:
     imaging = Imaging((Channel("DAPI"), Channel("Alexa 488/../x")))
-    return replace(Unit("/in", "plate 7", "B", "3", "1", 0, Frame("0", (3, 3)), imaging), **changes)
+    return replace(PlateField("/in", "plate 7", "B", "3", "1", 0, Frame("0", (3, 3)), imaging), **changes)
 
 
 def test_numbers_are_padded_and_names_are_tamed() -> None:

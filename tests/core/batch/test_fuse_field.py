@@ -33,9 +33,9 @@ from hybridfusion_core.fusion.api import fuse
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io.verify import verify
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
-from hybridfusion_core.plates.field_stack import open_unit
+from hybridfusion_core.plates.field_stack import open_field
 from hybridfusion_core.plates.open import open_plate
-from hybridfusion_core.plates.plate import Plate, Unit
+from hybridfusion_core.plates.plate import Plate, PlateField
 from hybridfusion_core.scenes.samples.write import write_sample
 
 TENENGRAD = make_request(method="tenengrad", device="cpu", threads=1, tile=64)
@@ -64,7 +64,7 @@ def pixels(path: Path) -> dict[str, bytes]:
     return {str(each.relative_to(path)): each.read_bytes() for each in sorted(path.rglob("*")) if each.is_file()}
 
 
-def publish(plate: Plate, paths: BatchPaths, units: list[Unit], ngff: Ngff = "0.5") -> None:
+def publish(plate: Plate, paths: BatchPaths, units: list[PlateField], ngff: Ngff = "0.5") -> None:
     publisher = Publisher(plate, paths, ngff)
     for unit in (each for each in units if each.t == 0):
         records = [read_json(paths.record(key_of(each), each.t)) for each in units if key_of(each) == key_of(unit)]
@@ -75,20 +75,20 @@ def publish(plate: Plate, paths: BatchPaths, units: list[Unit], ngff: Ngff = "0.
 @pytest.mark.parametrize("ngff", ["0.5", "0.4"])
 def test_a_plate_of_fused_fields_is_valid_and_holds_what_fuse_gives(ngff: Ngff, sample: Plate, tmp_path: Path) -> None:
     paths, settings = a_run(tmp_path, output_format=OutputFormat(ngff=ngff))
-    units = list(sample.units())
+    units = list(sample.fields())
     assert [fuse_unit(Task(unit), settings).status for unit in units] == ["done"] * 8
     publish(sample, paths, units, ngff)
     assert verify(paths.output) == []
     for path in (paths.output, paths.maps):
         yaozarrs.validate_zarr_store(str(path))
         ome_zarr_models.open_ome_zarr(zarr.open_group(path, mode="r"))
-    with open_unit(units[3]) as stack:
+    with open_field(units[3]) as stack:
         expected = fuse(stack, method="tenengrad", tile=64)
     field = zarr.open_group(paths.output / "B" / "3" / "1", mode="r")
     assert np.array_equal(field["0"][:], expected.fused)
     assert np.array_equal(field["labels/decision/0"][:], expected.decision)
     fused = open_plate(paths.output)
-    assert [unit.name for unit in fused.units()] == [unit.name for unit in units]
+    assert [unit.name for unit in fused.fields()] == [unit.name for unit in units]
     assert fused.imaging.channels == sample.imaging.channels
     assert (fused.imaging.y, fused.imaging.x) == (sample.imaging.y, sample.imaging.x)
     assert (fused.name, fused.rows, fused.columns) == (sample.name, sample.rows, sample.columns)
@@ -97,24 +97,24 @@ def test_a_plate_of_fused_fields_is_valid_and_holds_what_fuse_gives(ngff: Ngff, 
 
 def test_only_finished_fields_are_listed(sample: Plate, tmp_path: Path) -> None:
     paths, settings = a_run(tmp_path)
-    units = list(sample.units())[2:3]
+    units = list(sample.fields())[2:3]
     assert fuse_unit(Task(units[0]), settings).status == "done"
     publish(sample, paths, units)
-    assert [unit.name for unit in open_plate(paths.output).units()] == [units[0].name]
+    assert [unit.name for unit in open_plate(paths.output).fields()] == [units[0].name]
     publish(sample, paths, [])
     assert not (paths.output / "zarr.json").exists()
 
 
 def test_old_and_new_versions_of_a_plate_hold_the_same(sample: Plate, tmp_path: Path) -> None:
     found = {}
-    unit = next(sample.units())
+    unit = next(sample.fields())
     for ngff in ("0.4", "0.5"):
         (tmp_path / ngff).mkdir()
         paths, settings = a_run(tmp_path / ngff, output_format=OutputFormat(ngff=ngff))
         assert fuse_unit(Task(unit), settings).status == "done"
         publish(sample, paths, [unit], ngff)
         plate = open_plate(paths.output)
-        with open_unit(next(plate.units())) as stack:
+        with open_field(next(plate.fields())) as stack:
             found[ngff] = stack.read(0, 0, [0], slice(None), slice(None)), replace(plate, folder="", metadata=())
     assert np.array_equal(found["0.4"][0], found["0.5"][0])
     assert found["0.4"][1] == found["0.5"][1]
@@ -124,7 +124,7 @@ def test_old_and_new_versions_of_a_plate_hold_the_same(sample: Plate, tmp_path: 
 def test_time_points_share_an_image_in_whichever_order_they_come(ngff: Ngff, tmp_path: Path) -> None:
     folder = write_harmony(tmp_path / "in", plane_places(times=(0, 1, 2), wells=((2, 3),), fields=(1,)))
     plate = open_plate(folder)
-    units = list(plate.units())
+    units = list(plate.fields())
     together, apart = a_run(tmp_path)[0], BatchPaths(tmp_path / "other.ome.zarr")
     begin_session(apart, "session")
     for paths, order in ((together, units), (apart, units[::-1])):
@@ -141,7 +141,7 @@ def test_time_points_share_an_image_in_whichever_order_they_come(ngff: Ngff, tmp
     field = zarr.open_group(together.output / "B" / "03" / "1", mode="r")
     assert field["0"].shape[:2] == (3, 2)
     for unit in units:
-        with open_unit(unit) as stack:
+        with open_field(unit) as stack:
             assert np.array_equal(field["0"][unit.t : unit.t + 1], fuse(stack, method="tenengrad").fused)
     move = dict(field.attrs).get("ome", field.attrs)["multiscales"][0]["datasets"][0]["coordinateTransformations"][1][
         "translation"
@@ -151,7 +151,7 @@ def test_time_points_share_an_image_in_whichever_order_they_come(ngff: Ngff, tmp
 
 def test_a_unit_is_finished_until_its_input_or_its_pixels_change(tmp_path: Path) -> None:
     folder = write_harmony(tmp_path / "in", plane_places(wells=((2, 3),), fields=(1,)))
-    unit = next(open_plate(folder).units())
+    unit = next(open_plate(folder).fields())
     paths, settings = a_run(tmp_path)
     assert not finished(unit, None, paths)
     assert fuse_unit(Task(unit), settings).status == "done"
@@ -169,7 +169,7 @@ def test_a_unit_is_finished_until_its_input_or_its_pixels_change(tmp_path: Path)
 
 def test_a_broken_unit_fails_with_its_reason_after_two_tries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_harmony(tmp_path / "in", plane_places(wells=((2, 3),), fields=(1,)))
-    unit = next(open_plate(folder).units())
+    unit = next(open_plate(folder).fields())
     (folder / unit.frame.planes[0][1].file).write_bytes(b"II*\0garbage")
     paths, settings = a_run(tmp_path)
     tries = []
@@ -202,7 +202,7 @@ def test_tiles_are_halved_when_memory_ran_out_and_for_nothing_else(
         return _old(job, *rest)
 
     monkeypatch.setattr(fusing_units, "run", once)
-    unit = next(sample.units())
+    unit = next(sample.fields())
     assert fuse_unit(Task(unit), settings).status == "done"
     assert seen == tiles
     record = read_json(paths.record(key_of(unit), 0))
@@ -215,7 +215,7 @@ def test_workers_that_die_halve_the_tiles_and_then_end_it(
     sample: Plate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths, settings = a_run(tmp_path)
-    unit = next(sample.units())
+    unit = next(sample.fields())
     seen = []
 
     def die(job: object, *_: object) -> object:
@@ -240,7 +240,7 @@ def test_workers_that_die_halve_the_tiles_and_then_end_it(
 def test_runs_that_are_killed_as_a_whole_change_nothing_until_the_third(
     sample: Plate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unit = next(sample.units())
+    unit = next(sample.fields())
     seen = []
 
     def die(job: object, *_: object) -> object:
@@ -257,7 +257,7 @@ def test_runs_that_are_killed_as_a_whole_change_nothing_until_the_third(
 
 def test_a_full_disk_is_nobodys_failure(sample: Plate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths, settings = a_run(tmp_path)
-    unit = next(sample.units())
+    unit = next(sample.fields())
 
     def full(*_: object) -> object:
         raise OSError(28, "No space left on device")
@@ -275,7 +275,7 @@ def test_a_task_stops_at_its_next_tile_when_its_session_is_over(
     sample: Plate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths, settings = a_run(tmp_path)
-    unit = next(sample.units())
+    unit = next(sample.fields())
     tiles = []
 
     def ended(*rest: object, _old: object = fusing_units.run) -> object:
@@ -326,7 +326,7 @@ def test_hostile_names_become_letters_and_digits(name: str) -> None:
 
 def test_verify_finds_what_is_missing_in_a_plate(sample: Plate, tmp_path: Path) -> None:
     paths, settings = a_run(tmp_path)
-    units = list(sample.units())[:2]
+    units = list(sample.fields())[:2]
     assert [fuse_unit(Task(unit), settings).status for unit in units] == ["done"] * 2
     publish(sample, paths, units)
     assert verify(paths.output) == []

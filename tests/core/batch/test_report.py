@@ -22,8 +22,9 @@ from hybridfusion_core.batch.report.field_table import COLUMNS, Row, field_rows,
 from hybridfusion_core.batch.report.page import render
 from hybridfusion_core.batch.report.write import write_reports
 from hybridfusion_core.batch.result import Result
-from hybridfusion_core.fusion.api import describe
-from hybridfusion_core.fusion.request import make_request, resolve
+from hybridfusion_core.fusion.job import resolve
+from hybridfusion_core.fusion.request import make_request
+from hybridfusion_core.fusion.result import describe
 from hybridfusion_core.model.noise import FieldStatistics, NoiseModel
 from hybridfusion_core.plates.plate import Field, Frame, Imaging, Plate, Well
 from hybridfusion_core.stack import Stack
@@ -57,8 +58,8 @@ def written(plate: Plate, tmp_path: Path, failed: int = 0) -> tuple[BatchPaths, 
     """Records of a batch that has ended, the first units failed."""
     paths = BatchPaths(tmp_path / "out.ome.zarr")
     result = Result(paths)
-    missing = result.missing = {key_of(unit): set() for unit in plate.units()}
-    for number, unit in enumerate(plate.units()):
+    missing = result.missing = {key_of(unit): set() for unit in plate.fields()}
+    for number, unit in enumerate(plate.fields()):
         record = paths.record(key_of(unit), unit.t)
         if number < failed:
             write_json(record, {"format": 1, "status": "failed", "reason": HOSTILE})
@@ -89,7 +90,7 @@ def test_the_table_has_a_row_for_every_unit(tmp_path: Path) -> None:
 def test_what_was_not_asked_for_is_none_of_the_table(tmp_path: Path) -> None:
     plate = a_plate(1, 2)
     paths, result = written(plate, tmp_path)
-    kept = next(plate.units())
+    kept = next(plate.fields())
     assert [row.unit for row in field_rows(plate, paths, {key_of(kept): {0}})] == [kept]
     assert [row.status for row in field_rows(plate, paths, {key_of(kept): {0}})] == ["missing"]
     paths.record(key_of(kept), 0).write_bytes(b"{}")
@@ -122,7 +123,7 @@ def test_a_damaged_record_spoils_no_page(tmp_path: Path) -> None:
     plate = a_plate(1, 1)
     paths, _ = written(plate, tmp_path)
     page = render(
-        plate, paths, [Row(next(plate.units()), "done")], {"request": {"stats": "?"}, "settings": {"tile": 1}}
+        plate, paths, [Row(next(plate.fields()), "done")], {"request": {"stats": "?"}, "settings": {"tile": 1}}
     )
     assert "Methods" in page
     assert report_csv([]).count("\n") == 1

@@ -94,7 +94,7 @@ def test_in_parts_or_in_one_go_the_plate_is_the_same(tmp_path: Path, connect: Co
 def test_only_what_has_changed_is_done_again(tmp_path: Path, connect: Connect) -> None:
     plate = a_plate(tmp_path)
     run(plate, tmp_path / "out.ome.zarr", connect)
-    changed = next(plate.units())
+    changed = next(plate.fields())
     file = Path(plate.folder) / changed.frame.planes[0][0].file
     os.utime(file, ns=(1, 1))
     again = run(plate, tmp_path / "out.ome.zarr", connect)
@@ -103,7 +103,7 @@ def test_only_what_has_changed_is_done_again(tmp_path: Path, connect: Connect) -
 
 def test_a_broken_field_is_told_and_the_others_are_fused(tmp_path: Path, connect: Connect) -> None:
     plate = a_plate(tmp_path)
-    gone, cut = list(plate.units())[:2]
+    gone, cut = list(plate.fields())[:2]
     intact = tmp_path / "intact"
     shutil.copytree(plate.folder, intact)
     (Path(plate.folder) / gone.frame.planes[0][1].file).unlink()
@@ -118,7 +118,7 @@ def test_a_broken_field_is_told_and_the_others_are_fused(tmp_path: Path, connect
     assert all(reason for _, reason in result.failures)
     ended = [event.done for event in events if event.stage == "fusing" and event.outcome is not None]
     assert ended == [1, 2, 3, 4]
-    assert len(list(open_plate(tmp_path / "out.ome.zarr").units())) == 2
+    assert len(list(open_plate(tmp_path / "out.ome.zarr").fields())) == 2
     # Once it is repaired, it is fused as if nothing had been wrong.
     shutil.copytree(intact, plate.folder, dirs_exist_ok=True)
     plate = open_plate(plate.folder)
@@ -132,7 +132,7 @@ def test_a_damaged_record_of_a_unit_has_it_fused_again(content: bytes, tmp_path:
     paths = BatchPaths(tmp_path / "out.ome.zarr")
     run(plate, paths.output, connect)
     before = contents(paths.output)
-    paths.record(key_of(next(plate.units())), 0).write_bytes(content)
+    paths.record(key_of(next(plate.fields())), 0).write_bytes(content)
     again = run(plate, paths.output, connect)
     assert (again.fused, again.kept) == (1, 1)
     assert contents(paths.output) == before
@@ -141,7 +141,7 @@ def test_a_damaged_record_of_a_unit_has_it_fused_again(content: bytes, tmp_path:
 def test_a_failed_time_point_costs_that_time_point_only(tmp_path: Path, connect: Connect) -> None:
     plate = a_plate(tmp_path, times=(0, 1), wells=((2, 3),))
     run(plate, tmp_path / "whole.ome.zarr", connect)
-    late = next(unit for unit in plate.units() if unit.t == 1)
+    late = next(unit for unit in plate.fields() if unit.t == 1)
     file = Path(plate.folder) / late.frame.planes[0][1].file
     content, times = file.read_bytes(), file.stat()
     file.write_bytes(b"")
@@ -149,7 +149,7 @@ def test_a_failed_time_point_costs_that_time_point_only(tmp_path: Path, connect:
     result = run(open_plate(plate.folder), output, connect)
     assert (result.fused, len(result.failures)) == (3, 1)
     assert any("missing_times" in warning for warning in result.warnings)
-    assert {unit.field for unit in open_plate(output).units()} == {"1", "2"}
+    assert {unit.field for unit in open_plate(output).fields()} == {"1", "2"}
     image = zarr.open_group(output / "B" / "03" / "1", mode="r")
     assert image.attrs["hybridfusion"]["missing_times"] == [1]
     assert np.asarray(image["0"][0]).min() > 0
@@ -189,7 +189,7 @@ def test_statistics_are_those_of_the_plate_the_well_or_the_field(tmp_path: Path,
     for stats in ("plate", "well", "field"):
         paths = BatchPaths(tmp_path / f"{stats}.ome.zarr")
         run(plate, paths.output, connect, stats=stats)
-        records = {unit.name: read_json(paths.record(key_of(unit), 0)) or {} for unit in plate.units()}
+        records = {unit.name: read_json(paths.record(key_of(unit), 0)) or {} for unit in plate.fields()}
         used[stats] = {name: str(record["statistics"]) for name, record in records.items()}
     assert [len(set(each.values())) for each in used.values()] == [1, 2, 4]
 
@@ -308,7 +308,7 @@ def test_a_damaged_run_record_is_refused(tmp_path: Path, connect: Connect) -> No
 def test_nobody_reads_pixels_that_were_never_written(tmp_path: Path, connect: Connect) -> None:
     plate = a_plate(tmp_path, times=(0, 1))
     run(plate, tmp_path / "out.ome.zarr", connect)
-    for unit in open_plate(tmp_path / "out.ome.zarr").units():
+    for unit in open_plate(tmp_path / "out.ome.zarr").fields():
         image = zarr.open_group(tmp_path / "out.ome.zarr" / unit.row / unit.column / unit.field, mode="r")
         assert np.asarray(image["0"][unit.t]).min() > 0
 
@@ -363,9 +363,9 @@ def test_a_plate_of_200_fields_with_five_kinds_of_broken_ones(tmp_path: Path, co
     for at, reason in ((77, "Failed"), (90, "are both its z 1|also another plane"), (91, "also another plane")):
         assert re.search(reason, said[name[at]]), said[name[at]]
     assert (result.fused, len(result.failures)) == (193, 7)
-    assert len(list(open_plate(output).units())) == 193
+    assert len(list(open_plate(output).fields())) == 193
     # Nothing black: every plane holds a number of its own above 0.
-    for unit in list(open_plate(output).units())[::20]:
+    for unit in list(open_plate(output).fields())[::20]:
         image = zarr.open_group(output / unit.row / unit.column / unit.field, mode="r")
         assert np.asarray(image["0"][:]).min() > 0
     write_reports(plate, result)

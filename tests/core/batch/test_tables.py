@@ -51,7 +51,7 @@ def fused(plate: Plate, tmp_path: Path, ngff: str) -> tuple[BatchPaths, Publishe
         Choices(paths.output, REQUEST, output_format=OutputFormat(ngff=ngff)), "session", block=128, z_chunk=4
     )
     publisher = Publisher(plate, paths, ngff)
-    for unit in plate.units():
+    for unit in plate.fields():
         assert fuse_unit(Task(unit), settings).status == "done"
         record = read_json(paths.record(key_of(unit), 0))
         publisher.add(key_of(unit), [record], fresh=True)

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 import hybridfusion_core as hf
 from hybridfusion_core.cli import main
 from hybridfusion_core.evaluate import cases
-from hybridfusion_core.fusion.api import measured_rate
-from hybridfusion_core.fusion.request import Job, auto_model, make_request, resolve
+from hybridfusion_core.fusion.job import Job, auto_model, resolve
+from hybridfusion_core.fusion.rate import measured_rate
+from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io.tiff.writer import write_stack
 from hybridfusion_core.model import model_file as checkpoint
 from hybridfusion_core.model.model_file import ModelCard, load_model, save_model

@@ -10,8 +10,10 @@ from conftest import textured_stack
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion import api as predict
 from hybridfusion_core.fusion.corrections import UNTOUCHED, Correction, correct, corrected_spec
+from hybridfusion_core.fusion.job import Job, resolve
 from hybridfusion_core.fusion.loop import posterior_at
-from hybridfusion_core.fusion.request import Job, make_request, resolve
+from hybridfusion_core.fusion.provenance import statistics_of
+from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.progress import exhaust
 from hybridfusion_core.stack import Stack
 
@@ -162,7 +164,7 @@ def test_the_posterior_of_a_pixel_is_what_its_maps_say(tiny_model: str, method: 
     names = [each.name for each in case.result.spec.maps]
     for place in ((0, 3, 5), (1, 69, 89), (1, 33, 40)):
         for decision in (0, 1):
-            statistics = predict.statistics_of(case.result.spec, case.job, place[0])
+            statistics = statistics_of(case.result.spec, case.job, place[0])
             found = posterior_at(case.job, case.stack, statistics, decision, place)
             assert found.shape == (5,)
             assert found.sum() == pytest.approx(1, abs=1e-5)

@@ -12,7 +12,9 @@ from conftest import opinionated_network, textured_stack
 
 import hybridfusion_core as hf
 from hybridfusion_core.fusion import loop as fusion
-from hybridfusion_core.fusion.request import Job, make_request, resolve
+from hybridfusion_core.fusion.job import Job, resolve
+from hybridfusion_core.fusion.request import make_request
+from hybridfusion_core.fusion.tile import score
 from hybridfusion_core.model.model_file import ModelCard, save_model
 from hybridfusion_core.model.network import NetworkConfig
 from hybridfusion_core.progress import exhaust
@@ -83,7 +85,7 @@ def _posterior_by_tiles(job: Any, statistics: Any, stack: np.ndarray) -> tuple[t
         columns = reflected(tile.x.low, tile.x.high, stack.shape[2])
         guide = torch.from_numpy(statistics.guide([stack[:, rows][:, :, columns]]))[None]
         with torch.inference_mode():
-            likely, share = fusion.score(job, job.deciders[0], guide, torch.tensor([statistics.noise]))
+            likely, share, _ = score(job, job.deciders[0], guide, torch.tensor([statistics.noise]))
         core = (0, slice(None), tile.y.core_in_window, tile.x.core_in_window)
         posterior[:, tile.y.core, tile.x.core] = likely[core]
         weights[:, tile.y.core, tile.x.core] = share[core]

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.fusion.request import load_statistics, make_request, resolve
+from hybridfusion_core.fusion.job import load_statistics, resolve
+from hybridfusion_core.fusion.products import default_products
+from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io.zarr.arrays import chunk_and_shard
 from hybridfusion_core.model.devices import resolve_device
 from hybridfusion_core.stack import Axis, Channel, Stack
@@ -44,9 +46,11 @@ def test_slices_are_chosen_as_python_does() -> None:
     assert resolve(make_request(method="max", z="::2"), stack()).slices == (0, 2)
 
 
-def test_height_needs_z_positions_and_is_left_out_unless_named() -> None:
-    assert "height" in resolve(make_request(), stack()).products
-    assert "height" not in resolve(make_request(), stack(z_um=None)).products
+def test_without_z_positions_the_height_is_in_slices_and_said_so_and_refused_only_by_name() -> None:
+    known, unknown = resolve(make_request(), stack()), resolve(make_request(), stack(z_um=None))
+    assert known.products == unknown.products == default_products()
+    assert known.notes == ()
+    assert any("heights are in slices" in note and "--z-step" in note for note in unknown.notes)
     with pytest.raises(UserInputError, match="--z-step UM"):
         resolve(make_request(products=("fused", "height")), stack(z_um=None))
 
@@ -63,7 +67,7 @@ def test_height_needs_z_positions_and_is_left_out_unless_named() -> None:
         ({"focus_from": "7"}, "no channel is called '7'"),
         ({"method": "mean", "products": ("fused", "decision")}, "its only product is fused"),
         ({"model": "no-such"}, "No model 'no-such'"),
-        ({"device": "tpu"}, "Unknown device 'tpu'; expected auto, cpu, openvino, cuda"),
+        ({"device": "tpu"}, "Unknown device 'tpu'; expected auto, cuda:N, or one of cuda, mps, openvino, cpu"),
         ({"memory": 1000}, "need at least .* Raise --memory"),
     ],
 )
@@ -141,6 +145,7 @@ def test_auto_takes_the_fastest_device_there_is(
     monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, expected: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(cuda))
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert resolve_device("auto").type == expected
 
@@ -149,7 +154,7 @@ def test_a_device_that_is_not_there_is_refused_with_what_is(monkeypatch: pytest.
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert resolve_device("cuda:1").index == 1
-    with pytest.raises(UserInputError, match="'cuda:2' is not on this machine, which has: cpu, cuda"):
+    with pytest.raises(UserInputError, match=r"'cuda:2' is not on this machine, which has: cuda, .*cpu"):
         resolve_device("cuda:2")
 
 

@@ -209,7 +209,8 @@ def test_left_overs_of_a_killed_run_are_removed(tmp_path):
         """
         import os, sys, numpy as np
         from hybridfusion_core.stack import Channel
-        from hybridfusion_core.store import ResultSpec, create_output
+        from hybridfusion_core.io.create import create_output
+        from hybridfusion_core.io.result_spec import ResultSpec
         output = create_output(sys.argv[1], ResultSpec("r", (1, 1, 20, 30), np.dtype("u1"), (Channel("0"),)))
         output.arrays["fused"][...] = 1
         os._exit(0)
@@ -249,7 +250,8 @@ def test_a_writer_in_another_process_counts_until_it_dies(tmp_path):
         """
         import sys, numpy as np
         from hybridfusion_core.stack import Channel
-        from hybridfusion_core.store import ResultSpec, create_output
+        from hybridfusion_core.io.create import create_output
+        from hybridfusion_core.io.result_spec import ResultSpec
         output = create_output(sys.argv[1], ResultSpec("r", (1, 1, 20, 30), np.dtype("u1"), (Channel("0"),)))
         print("open", flush=True)
         sys.stdin.read()
@@ -275,10 +277,10 @@ ENDLESS = """
 import itertools, os, sys
 import torch
 torch.set_num_threads(1)
-sys.path.insert(0, sys.argv[2])
-from test_store_atomic import FUSION, sources
+sys.path[:0] = [sys.argv[2], sys.argv[2] + "/io"]
+from test_atomic import FUSION, sources
 import hybridfusion_core as hf
-from hybridfusion_core.store.ngff_writing import label_attributes
+from hybridfusion_core.io.zarr.ngff_writing import label_attributes
 made = sources()
 label_attributes(hf.fuse(made[0], **FUSION).spec, "decision", "0.5")
 for _ in sys.stdin:

@@ -23,7 +23,7 @@ from hybridfusion_core.cli import batch_run, main
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io.zarr.source import is_url
-from hybridfusion_core.plates.field_stack import open_unit
+from hybridfusion_core.plates.field_stack import open_field
 from hybridfusion_core.plates.open import open_plate
 from hybridfusion_core.plates.plate import Plate
 from hybridfusion_core.plates.select import Selection, select
@@ -138,7 +138,7 @@ def test_a_plate_is_the_same_wherever_it_is(
             expected.imaging,
             expected.acquisitions,
         )
-        assert [numbers(unit) for unit in plate.units()] == [numbers(unit) for unit in expected.units()]
+        assert [numbers(unit) for unit in plate.fields()] == [numbers(unit) for unit in expected.fields()]
         assert run(plate, tmp_path / f"{kind}.ome.zarr", connect).fused == 8
         assert run(plate, tmp_path / f"{kind}.ome.zarr", connect).kept == 8
         assert pixels(tmp_path / f"{kind}.ome.zarr") == pixels(tmp_path / "local.ome.zarr")
@@ -177,9 +177,9 @@ def test_metadata_lead_nowhere_else(bucket: Bucket, tmp_path: Path) -> None:
         stored["attributes"]["ome"]["multiscales"][0]["datasets"][0]["path"] = "../../../../other/0"
 
     edit_json(folder / "B" / "03" / "0" / "zarr.json", change)
-    units = list(open_plate(bucket.put(folder)).units())
+    units = list(open_plate(bucket.put(folder)).fields())
     assert ["leads out of the store" in each.message for unit in units for each in unit.frame.defects] == [True]
-    with open_unit(units[1]) as stack:
+    with open_field(units[1]) as stack:
         assert np.asarray(stack.read(0, 0, [0], slice(0, 4), slice(0, 4))).shape == (1, 4, 4)
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 import hybridfusion_core as hf
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.fusion.request import make_request, resolve
+from hybridfusion_core.fusion.job import resolve
+from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.model import devices
 from hybridfusion_core.model import posterior as blend
 from hybridfusion_core.model.model_file import ModelCard, load_model, model_names, save_model

@@ -11,7 +11,7 @@ import pytest
 from hybridfusion_core.cli import main
 from hybridfusion_core.cli.parser import build_parser
 from hybridfusion_core.fusion.api import fuse
-from hybridfusion_core.plates.field_stack import open_unit
+from hybridfusion_core.plates.field_stack import open_field
 from hybridfusion_core.plates.layouts.table import LAYOUTS
 from hybridfusion_core.plates.open import open_plate
 
@@ -171,7 +171,7 @@ def test_a_field_of_every_layout_is_fused_as_it_stands(tmp_path: Path, name: str
     folder = writers[name](tmp_path / "p", make.places())
     plate = open_plate(folder, pattern=make.PLAIN if name == "pattern" else None)
     assert plate.layout == name
-    with open_unit(next(plate.units())) as stack:
+    with open_field(next(plate.fields())) as stack:
         expected = [stack.read(0, channel, range(3), slice(0, 24), slice(0, 32)).max(axis=0) for channel in (0, 1)]
         fused = fuse(stack, method="max").fused
     assert fused.shape == (1, 2, 1, 24, 32)

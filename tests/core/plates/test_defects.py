@@ -10,9 +10,9 @@ import tifffile
 from plate_makers import numbers
 
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
-from hybridfusion_core.plates.field_stack import open_unit
+from hybridfusion_core.plates.field_stack import open_field
 from hybridfusion_core.plates.open import open_plate
-from hybridfusion_core.plates.plate import Plate, Unit
+from hybridfusion_core.plates.plate import Plate, PlateField
 
 ONE = make.places(wells=((2, 3),))
 HURT = (2, 3, 2, 0, 2, 2)  # B03 field 2, second channel, second slice
@@ -29,8 +29,8 @@ LAYOUTS = {
 }
 
 
-def failure(unit: Unit, **options: object) -> str:
-    with pytest.raises(HybridFusionError) as caught, open_unit(unit, **options):
+def failure(unit: PlateField, **options: object) -> str:
+    with pytest.raises(HybridFusionError) as caught, open_field(unit, **options):
         pass
     message = str(caught.value)
     assert "expected" in message
@@ -40,7 +40,7 @@ def failure(unit: Unit, **options: object) -> str:
 
 def only_failure(plate: Plate) -> str:
     """The message of B03 field 2, when every other field is sound."""
-    units = {unit.name: unit for unit in plate.units()}
+    units = {unit.name: unit for unit in plate.fields()}
     hurt = units.pop("B03 field 2 time 0")
     assert units
     for unit in units.values():
@@ -56,7 +56,7 @@ def test_a_missing_plane_fails_its_field(tmp_path: Path, name: str) -> None:
     plate = open_plate(tmp_path, pattern=pattern)
     message = only_failure(plate)
     assert re.search(r"B03 field 2 time 0: 1 of 3 planes of channel '.*' are missing", message)
-    hurt = next(unit for unit in plate.units() if unit.name == "B03 field 2 time 0")
+    hurt = next(unit for unit in plate.fields() if unit.name == "B03 field 2 time 0")
     assert [defect.kind for defect in hurt.frame.defects] == ["missing"]
     assert numbers(hurt, channels=["0"]) == [[make.value(2, 3, 2, 0, 1, z) for z in (1, 2, 3)]]
 
@@ -77,13 +77,13 @@ def test_slices_that_one_channel_lacks_at_its_ends_are_missing_too(
 
 def test_a_slice_that_all_fields_lack_is_missing_in_all(tmp_path: Path) -> None:
     make.write_plain(tmp_path, make.places(slices=(1, 2, 4)))
-    for unit in open_plate(tmp_path, pattern=make.PLAIN).units():
+    for unit in open_plate(tmp_path, pattern=make.PLAIN).fields():
         assert "1 of 4 planes of channel '1' are missing, the first at z 3" in failure(unit)
 
 
 def test_numbers_may_count_in_steps(tmp_path: Path) -> None:
     make.write_plain(tmp_path, make.places(times=(0, 2), slices=(0, 5, 10, 15)))
-    units = list(open_plate(tmp_path, pattern=make.PLAIN).units())
+    units = list(open_plate(tmp_path, pattern=make.PLAIN).fields())
     assert [unit.frame.slices for unit in units] == [(4, 4)] * 8
     assert [unit.t for unit in units[:2]] == [0, 1]
     assert all(len(numbers(unit)[0]) == 4 for unit in units)
@@ -93,7 +93,7 @@ def test_a_time_point_without_any_plane_fails_alone(tmp_path: Path) -> None:
     folder = make.write_plain(tmp_path, make.places(times=(0, 1, 2)))
     for path in folder.glob("B03_f2_t1_*"):
         path.unlink()
-    units = {unit.name: unit for unit in open_plate(tmp_path, pattern=make.PLAIN).units()}
+    units = {unit.name: unit for unit in open_plate(tmp_path, pattern=make.PLAIN).fields()}
     assert len(units) == 2 * 2 * 3
     assert "3 of 3 planes of channel '1' are missing" in failure(units["B03 field 2 time 1"])
     assert len(numbers(units["B03 field 2 time 2"])[0]) == 3
@@ -144,7 +144,7 @@ def test_thumbnails_and_montages_are_no_planes(tmp_path: Path) -> None:
     for name in ("thumbs/B03_f1_t0_z01_c1.tif", "B03_f1_t0_z01_c1_thumb.tif", "montage_B03.tif", "B03_stitched.png"):
         make.write_plane(folder / name.replace("png", "tif"), 1, shape=(4, 4))
     plate = open_plate(tmp_path, pattern=make.PLAIN)
-    assert len(list(plate.units())) == 2
+    assert len(list(plate.fields())) == 2
     assert "4 thumbnails and montages are left out" in "".join(plate.warnings)
     make.write_imagexpress(tmp_path / "ix", ONE)
     plate = open_plate(tmp_path / "ix")
@@ -158,7 +158,7 @@ def test_projections_are_left_out_unless_they_are_all_of_a_channel(tmp_path: Pat
         make.write_plane(folder / make.imagexpress_name(2, 3, 1, 0, wave, 1).replace("ZStep_1", "ZStep_0"), 77)
     (folder / "screen.HTD").unlink()
     plate = open_plate(folder)
-    (unit,) = plate.units()
+    (unit,) = plate.fields()
     assert unit.frame.slices == (3, 1)
     assert numbers(unit)[1] == [77, 77, 77]
     assert "1 projections" in "".join(plate.warnings)
@@ -207,7 +207,7 @@ def test_a_plane_that_is_listed_twice_under_one_name_is_used_once(tmp_path: Path
     listed = [make.harmony_image(each) for each in (*which, HURT)]
     (images / "Index.xml").write_text(make.harmony_index(listed), encoding="utf-8")
     plate = open_plate(tmp_path)
-    assert all(len(numbers(unit)[1]) == 3 for unit in plate.units())
+    assert all(len(numbers(unit)[1]) == 3 for unit in plate.fields())
     assert "1 planes are listed more than once" in plate.warnings[0]
 
 
@@ -222,11 +222,11 @@ def test_a_plane_cut_short_fails_its_field(tmp_path: Path, compression: str | No
     for length in range(0, hurt.stat().st_size, 150):
         content = hurt.read_bytes()
         hurt.write_bytes(content[:length])
-        for unit in open_plate(tmp_path, pattern=make.PLAIN).units():
+        for unit in open_plate(tmp_path, pattern=make.PLAIN).fields():
             if unit.name == "B03 field 2 time 0":
                 assert hurt.name in failure(unit)
             else:
-                open_unit(unit).close()
+                open_field(unit).close()
         hurt.write_bytes(content)
 
 
@@ -245,7 +245,7 @@ def test_garbage_where_the_plate_begins_or_ends_decides_nothing(tmp_path: Path, 
     make.write_plane(folder / make.plain_name(*which[0 if first else -1]), 3, "uint32", (8, 8))
     plate = open_plate(tmp_path, pattern=make.PLAIN)
     assert (plate.imaging.dtype, plate.imaging.plane) == ("uint16", make.SHAPE)
-    units = list(plate.units())
+    units = list(plate.fields())
     assert "unlike the others" in failure(units.pop(0 if first else -1))
     assert all(len(numbers(unit)) == 2 for unit in units)
 
@@ -271,8 +271,8 @@ def test_fields_may_have_different_depths(tmp_path: Path) -> None:
             continue  # its .HTD file knows one number for all
         write(tmp_path / name, which)
         plate = open_plate(tmp_path / name, pattern=pattern)
-        assert [unit.frame.slices[0] for unit in plate.units()] == [3, 3, 3, 3, 5, 5]
-        assert all(len(numbers(unit)[0]) == unit.frame.slices[0] for unit in plate.units())
+        assert [unit.frame.slices[0] for unit in plate.fields()] == [3, 3, 3, 3, 5, 5]
+        assert all(len(numbers(unit)[0]) == unit.frame.slices[0] for unit in plate.fields())
         named = "other numbers of slices than the usual 3/3" in "".join(plate.warnings)
         assert named == (plate.metadata == ())
 
@@ -281,18 +281,18 @@ def test_a_channel_of_one_slice_serves_all(tmp_path: Path) -> None:
     which = [*make.places(channels=(1,)), *make.places(channels=(2,), slices=(1,))]
     for name, (write, _, pattern) in LAYOUTS.items():
         write(tmp_path / name, which)
-        for unit in open_plate(tmp_path / name, pattern=pattern).units():
+        for unit in open_plate(tmp_path / name, pattern=pattern).fields():
             assert unit.frame.slices == (3, 1)
             found = numbers(unit)
             assert found[1] == [make.value(2, int(unit.column), int(unit.field), 0, 2, 1)] * 3
-            with open_unit(unit) as stack:
+            with open_field(unit) as stack:
                 assert "One slice of" in stack.warnings[0]
 
 
 def test_channels_with_different_slices_are_fused_one_after_the_other(tmp_path: Path) -> None:
     which = [*make.places(channels=(1,)), *make.places(channels=(2,), slices=(1, 2))]
     make.write_harmony(tmp_path, which)
-    for unit in open_plate(tmp_path).units():
+    for unit in open_plate(tmp_path).fields():
         message = failure(unit)
         assert "channels 'DAPI' and 'Brightfield' do not have the same slices ('DAPI': 3, 'Brightfield': 2)" in message
         assert "--channels" in message
@@ -302,19 +302,19 @@ def test_channels_with_different_slices_are_fused_one_after_the_other(tmp_path: 
 def test_channels_at_an_offset_belong_together_and_at_another_step_do_not(tmp_path: Path) -> None:
     which = make.places(wells=((2, 3),), fields=(1,))
     folder = make.write_yokogawa(tmp_path, which)  # its second channel lies 7 µm lower
-    (unit,) = open_plate(tmp_path).units()
+    (unit,) = open_plate(tmp_path).fields()
     assert [plane.z_um for planes in unit.frame.planes for plane in planes] == [-6, -3.5, -1, -13, -10.5, -8]
     assert len(numbers(unit)) == 2
     wide = [make.mlf_record(each).replace('bts:Z="-8.0"', 'bts:Z="-3.0"') for each in which]
     make.write_mlf(folder, wide)
-    (unit,) = open_plate(tmp_path).units()
+    (unit,) = open_plate(tmp_path).fields()
     assert "do not have the same slices" in failure(unit)
 
 
 def test_a_channel_that_was_not_taken_everywhere_fails_only_where_it_is_wanted(tmp_path: Path) -> None:
     which = [*make.places(), *make.places(wells=((2, 5),), channels=(1,))]
     make.write_harmony(tmp_path, which)
-    units = [unit for unit in open_plate(tmp_path).units() if unit.well == "B05"]
+    units = [unit for unit in open_plate(tmp_path).fields() if unit.well == "B05"]
     assert "channel 'Brightfield' was not taken here" in failure(units[0])
     assert len(numbers(units[0], channels=["DAPI"])[0]) == 3
 
@@ -323,7 +323,7 @@ def test_wells_that_the_htd_selects_and_nobody_copied_are_failures(tmp_path: Pat
     folder = make.write_imagexpress(tmp_path, make.places())
     for path in folder.rglob("*_B04_*"):
         path.unlink()
-    units = list(open_plate(tmp_path).units())
+    units = list(open_plate(tmp_path).fields())
     assert [unit.name for unit in units if unit.frame.defects] == ["B04 field 1 time 0", "B04 field 2 time 0"]
     assert "3 of 3 planes of channel 'DAPI' are missing" in failure(units[-1])
 
@@ -340,7 +340,7 @@ def test_what_is_missing_in_an_ome_zarr_plate_fails_its_own_fields(tmp_path: Pat
 
     path = make.write_zarr_plate(tmp_path / "p.zarr") / victim
     path.unlink() if path.is_file() else shutil.rmtree(path)
-    units = list(open_plate(tmp_path / "p.zarr").units())
+    units = list(open_plate(tmp_path / "p.zarr").fields())
     broken = [unit for unit in units if unit.frame.defects]
     assert {unit.well for unit in broken} == {"C04"}
     assert re.search(r"'C/04.*cannot be read", failure(broken[0]))
@@ -350,7 +350,7 @@ def test_what_is_missing_in_an_ome_zarr_plate_fails_its_own_fields(tmp_path: Pat
 def test_a_slice_without_chunks_fails_its_field(tmp_path: Path) -> None:
     folder = make.write_zarr_plate(tmp_path / "p.zarr")
     (folder / "C/04/1/0/c/1/0/2/0/0").unlink()
-    units = list(open_plate(folder).units())
+    units = list(open_plate(folder).fields())
     for unit in units:
         if (unit.well, unit.field) == ("C04", "1"):
             assert "no chunk of the slice at" in failure(unit)
@@ -362,17 +362,17 @@ def test_a_damaged_ome_tiff_fails_alone(tmp_path: Path) -> None:
     folder = make.write_ome_tiffs(tmp_path, ["B02_f1.ome.tif", "B02_f2.ome.tif"])
     hurt = folder / "B02_f2.ome.tif"
     hurt.write_bytes(hurt.read_bytes()[:50])
-    first, second, third = open_plate(folder).units()
+    first, second, third = open_plate(folder).fields()
     assert len(numbers(first)) == len(numbers(second)) == 2
     assert "B02_f2.ome.tif" in failure(third)
 
 
 def test_a_file_that_vanished_since_is_named(tmp_path: Path) -> None:
     folder = make.write_plain(tmp_path, make.places())
-    unit = next(open_plate(folder, pattern=make.PLAIN).units())
+    unit = next(open_plate(folder, pattern=make.PLAIN).fields())
     (folder / make.plain_name(2, 3, 1, 0, 1, 1)).unlink()
     with pytest.raises(StoredDataError, match=r"'B03_f1_t0_z01_c1\.tif' is gone; expected"):
-        open_unit(unit)
+        open_field(unit)
 
 
 @pytest.mark.parametrize("kind", ["empty", "pictures", "text"])

@@ -111,7 +111,7 @@ def test_all_conditions_must_hold() -> None:
 
 def test_units_come_in_the_order_of_the_plate() -> None:
     plate = plate_of()
-    everything = list(plate.units())
+    everything = list(plate.fields())
     found = select(plate, Selection(wells="C01,A03", fields="10,1"))
     assert [unit.well for unit in found][::6] == ["A03", "C01"]
     assert list(found) == [unit for unit in everything if unit in found]

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.open import open_stack
-from hybridfusion_core.plates.field_stack import open_unit
+from hybridfusion_core.plates.field_stack import open_field
 from hybridfusion_core.plates.open import open_plate
 from hybridfusion_core.scenes import samples
 from hybridfusion_core.scenes.samples.organoid import organoid_stack, organoid_with_surface
@@ -134,12 +134,12 @@ def test_plate_comes_back_as_it_was_drawn_and_both_validators_take_it(tmp_path: 
     yaozarrs.validate_zarr_store(str(path))
     assert ome_zarr_models.open_ome_zarr(str(path)).ome_zarr_version == "0.5"
     plate = open_plate(path)
-    units = list(plate.units())
+    units = list(plate.fields())
     assert [(unit.well, unit.field) for unit in units] == [
         (well, field) for well in ("B2", "B3", "C2", "C3") for field in ("0", "1")
     ]
     for unit, drawn in zip(units, small_plate, strict=True):
-        with open_unit(unit) as stack:
+        with open_field(unit) as stack:
             read = [stack.read(0, channel, range(2), slice(0, 64), slice(0, 64)) for channel in range(2)]
             np.testing.assert_array_equal(read, drawn)
             assert (stack.z.step_um, stack.y.step_um, stack.x.step_um) == (4.0, 0.325, 0.325)

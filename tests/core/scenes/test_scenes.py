@@ -4,10 +4,11 @@ from torch import Generator
 
 from hybridfusion_core.scenes.blur import Blur, defocus, draw_blur
 from hybridfusion_core.scenes.camera import NOISES, Camera, draw_camera
+from hybridfusion_core.scenes.contrast import local_contrast
 from hybridfusion_core.scenes.disturbances import disturb, drift, dust, shift, vignette
 from hybridfusion_core.scenes.draw import Draw
 from hybridfusion_core.scenes.layers import layered_light
-from hybridfusion_core.scenes.light import Light, local_contrast
+from hybridfusion_core.scenes.light import Light
 from hybridfusion_core.scenes.photographic import photographic_light
 from hybridfusion_core.scenes.scene import KINDS, Scene, make_scene
 from hybridfusion_core.scenes.transmitted import transmitted_light

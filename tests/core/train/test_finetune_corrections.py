@@ -12,7 +12,8 @@ from finetune_makers import quick, request_for, write_stacks
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion import api as predict
 from hybridfusion_core.fusion.corrections import UNTOUCHED, Correction, correct, corrected_spec
-from hybridfusion_core.fusion.request import make_request, resolve
+from hybridfusion_core.fusion.job import resolve
+from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.model.network import NetworkConfig
 from hybridfusion_core.progress import exhaust

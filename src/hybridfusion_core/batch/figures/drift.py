@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from skimage.filters import difference_of_gaussians
 from skimage.registration import phase_cross_correlation
 
-from hybridfusion_core.fusion.request import Job
+from hybridfusion_core.fusion.job import Job
 from hybridfusion_core.stack import Stack
 
 _WINDOW = 256  # px, side

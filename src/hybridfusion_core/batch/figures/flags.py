@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridfusion_core.batch.figures.drift import SliceFigures
-from hybridfusion_core.fusion.request import Job
+from hybridfusion_core.fusion.job import Job
 from hybridfusion_core.io.result_spec import ResultSpec
 from hybridfusion_core.view.thumbnails import sharpest_slice
 
@@ -46,7 +46,7 @@ def figures(
     spread = (
         None if height is None or not _any(height) else [float(each) for each in np.nanquantile(height, (0.01, 0.99))]
     )
-    unit = next((each.name.split(" ")[0].removeprefix("height_") for each in spec.maps if "height" in each.name), None)
+    unit = next((each.quantity.removeprefix("height_") for each in spec.maps if each.product == "height"), None)
     decided = decision is not None and bool(decision.any())
     sharpest = (
         sharpest_slice(copies["fused"][0], decision[0] if decision is not None else None, job.slices)
@@ -79,7 +79,7 @@ def figures(
 
 
 def _map(spec: ResultSpec, copies: Mapping[str, NDArray[Any]], kind: str) -> NDArray[Any] | None:
-    found = [index for index, each in enumerate(spec.maps) if each.name.startswith(kind)]
+    found = [index for index, each in enumerate(spec.maps) if each.product == kind]
     return copies["maps"][found[0]] if found else None
 
 

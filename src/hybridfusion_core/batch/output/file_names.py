@@ -14,7 +14,7 @@ from hybridfusion_core.batch.records.paths import safe_name
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.plates.field_stack import find_channels
 from hybridfusion_core.plates.plane_records import number_name
-from hybridfusion_core.plates.plate import Unit
+from hybridfusion_core.plates.plate import PlateField
 
 FIELDS = ("plate", "well", "row", "column", "field", "t", "channel", "channel_name")
 _OF_CHANNELS = {"channel", "channel_name"}
@@ -60,7 +60,7 @@ class NameTemplate:
         """Whether every channel has a file of its own."""
         return bool(_OF_CHANNELS & self.fields)
 
-    def names(self, unit: Unit, channels: Sequence[int]) -> tuple[str, ...]:
+    def names(self, unit: PlateField, channels: Sequence[int]) -> tuple[str, ...]:
         """Return the names of the files of a unit: one for each channel, or one for all.
 
         Args:
@@ -75,7 +75,7 @@ class NameTemplate:
             for index in channels
         )
 
-    def labels(self, unit: Unit, channels: Sequence[int]) -> tuple[str, ...]:
+    def labels(self, unit: PlateField, channels: Sequence[int]) -> tuple[str, ...]:
         """Return what tells the files of a unit apart in a table: letters, digits and "_", all different.
 
         Args:
@@ -90,7 +90,7 @@ class NameTemplate:
             for name, index in zip(names, channels, strict=True)
         )
 
-    def check(self, units: Iterable[Unit], channels: Sequence[str] | None) -> None:
+    def check(self, units: Iterable[PlateField], channels: Sequence[str] | None) -> None:
         """Make all names, and see that they are different and short enough.
 
         Args:
@@ -100,7 +100,7 @@ class NameTemplate:
         Raises:
             UserInputError: two results would have one name, or a name is too long.
         """
-        owners: dict[str, tuple[Unit, int]] = {}
+        owners: dict[str, tuple[PlateField, int]] = {}
         for unit in units:
             for index, name in enumerate(self.names(unit, find_channels(unit, channels))):
                 if len(name.encode("utf-8", "replace")) > _LONGEST:
@@ -121,7 +121,7 @@ class NameTemplate:
         return UserInputError(f"--name {self._text!r} {found}; expected {self._expected}. Correct it.")
 
 
-def _values(unit: Unit) -> dict[str, int | str]:
+def _values(unit: PlateField) -> dict[str, int | str]:
     """Return what stands for each field; numbers where they are some, so that they can be padded."""
     column, field = number_name(unit.column), number_name(unit.field)
     return {
@@ -134,7 +134,7 @@ def _values(unit: Unit) -> dict[str, int | str]:
     }
 
 
-def padded_well(unit: Unit) -> str:
+def padded_well(unit: PlateField) -> str:
     """Return the name of a well with a column of two digits, such as "B03", so that names sort; letters and digits."""
     column = number_name(unit.column)
     return safe_name(unit.row + (f"{int(column):02d}" if column.isdecimal() and column.isascii() else column))

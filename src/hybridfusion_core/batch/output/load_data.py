@@ -54,7 +54,7 @@ class FileList:
             return
         rows = [
             (unit, files)
-            for unit in self._plate.units()
+            for unit in self._plate.fields()
             if (files := self._finished.get(key_of(unit), {}).get(unit.t)) is not None
         ]
         labels = list(dict.fromkeys(label for _, files in rows for label in files))

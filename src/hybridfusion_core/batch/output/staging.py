@@ -18,14 +18,13 @@ from hybridfusion_core.batch.output.format import SUFFIXES, OutputFormat
 from hybridfusion_core.batch.output.zarr_metadata import Array, nodes, time_folder, write_array
 from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
 from hybridfusion_core.errors import StoredDataError
-from hybridfusion_core.fusion.loop import decision_count
-from hybridfusion_core.fusion.request import Job
+from hybridfusion_core.fusion.job import Job
 from hybridfusion_core.io.create import create_output
 from hybridfusion_core.io.result_spec import Output, ResultSpec
 from hybridfusion_core.io.suffixes import result_paths
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
 from hybridfusion_core.plates.field_stack import find_channels
-from hybridfusion_core.plates.plate import Unit
+from hybridfusion_core.plates.plate import PlateField
 
 
 class Staged(Protocol):
@@ -39,7 +38,7 @@ class Staged(Protocol):
 
 
 def staged_files(
-    unit: Unit, channels: Sequence[str] | None, output_format: OutputFormat, paths: BatchPaths
+    unit: PlateField, channels: Sequence[str] | None, output_format: OutputFormat, paths: BatchPaths
 ) -> StagedFiles:
     """Return where the files of a unit are built.
 
@@ -68,13 +67,13 @@ class StagedFiles:
 
     folder: Path
     output: Path
-    unit: Unit
+    unit: PlateField
     channels: tuple[int, ...]
     template: NameTemplate
 
     def create(self, spec: ResultSpec, job: Job) -> ChannelFiles:
         """Start to write them."""
-        decisions, block = decision_count(job), job.plan.block
+        decisions, block = job.decision_count, job.plan.block
         return ChannelFiles(self.folder, self._names(spec), spec, decisions=decisions, block=block)
 
     def place(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hybridfusion_core.errors import HybridFusionError, UserInputError
 from hybridfusion_core.io.disk.access import permitted
-from hybridfusion_core.plates.plate import Unit
+from hybridfusion_core.plates.plate import PlateField
 
 COLUMNS = ("well", "field", "time", "reason")
 _LARGEST = 256 << 20  # bytes of a list
@@ -66,7 +66,7 @@ def failures_csv(failures: Iterable[tuple[str, str, int, str]]) -> str:
     return stream.getvalue()
 
 
-def row_of(unit: Unit, reason: str) -> tuple[str, str, int, str]:
+def row_of(unit: PlateField, reason: str) -> tuple[str, str, int, str]:
     """Return the row of a unit."""
     return unit.well, unit.field, unit.t, reason
 

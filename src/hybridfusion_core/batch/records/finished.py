@@ -12,11 +12,11 @@ from typing import Any
 from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
 from hybridfusion_core.batch.records.store import read_json, unit_record
 from hybridfusion_core.io.zarr.source import UrlSource, is_url, reached
-from hybridfusion_core.plates.plate import Plate, Unit
+from hybridfusion_core.plates.plate import Plate, PlateField
 from hybridfusion_core.stack import Axis
 
 
-def missing_times(plate: Plate, paths: BatchPaths, takes: Callable[[Unit], bool]) -> dict[FieldKey, set[int]]:
+def missing_times(plate: Plate, paths: BatchPaths, takes: Callable[[PlateField], bool]) -> dict[FieldKey, set[int]]:
     """Find out which time points of every field are not fused from the files that are there now.
 
     Args:
@@ -28,7 +28,7 @@ def missing_times(plate: Plate, paths: BatchPaths, takes: Callable[[Unit], bool]
         UserInputError: a record may not be read.
     """
     missing: dict[FieldKey, set[int]] = {}
-    for unit in filter(takes, plate.units()):
+    for unit in filter(takes, plate.fields()):
         key = key_of(unit)
         left = missing.setdefault(key, set())
         if not finished(unit, unit_record(paths, key, unit.t), paths):
@@ -50,7 +50,7 @@ def with_stored_name(plate: Plate, paths: BatchPaths) -> Plate:
     before = request.get("plate") if isinstance(request, Mapping) else None
     if not isinstance(before, str) or before == plate.name or plate.name != Path(plate.folder).name:
         return plate
-    for unit in plate.units():
+    for unit in plate.fields():
         record = unit_record(paths, key_of(unit), unit.t)
         if record is not None and record.get("status") == "done":
             return replace(plate, name=before) if finished(unit, record, paths) else plate
@@ -93,14 +93,14 @@ def _remote_fingerprint(url: str, inputs: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(found).encode()).hexdigest() if all(files for _, files in found) else ""
 
 
-def listed_inputs(unit: Unit) -> set[str]:
+def listed_inputs(unit: PlateField) -> set[str]:
     """Return the files that a unit names, as paths in the folder of the plate."""
     if unit.frame.image is not None:
         return {unit.frame.image.path}
     return {plane.file for planes in unit.frame.planes for plane in planes}
 
 
-def finished(unit: Unit, record: Mapping[str, Any] | None, paths: BatchPaths) -> bool:
+def finished(unit: PlateField, record: Mapping[str, Any] | None, paths: BatchPaths) -> bool:
     """Say whether a unit was fused, from the files that are there now, into pixels that are still there.
 
     Args:
@@ -123,7 +123,7 @@ def finished(unit: Unit, record: Mapping[str, Any] | None, paths: BatchPaths) ->
         return False
 
 
-def frame_digest(unit: Unit) -> str:
+def frame_digest(unit: PlateField) -> str:
     """Return a checksum of what the metadata of the plate say of a unit: an index may change and no image with it."""
     imaging = unit.imaging
     if all(plane.z_um is not None for planes in unit.frame.planes for plane in planes):

@@ -13,15 +13,14 @@ from typing import NamedTuple
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.suffixes import (
-    PICTURE_SUFFIXES,
-    TIFF_SUFFIXES,
+    IMAGE_FILES,
     ZARR_SUFFIXES,
     has_suffix,
     image_name,
 )
-from hybridfusion_core.plates.plate import Unit
+from hybridfusion_core.plates.plate import PlateField
 
-_IMAGES = (*ZARR_SUFFIXES, *TIFF_SUFFIXES, *PICTURE_SUFFIXES)
+_IMAGES = (*ZARR_SUFFIXES, *IMAGE_FILES)
 _PLAIN = re.compile("[A-Za-z0-9]{1,32}")
 
 
@@ -138,7 +137,7 @@ def field_key(row: str, column: str, field: str) -> FieldKey:
     return FieldKey(safe_name(row), safe_name(column), safe_name(field))
 
 
-def key_of(unit: Unit) -> FieldKey:
+def key_of(unit: PlateField) -> FieldKey:
     """Return the names of the groups of a unit's field."""
     return field_key(unit.row, unit.column, unit.field)
 

@@ -16,7 +16,7 @@ from typing import Any
 from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.io.disk.access import guarded
-from hybridfusion_core.plates.plate import Unit
+from hybridfusion_core.plates.plate import PlateField
 
 FORMAT = 1
 _LARGEST = 64 << 20  # bytes of a record
@@ -139,7 +139,7 @@ def _refuse_existing(paths: BatchPaths) -> None:
             )
 
 
-def note_asked(paths: BatchPaths, units: Iterable[Unit]) -> None:
+def note_asked(paths: BatchPaths, units: Iterable[PlateField]) -> None:
     """Write down what was asked for, in this run and before: `verify` says how much of it is there.
 
     Args:

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from hybridfusion_core.batch.records.failure_list import guarded_cell
 from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
 from hybridfusion_core.batch.records.store import unit_record
-from hybridfusion_core.plates.plate import Plate, Unit
+from hybridfusion_core.plates.plate import Plate, PlateField
 
 COLUMNS = (
     *("well", "field", "time", "status", "reason", "seconds", "tile", "median_confidence", "in_focus"),
@@ -51,7 +51,7 @@ class Row:
         files: names of the fused images, where results are files.
     """
 
-    unit: Unit
+    unit: PlateField
     status: Literal["done", "failed", "missing"]
     reason: str = ""
     seconds: float | None = None
@@ -71,7 +71,7 @@ def field_rows(plate: Plate, paths: BatchPaths, missing: Mapping[FieldKey, set[i
         paths: of the batch.
         missing: time points of fields that are not in the plate; fields that are left out are none of the batch's.
     """
-    for unit in plate.units():
+    for unit in plate.fields():
         key = key_of(unit)
         if key not in missing:
             continue
@@ -83,7 +83,7 @@ def field_rows(plate: Plate, paths: BatchPaths, missing: Mapping[FieldKey, set[i
             yield _done(unit, record)
 
 
-def _done(unit: Unit, record: Mapping[str, Any]) -> Row:
+def _done(unit: PlateField, record: Mapping[str, Any]) -> Row:
     try:
         figures = _FIGURES.validate_python(record["figures"])
         files = tuple(str(each) for each in record.get("files", {}).values())

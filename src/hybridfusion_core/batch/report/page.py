@@ -25,7 +25,7 @@ from hybridfusion_core.batch.figures.flags import (
 from hybridfusion_core.batch.records.paths import BatchPaths, key_of
 from hybridfusion_core.batch.report.field_table import Row
 from hybridfusion_core.errors import printable
-from hybridfusion_core.fusion.request import PROJECTIONS
+from hybridfusion_core.fusion.methods import METHODS
 from hybridfusion_core.plates.plate import Plate
 from hybridfusion_core.plates.well_names import row_letters
 
@@ -195,11 +195,14 @@ def _methods(rows: Sequence[Row], record: Mapping[str, Any]) -> str:
     decided = (
         f" Intensities were normalised with statistics {statistics} for the decision only; every pixel is {fused}."
     )
+    method = METHODS.get(str(asked.get("method")))
+    if method is not None and not method.decides:
+        decided = ""
     digest = hashlib.sha256(json.dumps([asked, settled], sort_keys=True).encode()).hexdigest()
     return (
         f"Focal stacks{slices} of {len(done)} fields × time points were fused into one plane each with "
         f"{record.get('software')} (algorithm version {asked.get('algorithm_version')}; {record.get('runtime')}), by "
         f"{how}, in {settled.get('precision')} on {settled.get('device')}, in tiles of {settled.get('tile')} px."
-        f"{'' if asked.get('method') in PROJECTIONS else decided} {len(rows) - len(done)} fields × time points could "
+        f"{decided} {len(rows) - len(done)} fields × time points could "
         f"not be fused or were left out. All settings are listed in run.json (their sha256: {digest})."
     )

@@ -11,6 +11,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,7 @@ from typing import Any, Self
 from hybridfusion_core.errors import HybridFusionError, UserInputError
 from hybridfusion_core.io.disk.access import system_error
 from hybridfusion_core.io.disk.lock import Lock
+from hybridfusion_core.io.result_spec import ResultSpec
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -124,9 +126,14 @@ class AtomicOutput(ABC):
 
     arrays: Mapping[str, Any]
 
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, delivery: Delivery, spec: ResultSpec) -> None:
         self._delivery = delivery
+        self._spec = spec
         self._open = True
+
+    def record(self, provenance: Mapping[str, Any]) -> None:
+        """Replace what `commit` will write of how the result was made: more may be known than at the start."""
+        self._spec = replace(self._spec, provenance=provenance)
 
     @abstractmethod
     def _finish(self) -> None:

@@ -44,7 +44,7 @@ class Unkept:
         pass
 
 
-class SpooledOutput(AtomicOutput):
+class ScratchZarrOutput(AtomicOutput):
     """A result whose blocks are collected in zarr arrays and written to files on commit.
 
     Args:
@@ -58,8 +58,7 @@ class SpooledOutput(AtomicOutput):
         self._paths = result_paths(path)
         # The scratch folder counts as a part, so that it goes whenever the parts go.
         self._scratch_name = path.with_name(f"{path.name}.scratch")
-        super().__init__(Delivery((*self._paths.values(), self._scratch_name), overwrite=overwrite))
-        self._spec = spec
+        super().__init__(Delivery((*self._paths.values(), self._scratch_name), overwrite=overwrite), spec)
         self._block = block
         self._scratch = self._delivery.part(self._scratch_name)
         try:
@@ -99,7 +98,7 @@ class SpooledOutput(AtomicOutput):
         return dict(json.loads(json.dumps(dict(self._spec.provenance), sort_keys=True)))
 
 
-class OmeTiffOutput(SpooledOutput):
+class OmeTiffOutput(ScratchZarrOutput):
     """A result being written as pyramidal OME-TIFF: `X.ome.tif`, `X.decision.ome.tif`, `X.maps.ome.tif`."""
 
     def __init__(self, path: Path, spec: ResultSpec, *, block: int, overwrite: bool) -> None:
@@ -120,7 +119,7 @@ class OmeTiffOutput(SpooledOutput):
         check_written(part, levels)
 
 
-class ImageJOutput(SpooledOutput):
+class ImageJOutput(ScratchZarrOutput):
     """A result being written as ImageJ hyperstack: `X.tif`, `X.decision.tif`, `X.maps.tif`."""
 
     def __init__(self, path: Path, spec: ResultSpec, *, block: int, overwrite: bool) -> None:
@@ -150,7 +149,7 @@ class ImageJOutput(SpooledOutput):
         check_written(part, [array])
 
 
-class PngOutput(SpooledOutput):
+class PngOutput(ScratchZarrOutput):
     """A fused image being written as PNG, values kept; decision and maps have no place in it."""
 
     def __init__(self, path: Path, spec: ResultSpec, *, block: int, overwrite: bool) -> None:

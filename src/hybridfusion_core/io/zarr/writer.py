@@ -36,8 +36,7 @@ class OmeZarrOutput(AtomicOutput):
 
     def __init__(self, path: Path, spec: ResultSpec, *, block: int, overwrite: bool, ngff: Ngff = "0.5") -> None:
         maps = result_paths(path)["maps"]
-        super().__init__(Delivery((path, maps), overwrite=overwrite))
-        self._spec = spec
+        super().__init__(Delivery((path, maps), overwrite=overwrite), spec)
         self._block = block
         self._ngff: Ngff = ngff
         self._zarr_format: ZarrFormat = 2 if ngff == "0.4" else 3

@@ -18,6 +18,7 @@ from torch import Tensor
 from hybridfusion_core.errors import UserInputError, printable
 from hybridfusion_core.fusion.tiles import reflected
 from hybridfusion_core.io.open import open_stack
+from hybridfusion_core.io.result_spec import quantity_of
 from hybridfusion_core.io.suffixes import result_paths
 from hybridfusion_core.io.verify import stored_provenance
 from hybridfusion_core.model.network import HybridFusionNet
@@ -91,7 +92,7 @@ def _parts(path: Path, sources: Sources) -> list[Painted]:
         raise _uncorrected(path)
     decisions = path / "labels" / "decision" if path.is_dir() else family["decision"]
     with open_stack(maps) as explained, open_stack(decisions) as decided:
-        names = [channel.name.split(" ")[0] for channel in explained.channels]
+        names = [quantity_of(channel.name) for channel in explained.channels]
         if _MAP not in names:
             raise _uncorrected(path)
         reader = _source_of(path, decided.shape[3:], sources)

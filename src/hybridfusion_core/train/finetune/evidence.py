@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from hybridfusion_core.evaluate.metrics.interval import Gain, paired_gain
-from hybridfusion_core.fusion.api import FuseResult, fuse
+from hybridfusion_core.fusion.api import fuse
+from hybridfusion_core.fusion.result import FuseResult
 from hybridfusion_core.model.focus_measures import SMOOTHING, has_structure, tenengrad
 from hybridfusion_core.train.finetune.blind import BlindScore
 from hybridfusion_core.train.finetune.crops import Crop

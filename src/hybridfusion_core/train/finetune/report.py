@@ -17,7 +17,7 @@ from scipy.ndimage import uniform_filter
 from hybridfusion_core.errors import printable
 from hybridfusion_core.evaluate.figure_panels import Picture, coloured, grey
 from hybridfusion_core.evaluate.page import inline
-from hybridfusion_core.fusion.api import FuseResult
+from hybridfusion_core.fusion.result import FuseResult
 from hybridfusion_core.train.finetune.blind import BlindScore
 from hybridfusion_core.train.finetune.crops import Crop
 from hybridfusion_core.train.finetune.evidence import Finding, Verdict

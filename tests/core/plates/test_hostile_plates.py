@@ -9,7 +9,7 @@ import pytest
 from plate_makers import numbers
 
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
-from hybridfusion_core.plates.field_stack import open_unit
+from hybridfusion_core.plates.field_stack import open_field
 from hybridfusion_core.plates.layouts import pattern as user_pattern
 from hybridfusion_core.plates.layouts.pattern import parse_pattern
 from hybridfusion_core.plates.open import open_plate
@@ -51,10 +51,10 @@ def test_an_index_cannot_name_a_file_outside_the_plate(tmp_path: Path, secret: P
     else:
         make.write_yokogawa(folder, WHICH)
         make.write_mlf(folder, (make.mlf_record(each, named if each == HURT else None) for each in WHICH))
-    first, second = open_plate(folder).units()
+    first, second = open_plate(folder).fields()
     assert len(numbers(first)) == 2
     with pytest.raises(StoredDataError, match=r"1 of 3 planes of channel .* are missing"):
-        open_unit(second)
+        open_field(second)
     planes = [plane.file for unit in (first, second) for planes in unit.frame.planes for plane in planes]
     assert all((folder / file).resolve().is_relative_to(folder.resolve()) for file in planes)
 
@@ -71,10 +71,10 @@ def test_a_link_out_of_the_plate_fails_its_field(tmp_path: Path, secret: Path, l
     victim = write(folder, WHICH) / called(*HURT)
     victim.unlink()
     victim.symlink_to(secret)
-    first, second = open_plate(folder, pattern=pattern).units()
+    first, second = open_plate(folder, pattern=pattern).fields()
     assert len(numbers(first)) == 2
     with pytest.raises(StoredDataError, match=r"is a link that leads out of the folder of the plate; expected a file"):
-        open_unit(second)
+        open_field(second)
 
 
 def test_a_link_inside_the_plate_is_a_file_like_any_other(tmp_path: Path) -> None:
@@ -83,18 +83,18 @@ def test_a_link_inside_the_plate_is_a_file_like_any_other(tmp_path: Path) -> Non
     (folder / "elsewhere").mkdir()
     victim.rename(folder / "elsewhere" / "moved.tif")
     victim.symlink_to(folder / "elsewhere" / "moved.tif")
-    _, second = open_plate(folder, pattern=make.PLAIN).units()
+    _, second = open_plate(folder, pattern=make.PLAIN).fields()
     assert numbers(second)[1][1] == make.value(*HURT)
 
 
 def test_a_plane_that_becomes_a_link_after_the_plate_was_opened_is_not_followed(tmp_path: Path, secret: Path) -> None:
     folder = make.write_plain(tmp_path / "plate", WHICH)
-    _, second = open_plate(folder, pattern=make.PLAIN).units()
+    _, second = open_plate(folder, pattern=make.PLAIN).fields()
     victim = folder / make.plain_name(*HURT)
     victim.unlink()
     victim.symlink_to(secret)
     with pytest.raises(StoredDataError, match="leads out of the folder"):
-        open_unit(second)
+        open_field(second)
 
 
 def test_folders_behind_links_are_not_entered(tmp_path: Path) -> None:
@@ -111,9 +111,9 @@ def test_a_pipe_is_not_read(tmp_path: Path) -> None:
     victim = folder / make.plain_name(*HURT)
     victim.unlink()
     os.mkfifo(victim)
-    _, second = open_plate(folder, pattern=make.PLAIN).units()
+    _, second = open_plate(folder, pattern=make.PLAIN).fields()
     with pytest.raises(StoredDataError, match="is a pipe, a socket or a device"):
-        open_unit(second)
+        open_field(second)
 
 
 @pytest.mark.parametrize("head", ["<!DOCTYPE a [<!ENTITY b 'c'>]>", "<!DOCTYPE a SYSTEM 'file:///etc/passwd'>"])
@@ -144,7 +144,7 @@ def test_no_number_in_an_index_takes_all_memory(tmp_path: Path, tag: str, number
     text = (images / "Index.xml").read_text(encoding="utf-8")
     (images / "Index.xml").write_text(re.sub(f"<{tag}>.*?</{tag}>", f"<{tag}>{number}</{tag}>", text, count=1))
     plate = open_plate(tmp_path)
-    assert len(list(plate.units())) < 10
+    assert len(list(plate.fields())) < 10
     assert plate.rows <= 100
     assert plate.columns <= 100
 
@@ -161,7 +161,7 @@ def test_no_number_in_an_htd_file_takes_all_memory(tmp_path: Path, key: str) -> 
         except HybridFusionError as error:
             assert "expected" in str(error)  # noqa: PT017 - some numbers may be taken, some refused
         else:
-            assert len(list(plate.units())) < 30_000
+            assert len(list(plate.fields())) < 30_000
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 100, b'"HTS', b'"XWells", 12\r\n', b"\xff\xfe" * 50])
@@ -201,12 +201,12 @@ def test_an_ome_zarr_plate_cannot_lead_out_of_itself(tmp_path: Path, file: str, 
     folder = make.write_zarr_plate(tmp_path / "plate" / "p.zarr")
     make.write_zarr_plate(tmp_path / "plate" / "secret")
     make.edit_json(folder / file, change)
-    units = list(open_plate(folder).units())
+    units = list(open_plate(folder).fields())
     broken = [unit for unit in units if unit.frame.defects]
     assert broken
     for unit in broken:
         with pytest.raises(StoredDataError, match=message):
-            open_unit(unit)
+            open_field(unit)
     assert len(units) - len(broken) >= 4
 
 
@@ -215,10 +215,10 @@ def test_a_link_in_an_ome_zarr_plate_is_not_followed_out_of_it(tmp_path: Path) -
     other = make.write_zarr_plate(tmp_path / "other.zarr", wells=("B/03",))
     (folder / "C/04/1").rename(tmp_path / "gone")
     (folder / "C/04/1").symlink_to(other / "B/03/0")
-    broken = [unit for unit in open_plate(folder).units() if unit.frame.defects]
+    broken = [unit for unit in open_plate(folder).fields() if unit.frame.defects]
     assert [(unit.well, unit.field) for unit in broken] == [("C04", "1")]
     with pytest.raises(StoredDataError, match="leads out of the store"):
-        open_unit(broken[0])
+        open_field(broken[0])
 
 
 @pytest.mark.parametrize(
@@ -278,8 +278,8 @@ def test_an_expression_that_never_ends_is_ended(tmp_path: Path, monkeypatch: pyt
 )
 def test_patterns_may_be_templates_or_expressions(tmp_path: Path, pattern: str) -> None:
     folder = make.write_plain(tmp_path, WHICH)
-    expected = [numbers(unit) for unit in open_plate(folder, pattern=make.PLAIN).units()]
-    assert [numbers(unit) for unit in open_plate(folder, pattern=pattern).units()] == expected
+    expected = [numbers(unit) for unit in open_plate(folder, pattern=make.PLAIN).fields()]
+    assert [numbers(unit) for unit in open_plate(folder, pattern=pattern).fields()] == expected
 
 
 def test_a_pattern_with_a_folder_in_it_fits_paths(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_pattern_with_a_folder_in_it_fits_paths(tmp_path: Path) -> None:
         make.write_plane(tmp_path / "DAPI" / f"z{z}" / "B02.tif", z)
     plate = open_plate(tmp_path, pattern="{channel}/z{z}/{well}.tif")
     assert [channel.name for channel in plate.imaging.channels] == ["DAPI"]
-    assert [numbers(unit) for unit in plate.units()] == [[[1, 2]]]
+    assert [numbers(unit) for unit in plate.fields()] == [[[1, 2]]]
 
 
 def test_a_pattern_that_fits_nothing_shows_what_is_there(tmp_path: Path) -> None:
