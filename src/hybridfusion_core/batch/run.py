@@ -411,7 +411,11 @@ _DIED = (
 
 def _publisher(plate: Plate, choices: Choices) -> Publisher | FileList:
     paths = choices.paths
-    return FileList(plate, paths) if paths.files else Publisher(plate, paths, choices.output_format.ngff)
+    return (
+        FileList(plate, paths)
+        if paths.files
+        else Publisher(plate, paths, choices.output_format.ngff, choices.request.channels)
+    )
 
 
 def _settled(units: Sequence[PlateField], _: Task, settings: Settings) -> Outcome:

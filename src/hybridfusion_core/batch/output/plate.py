@@ -8,11 +8,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from hybridfusion_core.batch.output.kept_metadata import KeptMetadata
 from hybridfusion_core.batch.output.tables import copy_tables
 from hybridfusion_core.batch.output.zarr_metadata import remove_group, write_group
 from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, field_key, safe_name
 from hybridfusion_core.io.zarr.ngff_plates import plate_attributes, well_attributes
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
+from hybridfusion_core.plates.field_stack import find_channels
 from hybridfusion_core.plates.plate import Plate
 from hybridfusion_core.plates.well_names import row_letters
 from hybridfusion_core.stack import UNITS_UM
@@ -27,9 +29,12 @@ class Publisher:
         plate: that is fused.
         paths: of the batch.
         ngff: version of OME-Zarr.
+        channels: names or indices of those that are fused; None means all.
     """
 
-    def __init__(self, plate: Plate, paths: BatchPaths, ngff: Ngff = "0.5") -> None:
+    def __init__(
+        self, plate: Plate, paths: BatchPaths, ngff: Ngff = "0.5", channels: Sequence[str] | None = None
+    ) -> None:
         self._plate, self._paths, self._ngff = plate, paths, ngff
         self._positions = {
             field_key(well.row, well.column, field.name): _corner(plate, field.position_um)
@@ -38,6 +43,9 @@ class Publisher:
         }
         self._finished: dict[FieldKey, frozenset[str]] = {}
         self._images = _images(plate)
+        self._kept = KeptMetadata(plate, self._images)
+        first = next(plate.fields(), None)
+        self._channels = find_channels(first, channels) if first is not None and first.imaging.channels else ()
         self.warnings: dict[str, str] = {}
 
     def add(
@@ -64,6 +72,8 @@ class Publisher:
             folder = self._paths.store(store).joinpath(*key)
             for path in (each for each in _GROUPS if each in groups):
                 attributes = _moved(groups[path], self._positions[key])
+                if store == "fused" and path == ".":
+                    attributes = self._kept.with_channels(key, self._channels, attributes)
                 if missing and path != "labels":
                     attributes["hybridfusion"] = {**attributes.get("hybridfusion", {}), "missing_times": list(missing)}
                 write_group(folder / path, attributes, self._ngff)
@@ -104,6 +114,10 @@ class Publisher:
         described = plate_attributes(
             plate.name, *_axes(plate), wells, fields=most, acquisitions=acquisitions, ngff=ngff
         )
+        kept = self._kept.acquisitions() if acquisitions else {}
+        for acquisition in described.get("ome", described)["plate"].get("acquisitions", ()):
+            for name, value in kept.get(acquisition["id"], {}).items():
+                acquisition.setdefault(name, value)
         write_group(root, described, ngff)
         if self._images and root == self._paths.output:
             self._copy_tables("", root, fresh=False)
