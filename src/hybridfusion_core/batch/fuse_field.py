@@ -31,6 +31,7 @@ from hybridfusion_core.batch.records.store import (
     count_start,
     forget_starts,
     in_session,
+    note_shortage,
     uncount_start,
     unit_record,
     write_json,
@@ -54,7 +55,7 @@ from hybridfusion_core.stack import Stack
 from hybridfusion_core.view.thumbnails import Thumbnails
 
 TRIES = 2  # of a unit that fails
-KILLS = 2  # workers that one unit may take with it
+KILLS = 3  # workers that one unit may take with it
 _PATIENCE = 60.0  # s to wait for a task of an earlier run, which stops at its next tile
 _BOUNDLESS = 1 << 62  # bytes
 _GPU = threading.Lock()  # a worker of several threads sends one task at a time to its GPU
@@ -108,7 +109,9 @@ def _tried(task: Task, settings: Settings, paths: BatchPaths, key: FieldKey) -> 
                 uncount_start(paths, key, t)
                 raise
             reason, trace = _reason(error), traceback.format_exc()
-            if not _is_memory(error):  # a start that stays counted halves the tiles
+            if _is_memory(error):
+                note_shortage(paths, key, t, settings.session)
+            else:
                 uncount_start(paths, key, t)
         else:
             seconds = time.monotonic() - started

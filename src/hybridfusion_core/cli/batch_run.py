@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -73,6 +74,8 @@ def _announced(where: Where, device: str, units: int, *, as_json: bool) -> Itera
     """Connect, and say where the page is that shows what the cluster does."""
     if where.cluster is not None:
         print(f"hybridfusion: waiting for jobs of {where.cluster}", file=sys.stderr)
+    for name in ("distributed", "asyncio", "tornado"):  # what the user has to know of a lost cluster, we say
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with connected(where, device, units) as client:
         link = dashboard(client)
         if link and as_json:

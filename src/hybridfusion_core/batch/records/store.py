@@ -20,6 +20,7 @@ from hybridfusion_core.plates.plate import PlateField
 
 FORMAT = 1
 _LARGEST = 64 << 20  # bytes of a record
+_SHORT = "-memory"  # after the name of a session whose start ended so
 _SUSPECT = 3  # runs that were killed while they worked on the same unit
 
 
@@ -184,9 +185,10 @@ class Start:
 def count_start(paths: BatchPaths, key: FieldKey, t: int, session: str) -> Start:
     """Write down that a unit is about to start, before it does: out of memory is a kill and leaves no other trace.
 
-    Workers that died with the unit in this run halve its tiles each. Earlier runs that were killed as a whole are
-    counted from the third on, because whatever they died of was most likely not this unit, and other tiles give
-    other last bits.
+    What a worker died of is not known: its time was over, its node was lost, or its memory was too small. The first
+    death in a run changes nothing, each further one halves the tiles of the unit, because other tiles give other last
+    bits. Memory that ran out without a death halves them at once. Earlier runs that were killed as a whole count from
+    the third on, because whatever they died of was most likely not this unit.
 
     Args:
         paths: of the batch.
@@ -196,10 +198,17 @@ def count_start(paths: BatchPaths, key: FieldKey, t: int, session: str) -> Start
     """
     path = paths.starts(key, t)
     before = _starts(path)
-    kills = before.count(session)
-    suspected = max(len(set(before) - {session}) - (_SUSPECT - 1), 0)
+    kills, short = before.count(session), before.count(session + _SHORT)
+    earlier = {each.removesuffix(_SHORT) for each in before} - {session}
+    suspected = max(len(earlier) - (_SUSPECT - 1), 0)
     _write_starts(path, [*before, session])
-    return Start(kills, kills + suspected)
+    return Start(kills, short + max(kills - 1, 0) + suspected)
+
+
+def note_shortage(paths: BatchPaths, key: FieldKey, t: int, session: str) -> None:
+    """Write down that the last start of a unit ended because memory ran out."""
+    path = paths.starts(key, t)
+    _write_starts(path, [*_starts(path)[:-1], session + _SHORT])
 
 
 def starts_in_run(paths: BatchPaths, key: FieldKey, t: int, session: str) -> int:
