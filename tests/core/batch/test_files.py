@@ -75,7 +75,8 @@ def test_every_channel_has_a_file_and_what_fuse_gives(kind: str, tmp_path: Path,
     rows = table(tmp_path / "out")
     assert len(rows) == 8
     suffix = {"tiff": ".tif", "ome-tiff": ".ome.tif"}[kind]
-    assert rows[1] == {
+    assert rows[1]["Image_ObjectsFileName_Decision_DAPI"] == f"PHX-7_B03_T0001F001C01.decision{suffix}"
+    assert {name: cell for name, cell in rows[1].items() if "Objects" not in name} == {
         "Image_FileName_DAPI": f"PHX-7_B03_T0001F001C01{suffix}",
         "Image_PathName_DAPI": str(tmp_path / "out"),
         "Image_FileName_Brightfield": f"PHX-7_B03_T0001F001C02{suffix}",
@@ -218,9 +219,10 @@ def test_the_options_belong_together(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_folder_that_no_batch_began_is_refused(tmp_path: Path, connect: Connect) -> None:
     plate = a_plate(tmp_path)
     (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
     with pytest.raises(UserInputError, match="no batch began it"):
         run(plate, tmp_path / "out", connect, make_output_format("tiff"))
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["mine"]
 
 
 def a_unit(**changes: object) -> PlateField:

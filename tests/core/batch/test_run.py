@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from distributed import Client, KilledWorker, LocalCluster
 from plate_makers import harmony_image, harmony_index, harmony_name, write_harmony, write_plane
 from plate_makers import places as plane_places
 
-from hybridfusion_core.batch import fit_workers, fitness
+from hybridfusion_core.batch import fit_workers, fitness, measuring
 from hybridfusion_core.batch import fuse_field as fusing_units
 from hybridfusion_core.batch import run as running
 from hybridfusion_core.batch import scheduler as cluster
@@ -29,6 +29,7 @@ from hybridfusion_core.batch.records.store import read_json
 from hybridfusion_core.batch.report.write import write_reports
 from hybridfusion_core.batch.result import Event, Result
 from hybridfusion_core.batch.run import Connect, run_plate
+from hybridfusion_core.batch.task import Outcome, Settings, Task
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io.disk.lock import Lock
@@ -140,13 +141,14 @@ def test_a_damaged_record_of_a_unit_has_it_fused_again(content: bytes, tmp_path:
 
 def test_a_failed_time_point_costs_that_time_point_only(tmp_path: Path, connect: Connect) -> None:
     plate = a_plate(tmp_path, times=(0, 1), wells=((2, 3),))
-    run(plate, tmp_path / "whole.ome.zarr", connect)
+    # Statistics of the plate would lack what cannot be read, and stay so.
+    run(plate, tmp_path / "whole.ome.zarr", connect, stats="field")
     late = next(unit for unit in plate.fields() if unit.t == 1)
     file = Path(plate.folder) / late.frame.planes[0][1].file
     content, times = file.read_bytes(), file.stat()
     file.write_bytes(b"")
     output = tmp_path / "out.ome.zarr"
-    result = run(open_plate(plate.folder), output, connect)
+    result = run(open_plate(plate.folder), output, connect, stats="field")
     assert (result.fused, len(result.failures)) == (3, 1)
     assert any("missing_times" in warning for warning in result.warnings)
     assert {unit.field for unit in open_plate(output).fields()} == {"1", "2"}
@@ -157,7 +159,7 @@ def test_a_failed_time_point_costs_that_time_point_only(tmp_path: Path, connect:
     # Repaired, nothing of it is left.
     file.write_bytes(content)
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert run(open_plate(plate.folder), output, connect).fused == 1
+    assert run(open_plate(plate.folder), output, connect, stats="field").fused == 1
     for suffix in (".ome.zarr", ".maps.ome.zarr"):
         assert contents(tmp_path / f"out{suffix}") == contents(tmp_path / f"whole{suffix}")
 
@@ -373,3 +375,51 @@ def test_a_plate_of_200_fields_with_five_kinds_of_broken_ones(tmp_path: Path, co
     assert failed == {(well, "1", 0) for well in name.values()}
     again = run(plate, output, connect, Selection(only=failed), stats="field")
     assert (again.fused, again.kept, len(again.failures)) == (0, 0, 7)
+
+
+def test_what_statistics_lack_is_named_and_they_stay(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path, wells=((2, 3),), fields=(1, 2, 3))
+    unit = next(plate.fields())
+    file = Path(plate.folder) / unit.frame.planes[0][1].file
+    content = file.read_bytes()
+    file.write_bytes(b"II*\0")
+    paths = BatchPaths(tmp_path / "out.ome.zarr")
+    first = run(open_plate(plate.folder), paths.output, connect)
+    assert any("lack 1 fields that could not be read" in warning for warning in first.warnings)
+    before = read_json(paths.run_record) or {}
+    assert [(each["well"], each["field"]) for each in before["left_out"]] == [(unit.well, unit.field)]
+    file.write_bytes(content)
+    again = run(open_plate(plate.folder), paths.output, connect)
+    assert (again.fused, again.kept) == (1, 2)
+    assert any("--overwrite measures anew" in warning for warning in again.warnings)
+    assert read_json(paths.run_record) == before
+
+
+def test_a_worker_that_is_lost_while_it_measures_changes_no_statistics(
+    tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plate = a_plate(tmp_path)
+    run(plate, tmp_path / "calm.ome.zarr", connect)
+    lost: list[object] = []
+
+    def once(task: Task, settings: Settings) -> Outcome:
+        if len(lost) < 2:
+            lost.append(task)
+            raise KilledWorker("measure", None, 1)
+        return fusing_units.measure_unit(task, settings)
+
+    LOSING["measure"] = once
+    monkeypatch.setattr(measuring, "measure_unit", losing)
+    result = run(plate, tmp_path / "wild.ome.zarr", connect)
+    assert (len(lost), result.fused, result.warnings) == (2, 4, [])
+    calm, wild = (read_json(BatchPaths(tmp_path / f"{name}.ome.zarr").run_record) or {} for name in ("calm", "wild"))
+    assert calm["statistics"] == wild["statistics"]
+    assert contents(tmp_path / "calm.ome.zarr") == contents(tmp_path / "wild.ome.zarr")
+
+
+LOSING: dict[str, Callable[[Task, Settings], Outcome]] = {}
+
+
+def losing(task: Task, settings: Settings) -> Outcome:
+    """What can be sent by its name."""
+    return LOSING["measure"](task, settings)
