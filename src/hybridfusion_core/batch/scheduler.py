@@ -50,6 +50,11 @@ class Where:
     cluster: str | None = None
     cluster_config: Path | None = None
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether others than this process compute; workers of our own have no page to show."""
+        return (self.scheduler, self.scheduler_file, self.cluster) != (None, None, None)
+
     def check(self) -> None:
         """See in ten seconds whether a scheduler that was named is there, and a configuration can be read.
 

@@ -77,7 +77,7 @@ def _announced(where: Where, device: str, units: int, *, as_json: bool) -> Itera
     for name in ("distributed", "asyncio", "tornado"):  # what the user has to know of a lost cluster, we say
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with connected(where, device, units) as client:
-        link = dashboard(client)
+        link = dashboard(client) if where.is_shared else ""
         if link and as_json:
             print(json.dumps({"event": "cluster", "dashboard": link}), flush=True)
         elif link:

@@ -18,7 +18,7 @@ from hybridfusion_core.batch.records.paths import BatchPaths
 from hybridfusion_core.cli import batch_run, main
 from hybridfusion_core.io.disk.lock import Lock
 
-PATTERN = ("--pattern", "{row}{column}_f{field}_z{z}_c{channel}.tif")
+PATTERN = ("--pattern", "{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif")
 
 
 @pytest.fixture(scope="module")
