@@ -23,7 +23,7 @@ from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.picture_files import inspect
 from hybridfusion_core.io.pyramid import Method
 from hybridfusion_core.io.result_spec import array_of
-from hybridfusion_core.io.suffixes import OUTPUT_SUFFIXES, output_suffix, result_paths
+from hybridfusion_core.io.suffixes import OUTPUT_SUFFIXES, ZARR_SUFFIXES, has_suffix, output_suffix, result_paths
 from hybridfusion_core.io.tiff.tiles import tiled
 from hybridfusion_core.io.zarr.arrays import files_of
 from hybridfusion_core.io.zarr.image import is_zarr
@@ -63,7 +63,7 @@ def check_image(folder: Path) -> list[str]:
 
 
 def _findings(target: Path) -> list[str]:
-    suffix = output_suffix(target)
+    suffix = ".ome.zarr" if has_suffix(target, ZARR_SUFFIXES) else output_suffix(target)
     if suffix is None or target.is_dir() != (suffix == ".ome.zarr"):
         raise UserInputError(
             f"{target} is no output of `fuse`; expected a name that ends in {', '.join(OUTPUT_SUFFIXES)}. "

@@ -17,6 +17,7 @@ from hybridfusion_core.io.suffixes import (
     ZARR_SUFFIXES,
     has_suffix,
     image_name,
+    result_paths,
 )
 from hybridfusion_core.plates.plate import PlateField
 
@@ -62,11 +63,7 @@ class BatchPaths:
     @property
     def maps(self) -> Path:
         """The plate of maps; files have theirs beside them."""
-        if self.files:
-            return self.output
-        suffix = next(each for each in ZARR_SUFFIXES if has_suffix(self.output, (each,)))
-        stem, ending = self.output.name[: -len(suffix)], self.output.name[-len(suffix) :]
-        return self.output.with_name(f"{stem}.maps{ending}")
+        return self.output if self.files else result_paths(self.output)["maps"]
 
     def store(self, name: str) -> Path:
         """Return the plate of "fused" images or that of "maps"."""
