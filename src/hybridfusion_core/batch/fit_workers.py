@@ -99,7 +99,13 @@ class FitWorkers:
         """
         started = time.monotonic()
         while not stop():
-            self.look()
+            try:
+                self.look()
+            except (OSError, TimeoutError) as error:
+                raise UserInputError(
+                    f"The Dask scheduler went away while its workers were examined ({type(error).__name__}: {error}); "
+                    "expected it until the last field is fused. Start the cluster, and run the same command again."
+                ) from error
             waited = time.monotonic() - started
             open_ = [each for each in self._workers.values() if each.answer is not None]
             if self.fit and (not open_ or waited > _TICK):

@@ -250,7 +250,7 @@ def test_a_worker_that_does_not_answer_is_not_waited_for(
 
 
 def die(*_: object) -> None:
-    raise KilledWorker("settle", None, 1)
+    raise KilledWorker("settle", SimpleNamespace(address="tcp://gone:1"), 1)
 
 
 def test_a_worker_that_dies_before_anything_is_settled_is_explained(
@@ -405,7 +405,7 @@ def test_a_worker_that_is_lost_while_it_measures_changes_no_statistics(
     def once(task: Task, settings: Settings) -> Outcome:
         if len(lost) < 2:
             lost.append(task)
-            raise KilledWorker("measure", None, 1)
+            raise KilledWorker("measure", SimpleNamespace(address="tcp://gone:1"), 1)
         return fusing_units.measure_unit(task, settings)
 
     LOSING["measure"] = once

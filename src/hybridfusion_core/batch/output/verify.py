@@ -78,7 +78,7 @@ def inventory(paths: BatchPaths) -> Inventory:
     Args:
         paths: of the batch.
     """
-    asked = all_asked(paths)
+    asked = all_asked(paths) or sorted(set(_recorded(paths)))
     failed, waiting, damaged = [], [], []
     fields: dict[FieldKey, list[tuple[str, str, str, int]]] = {}
     for row, column, field, t in asked:
@@ -95,6 +95,16 @@ def inventory(paths: BatchPaths) -> Inventory:
         if found:
             damaged += [Unfinished(row + column, field, t, found[0]) for row, column, field, t in units]
     return Inventory(len(asked), tuple(failed), tuple(waiting), tuple(damaged))
+
+
+def _recorded(paths: BatchPaths) -> Iterator[tuple[str, str, str, int]]:
+    """Yield all that was ever tried, for batches of versions that did not write down what was asked for."""
+    for path in sorted((paths.folder / "units").rglob("*.json")):
+        try:
+            unit = (read_json(path) or {})["unit"]
+            yield str(unit["row"]), str(unit["column"]), str(unit["field"]), int(unit["time"])
+        except (StoredDataError, LookupError, TypeError, ValueError):
+            continue
 
 
 def damage(paths: BatchPaths, key: FieldKey, times: Sequence[int]) -> list[str]:
