@@ -14,7 +14,7 @@ from hybridfusion_core.batch.fitness import examined
 from hybridfusion_core.batch.task import Settings
 from hybridfusion_core.errors import UserInputError
 
-WAIT = 120.0  # s for a first worker to be found fit
+WAIT = 300.0  # s for a first worker to be found fit; importing PyTorch from a busy network drive takes minutes
 _AGAIN = 30.0  # s after which an unfit worker is asked once more: a network drive may show a new file late
 _TICK = 1.0  # s
 _FIRST = 1000  # priority of an examination
