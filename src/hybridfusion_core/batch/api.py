@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hybridfusion_core.batch.choices import Choices, Stats
 from hybridfusion_core.batch.output.format import Format, make_output_format
@@ -21,6 +21,8 @@ from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io.create import refuse_input_as_output
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
 from hybridfusion_core.io.zarr.source import is_url
+from hybridfusion_core.plates.acquired import with_acquired_times
+from hybridfusion_core.plates.dropped_slices import without_missing_slices
 from hybridfusion_core.plates.open import open_plate
 from hybridfusion_core.plates.plate import Plate, PlateField
 from hybridfusion_core.plates.select import Selection, chosen_times, select
@@ -48,6 +50,8 @@ def plan_batch(
     output: str | os.PathLike[str],
     *,
     pattern: str | None = None,
+    axes: str | None = None,
+    missing: Literal["fail", "drop"] = "fail",
     wells: str | None = None,
     fields: str | None = None,
     times: str | None = None,
@@ -68,6 +72,9 @@ def plan_batch(
         source: plate, its index file, or a folder of stacks; or a URL of an OME-Zarr plate.
         output: the plate to write, ending in ".zarr", or the folder of files.
         pattern: names of files, as `--pattern` of the command line.
+        axes: of stacks, such as "ZYX", where the files do not say.
+        missing: what becomes of fields with missing planes: they "fail", or are fused without these
+            slices ("drop").
         wells: such as "B02:C05,D07"; None takes all.
         fields: names, such as "1,3-5"; None takes all.
         times: indices from 0, such as "0:10"; None takes all.
@@ -88,7 +95,9 @@ def plan_batch(
     """
     request = make_request(**options)
     failures = None if only is None else read_failures(Path(only))
-    plate = open_plate(str(source), pattern=pattern)
+    plate = with_acquired_times(open_plate(str(source), pattern=pattern, axes=axes), request.channels)
+    if missing == "drop":
+        plate = without_missing_slices(plate, request.channels)
     if is_url(str(output)):
         raise UserInputError(
             f"The output {output} is a URL; expected a path, because results are renamed into their place once they "
@@ -96,7 +105,7 @@ def plan_batch(
             "it is finished."
         )
     if not is_url(plate.folder):
-        refuse_input_as_output(Path(output), [plate.folder])
+        refuse_input_as_output(Path(output), plate.inputs)
     units: tuple[PlateField, ...] = ()
     if failures is None or failures:
         units = select(plate, Selection(wells, fields, times, pilot, failures))

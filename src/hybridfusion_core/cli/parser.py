@@ -9,6 +9,7 @@ from typing import Any
 from hybridfusion_core.cli.batch_parser import add_batch
 from hybridfusion_core.cli.model_parsers import add_finetune, add_models
 from hybridfusion_core.cli.options import (
+    EXIT_STATUS,
     add_choice,
     add_device,
     add_file_facts,
@@ -29,7 +30,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hybridfusion",
         description="Fuse focal stacks into one sharp image, with the decision mask, height and confidence behind it.",
-        epilog="hybridfusion COMMAND --help explains each command with an example.",
+        epilog=f"hybridfusion COMMAND --help explains each command with an example.\n\n{EXIT_STATUS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('napari-hybridfusion')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)

@@ -228,7 +228,7 @@ def _seen(choices: PlateChoices, plate: Plate, units: tuple[PlateField, ...], re
         with blame("output"):
             batch = _batch(choices, plate, request)
             paths = batch.paths
-            refuse_input_as_output(batch.output, [plate.folder])
+            refuse_input_as_output(batch.output, plate.inputs)
             if not batch.output.parent.is_dir():
                 raise UserInputError(
                     f"The folder {batch.output.parent} does not exist; expected an existing one. Create it."
