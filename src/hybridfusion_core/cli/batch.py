@@ -79,11 +79,11 @@ def choices_of(plate: Plate, request: FuseRequest, options: argparse.Namespace) 
 def open_selection(options: argparse.Namespace) -> tuple[Plate, tuple[PlateField, ...]]:
     """Open the plate that was named and choose from it; what is odd about it goes to stderr."""
     only = None if options.only is None else read_failures(Path(options.only))
-    plate = with_acquired_times(open_plate(options.input, pattern=options.pattern), options.channels)
+    plate = with_acquired_times(open_plate(options.input, pattern=options.pattern, axes=options.axes), options.channels)
     if options.missing == "drop":
         plate = without_missing_slices(plate, options.channels)
     if not is_url(plate.folder):
-        refuse_input_as_output(Path(options.output), [plate.folder])
+        refuse_input_as_output(Path(options.output), plate.inputs)
     for warning in plate_warnings(plate):
         print(f"hybridfusion: warning: {warning}", file=sys.stderr)
     chosen = Selection(options.wells, options.fields, options.times, options.pilot, only)

@@ -308,7 +308,7 @@ def _of_file(field: PlateField, image: Image) -> Stack:
         raise StoredDataError(
             f"{image.path!r} leads out of the folder of the plate; expected an image inside it. Copy the image there."
         )
-    return open_stack(path, series=image.series)
+    return open_stack(path, axes=image.axes, series=image.series)
 
 
 def _at_time(stack: Stack, t: int) -> Stack:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hybridfusion_core.errors import UserInputError, printable
 from hybridfusion_core.io.disk.access import existing
+from hybridfusion_core.io.suffixes import NATIVE_SUFFIXES, has_suffix
 from hybridfusion_core.io.zarr.image import is_zarr
 from hybridfusion_core.io.zarr.source import is_url, reached
 from hybridfusion_core.plates.assemble import assemble
@@ -25,6 +26,7 @@ from hybridfusion_core.plates.layouts.pattern import check_groups, parse_pattern
 from hybridfusion_core.plates.layouts.patterned_stacks import read_patterned_stacks
 from hybridfusion_core.plates.layouts.proposed_pattern import proposed_pattern
 from hybridfusion_core.plates.layouts.scanr import read_scanr
+from hybridfusion_core.plates.layouts.stacks import read_stack_file, read_stacks
 from hybridfusion_core.plates.layouts.table import LAYOUTS, Layout, layout
 from hybridfusion_core.plates.layouts.yokogawa import read_yokogawa
 from hybridfusion_core.plates.listing import Listing, list_folder
@@ -45,16 +47,19 @@ _READERS: dict[str, Callable[[Listing, Path | None], Findings]] = {
 }
 _MOST_NAMES = 2000  # that are compared
 _VENDORS = tuple(each for each in LAYOUTS if each.name in _READERS)
-_EXPECTED = "a plate: an OME-Zarr plate, the folder of a microscope's export, or a folder of OME-TIFFs"
+_EXPECTED = (
+    "a plate: an OME-Zarr plate, the folder of a microscope's export, a folder of stacks, or a microscope's own file"
+)
 
 
-def open_plate(path: str | Path, *, pattern: str | None = None) -> Plate:
+def open_plate(path: str | Path, *, pattern: str | None = None, axes: str | None = None) -> Plate:
     """Find out what a plate holds. Names, metadata and a few headers are read, no pixels.
 
     Args:
         path: OME-Zarr plate, folder, or the index file in it (such as Index.idx.xml or an .HTD file); or the URL of an
-            OME-Zarr plate, `s3://` or `https://`.
+            OME-Zarr plate, `s3://` or `https://`; or a microscope's own file, whose positions are fields.
         pattern: what the files are called, for names that no layout knows; see `parse_pattern`.
+        axes: what the axes of stacks are that do not say it, such as "ZYX".
 
     Returns:
         The plate. What is wrong with single fields is written in their frames; the plate itself is fit to be fused.
@@ -69,10 +74,12 @@ def open_plate(path: str | Path, *, pattern: str | None = None) -> Plate:
     named = Path(found.absolute())
     index = named if named.is_file() else None
     folder = named if index is None else named.parent
-    if pattern is None and is_zarr(folder):
+    if index is not None and has_suffix(index, NATIVE_SUFFIXES):
+        plate = read_stack_file(index)
+    elif pattern is None and is_zarr(folder):
         plate = _ome_zarr(folder)
     else:
-        plate = _from_files(list_folder(folder), index, pattern)
+        plate = _from_files(list_folder(folder), index, pattern, axes)
     if not any(True for _ in plate.fields()):
         raise nothing_found(list_folder(folder))
     return replace(with_headers(plate), warnings=tuple(printable(each) for each in plate.warnings))
@@ -99,10 +106,11 @@ def _ome_zarr(folder: Path) -> Plate:
     )
 
 
-def _from_files(listing: Listing, index: Path | None, pattern: str | None) -> Plate:
+def _from_files(listing: Listing, index: Path | None, pattern: str | None, axes: str | None) -> Plate:
     if pattern is not None:
         return _by_pattern(listing, pattern)
-    plate = _of_vendor(listing, index) or read_ome_tiffs(listing)
+    native = any(has_suffix(Path(path), NATIVE_SUFFIXES) for path in listing.images)
+    plate = _of_vendor(listing, index) or (None if native else read_ome_tiffs(listing)) or read_stacks(listing, axes)
     if plate is None:
         raise nothing_found(listing)
     unread = unread_indexes(listing, plate.metadata)

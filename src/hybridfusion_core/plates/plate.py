@@ -39,11 +39,13 @@ class Image:
         path: of a file or OME-Zarr image inside the plate's folder, with "/"; "" for the folder itself.
         series: index of the image in a file that holds several.
         t: index of the time point in the image.
+        axes: what its axes are, if the user had to say it.
     """
 
     path: str
     series: int | None = None
     t: int = 0
+    axes: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +242,7 @@ class Plate:
         projections: that the microscope made of the stacks; none of the planes.
         metadata: files that describe the plate, as they were found.
         warnings: what the user should know about this plate.
+        file: name in the folder of the one file that is all of it; "" if the folder is.
     """
 
     folder: str
@@ -255,6 +258,12 @@ class Plate:
     projections: tuple[Projection, ...] = ()
     metadata: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    file: str = ""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Paths that no output may replace or lie in."""
+        return (f"{self.folder}/{self.file}", f"{self.folder}/{self.file}.files") if self.file else (self.folder,)
 
     def fields(self) -> Iterator[PlateField]:
         """Yield every field at every time point, in order of wells, fields and times."""

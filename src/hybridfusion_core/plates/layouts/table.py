@@ -147,6 +147,14 @@ LAYOUTS = (
         unit="as the metadata say",
         real="OME-TIFFs of many writers",
     ),
+    Layout(
+        name="stacks",
+        title="a microscope's own file or a folder of stacks, each file or subfolder of slices a field",
+        files=None,
+        metadata=(),
+        unit="as the metadata say",
+        real="ND2 and OIB of microscopes",
+    ),
 )
 
 

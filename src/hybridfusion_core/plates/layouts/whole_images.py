@@ -34,6 +34,7 @@ class FieldImage:
         time: number of the one time point that it holds, or None if it holds all of the field's.
         channel: key of the one channel that it holds, or None if it holds all.
         plate: rows and columns of its plate, 0 if unknown.
+        axes: what its axes are, if the user had to say it.
     """
 
     path: str
@@ -48,6 +49,7 @@ class FieldImage:
     time: int | None = None
     channel: str | None = None
     plate: tuple[int, int] = (0, 0)
+    axes: str | None = None
 
 
 def plate_of(
@@ -144,7 +146,9 @@ def _frames(one: FieldImage, count: int) -> tuple[Frame, ...]:
     if problem:
         return (Frame("0", (), image=Image(one.path, one.series), defects=(Defect("missing", problem),)),)
     clash = () if count == 1 else (Defect("duplicate", _clash(one, count)),)
-    return tuple(Frame(str(t), slices, image=Image(one.path, one.series, t), defects=clash) for t in range(times))
+    return tuple(
+        Frame(str(t), slices, image=Image(one.path, one.series, t, one.axes), defects=clash) for t in range(times)
+    )
 
 
 def _clash(one: FieldImage, count: int) -> str:
