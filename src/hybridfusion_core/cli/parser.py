@@ -8,6 +8,7 @@ from typing import Any
 
 from hybridfusion_core.cli.model_parsers import add_finetune, add_models
 from hybridfusion_core.cli.options import (
+    EXIT_STATUS,
     add_choice,
     add_device,
     add_file_facts,
@@ -29,7 +30,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hybridfusion",
         description="Fuse focal stacks into one sharp image, with the decision mask, height and confidence behind it.",
-        epilog="hybridfusion COMMAND --help explains each command with an example.",
+        epilog=f"hybridfusion COMMAND --help explains each command with an example.\n\n{EXIT_STATUS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('napari-hybridfusion')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
@@ -162,7 +164,7 @@ def _add_batch(commands: Any) -> None:
         "  hybridfusion batch screen7 screen7_fused --format tiff --name '{well}_s{field}_w{channel}.tif'\n"
         "  hybridfusion batch scans out.ome.zarr --pattern '{row}{column}_f{field}_z{z}_c{channel}.tif' --workers 4\n"
         "The same command again resumes a batch that was stopped. Records, failures.csv, report.csv and\n"
-        "report.html are in the folder NAME.hybridfusion beside OUTPUT. Exit status 3: some fields failed.",
+        "report.html are in the folder NAME.hybridfusion beside OUTPUT.",
     )
     # The titles of the table in `plates`, which is not imported here; a test compares them.
     parser.add_argument(
