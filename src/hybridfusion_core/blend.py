@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hybridfusion_core.focus_measures import has_structure
 from hybridfusion_core.losses import expected_height
 
 if TYPE_CHECKING:  # the network's libraries take seconds to import, and classical methods need none of them
-    from hybridfusion_core.network import Scores
+    from hybridfusion_core.network import HybridFusionNet, Scores
 
+IN_FOCUS = 0.5  # probability above which something is said to be in focus
 _CONFIDENT_REACH = 1  # slices around the most probable one that confidence counts
 
 
@@ -31,6 +33,35 @@ def focus_posterior(scores: Scores, temperature: Tensor | float = 1.0) -> Tensor
 def fusion_weights(scores: Scores) -> Tensor:
     """Turn both scores into the weights that fuse the slices: B Z H W in [0, 1], sum one over Z."""
     return (scores.focus + scores.spread).softmax(dim=1)
+
+
+def in_focus_probability(scores: Scores, line: Tensor) -> Tensor | None:
+    """How probable it is that anything is in focus at a pixel: B H W in [0, 1]; None if the network does not say.
+
+    Args:
+        scores: with in_focus of B H W.
+        line: slope and intercept, calibrated after training; see `HybridFusionNet.in_focus_line`.
+    """
+    return None if scores.in_focus is None else torch.sigmoid(line[0] * scores.in_focus + line[1])
+
+
+def where_in_focus(network: HybridFusionNet, scores: Scores, guide: Tensor, noise: Tensor) -> Tensor:
+    """Where something is in focus: what the network says or, of one that says nothing, what the rule finds.
+
+    Args:
+        network: that gave the scores.
+        scores: of the guide.
+        guide: B Z H W.
+        noise: B, standard deviation of the noise in `guide`.
+
+    Returns:
+        B H W, bool.
+    """
+    if scores.in_focus is None:
+        return has_structure(guide, noise)
+    probability = in_focus_probability(scores, network.in_focus_line)
+    assert probability is not None  # noqa: S101 - narrows the type
+    return probability > IN_FOCUS
 
 
 def fuse_soft(weights: Tensor, slices: Tensor) -> Tensor:

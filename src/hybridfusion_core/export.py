@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from hybridfusion_core import blend
 from hybridfusion_core.checkpoint import Model, load_model
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.focus_measures import has_structure
 from hybridfusion_core.intensity import CELL, field_statistics
 from hybridfusion_core.network import HybridFusionNet, NetworkConfig
 from hybridfusion_core.store.atomic import Delivery, explained
@@ -73,7 +72,7 @@ class Fusion(nn.Module):
         plane = slice(halo, halo + height), slice(halo, halo + width)
         weights = blend.fusion_weights(scores)[..., plane[0], plane[1]]
         posterior = blend.focus_posterior(scores, self.network.temperature)[..., plane[0], plane[1]]
-        structure = has_structure(x, noise)[..., plane[0], plane[1]]
+        structure = blend.where_in_focus(self.network, scores, x, noise)[..., plane[0], plane[1]]
         confidence = blend.confidence_map(posterior, structure).nan_to_num(0.0)
         decision = blend.decision_mask(posterior, structure).float()
         return blend.fuse_soft(weights, counts[None])[0], decision[0], confidence[0]

@@ -263,8 +263,10 @@ def _score_window(
     guide, invalid = fill(statistics.guide(guide_planes(stack, decider, planes)))
     stacked = torch.from_numpy(guide)[None].to(job.device)  # Z h w -> 1 Z h w
     noise = torch.tensor([statistics.noise], dtype=torch.float32, device=job.device)
-    posterior, weights = (scores[0] for scores in score(job, decider, stacked, noise))
-    structure = has_structure(stacked, noise)[0] if job.products != ("fused",) else None
+    posterior, weights, in_focus = score(job, decider, stacked, noise)
+    posterior, weights, structure = posterior[0], weights[0], None
+    if job.products != ("fused",):
+        structure = (has_structure(stacked, noise) if in_focus is None else in_focus > blend.IN_FOCUS)[0]
     if invalid is not None:
         blocked = torch.from_numpy(invalid).to(job.device)
         posterior = posterior.masked_fill(blocked, 0)
@@ -272,8 +274,8 @@ def _score_window(
     return posterior, weights, structure
 
 
-def score(job: Job, decider: Decider, guide: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Focus posterior and fusion weights by the job's method.
+def score(job: Job, decider: Decider, guide: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Focus posterior, fusion weights and whether anything is in focus, by the job's method.
 
     Args:
         job: says which method, and how.
@@ -282,7 +284,8 @@ def score(job: Job, decider: Decider, guide: Tensor, noise: Tensor) -> tuple[Ten
         noise: 1, standard deviation of the noise in `guide`.
 
     Returns:
-        1 Z h w each, in [0, 1], sum one over Z.
+        1 Z h w each, in [0, 1], sum one over Z; and the probability that anything is in focus, 1 h w, if the method
+        says that.
     """
     if decider.model is None:
         measure_focus = tenengrad if job.request.method == "tenengrad" else laplacian_energy
@@ -290,7 +293,7 @@ def score(job: Job, decider: Decider, guide: Tensor, noise: Tensor) -> tuple[Ten
         for z, plane in enumerate(guide.unbind(dim=1)):
             energy[:, z] = measure_focus(plane)
         posterior = energy.clamp_(min=torch.finfo(energy.dtype).tiny).log_().mul_(_CLASSICAL_SHARPNESS).softmax(dim=1)
-        return posterior, posterior
+        return posterior, posterior, None
     network = decider.model.network
     if job.runtime.package == OPENVINO:
         scores = _compiled(job, network)(guide, noise, job.geometry.halo)
@@ -298,8 +301,9 @@ def score(job: Job, decider: Decider, guide: Tensor, noise: Tensor) -> tuple[Ten
         low = job.request.precision == "bfloat16"
         with torch.autocast(job.device.type, dtype=torch.bfloat16) if low else nullcontext():
             scores = network(guide, noise, job.plan.z_chunk)
-    scores = type(scores)(scores.focus.float(), scores.spread.float())
-    return blend.focus_posterior(scores, network.temperature), blend.fusion_weights(scores)
+    scores = type(scores)(*(None if part is None else part.float() for part in scores))
+    in_focus = None if scores.in_focus is None else blend.in_focus_probability(scores, network.in_focus_line)
+    return blend.focus_posterior(scores, network.temperature), blend.fusion_weights(scores), in_focus
 
 
 def _compiled(job: Job, network: HybridFusionNet) -> CompiledNetwork:

@@ -39,8 +39,8 @@ _WINDOWS = 64  # attended to at a time: their logits stay in a core's cache (mea
 
 def refusal(network: HybridFusionNet, precision: str, threads: int | None) -> str | None:
     """Why a network cannot run here, or None; compiles what does not depend on a tile's size."""
-    if network.config.wide_below:
-        return "its blocks have windows of two sizes"
+    if network.config.coarse_depth:
+        return "its coarse level has no graph yet"
     try:
         compiled(network, precision, threads)
     except RuntimeError as error:  # all that OpenVINO raises

@@ -17,21 +17,29 @@ from torch import Tensor
 
 from hybridfusion_core import losses
 from hybridfusion_core.batches import Batch, draw_batch, draw_batches
-from hybridfusion_core.blend import confidence_map, focus_posterior, fuse_soft, fusion_weights, most_probable
+from hybridfusion_core.blend import (
+    confidence_map,
+    focus_posterior,
+    fuse_soft,
+    fusion_weights,
+    most_probable,
+    where_in_focus,
+)
 from hybridfusion_core.checkpoint import ModelCard, load_model, save_model
 from hybridfusion_core.curves import draw_curves
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.focus_measures import has_structure
 from hybridfusion_core.learner import Learner
 from hybridfusion_core.network import HybridFusionNet, NetworkConfig
 from hybridfusion_core.patches import Patches, draw_patches, load_unlabelled
 from hybridfusion_core.recipe import Recipe
 from hybridfusion_core.scalars import Scalars
 from hybridfusion_core.synthesis import ANY_LAB, Lab
+from hybridfusion_core.transplant import transplanted
 
 # Scenes of these steps are far from those of any training and from those of `evaluate`.
 _CALIBRATION = 1 << 40
 _VALIDATION = 1 << 41
+_RIDGE = 1.0  # pixels' worth of trust in the logit as it is
 _BEST_ERROR = 1e-6  # mean square; beyond 60 dB a scene is empty
 _VALIDATIONS = 40  # in a whole training
 _VALIDATION_BATCHES = 6
@@ -137,6 +145,8 @@ def loss_terms(network: HybridFusionNet, batch: Batch, offset: tuple[int, int] |
         "total_variation": losses.total_variation(posterior),
         "local_mean": losses.local_mean_l1(fused * weight, batch.truth * weight),
     }
+    if scores.in_focus is not None:
+        terms["in_focus"] = losses.in_focus_cross_entropy(scores.in_focus, batch.in_focus, batch.in_focus_weight)
     return terms if offset is None else {**terms, "lattice": _lattice_term(network, batch, posterior, offset)}
 
 
@@ -200,20 +210,24 @@ def validate(network: HybridFusionNet, unseen: Sequence[Batch]) -> dict[str, flo
 
 
 def calibrate(network: HybridFusionNet, recipe: Recipe, scenes: int = 48, lab: Lab = ANY_LAB) -> None:
-    """Set the posterior's temperature to the one under which the confidence keeps its word best.
+    """Set what makes probabilities of scores, so that confidence and "in focus" keep their word best.
 
     The confidence claims how probable it is that the decision is right to within one slice. Its Brier score (Brier
     1950, Monthly Weather Review 78, 1) over unseen pixels that a fusion would decide about and whose height is known
-    is evaluated on a grid of temperatures (temperature scaling: Guo et al. 2017, arXiv:1706.04599).
+    is evaluated on a grid of temperatures (temperature scaling: Guo et al. 2017, arXiv:1706.04599). "In focus" gets a
+    line on its logit (Platt 1999, Advances in Large Margin Classifiers), fitted on the same scenes first, because it
+    says about which pixels a fusion decides.
     """
     device = network.temperature.device
+    if network.config.coarse_depth:
+        calibrate_in_focus(network, [draw_batch(recipe, _CALIBRATION + step, device, lab) for step in range(scenes)])
     candidates = torch.exp(torch.linspace(math.log(0.5), math.log(6), 51))
     total = torch.zeros(len(candidates))
     for step in range(scenes):
         batch = draw_batch(recipe, _CALIBRATION + step, device, lab)
         with torch.inference_mode():
             scores = network(batch.guide, batch.noise)
-            asked = has_structure(batch.guide, batch.noise) & (batch.structure > 0.5)
+            asked = where_in_focus(network, scores, batch.guide, batch.noise) & (batch.structure > 0.5)
             right = (most_probable(scores.focus) - batch.height).abs() <= 1
             for index, candidate in enumerate(candidates):
                 sure = confidence_map(focus_posterior(scores, candidate), asked)[asked]
@@ -221,17 +235,36 @@ def calibrate(network: HybridFusionNet, recipe: Recipe, scenes: int = 48, lab: L
     network.temperature.fill_(candidates[int(total.argmin())])
 
 
+def calibrate_in_focus(network: HybridFusionNet, batches: Sequence[Batch]) -> None:
+    """Fit the line under which "in focus" is a probability: by Newton's method, on pixels about which scenes are sure."""
+    logits, truths = [], []
+    for batch in batches:
+        with torch.inference_mode():
+            said = network(batch.guide, batch.noise).in_focus
+        assert said is not None  # noqa: S101 - narrows the type
+        sure = batch.in_focus_weight > 0.5
+        logits.append(said[sure].double().cpu())
+        truths.append((batch.in_focus[sure] > 0.5).double().cpu())
+    x, y = torch.cat(logits), torch.cat(truths)
+    inputs, line = torch.stack([x, torch.ones_like(x)], dim=1), torch.tensor([1.0, 0.0], dtype=torch.float64)
+    for _ in range(20):
+        probability = torch.sigmoid(inputs @ line)
+        gradient = inputs.T @ (probability - y) + _RIDGE * (line - torch.tensor([1.0, 0.0], dtype=torch.float64))
+        curvature = (inputs * (probability * (1 - probability))[:, None]).T @ inputs + _RIDGE * torch.eye(2)
+        line = line - torch.linalg.solve(curvature, gradient)
+    network.in_focus_line.copy_(line)
+
+
 def starting_network(recipe: Recipe) -> HybridFusionNet:
     """Make the network to train: the one that the recipe starts from, ready to learn, or a new one."""
     if not recipe.start:
         return HybridFusionNet(recipe.network or NetworkConfig())
     network = copy.deepcopy(load_model(recipe.start).network)  # loaded models are shared
-    if recipe.network not in (None, network.config):
-        raise UserInputError(
-            f"The recipe {recipe.name!r} asks for {recipe.network}, the model {recipe.start!r} that it starts from has "
-            f"{network.config}; expected the same sizes, because weights fit no others. Leave [network] out, or start."
-        )
+    if recipe.network is not None and recipe.network != network.config:
+        network = transplanted(network, recipe.network)
     network.temperature.fill_(1)
+    if network.config.coarse_depth:
+        network.in_focus_line.copy_(torch.tensor([1.0, 0.0]))
     return network.train()
 
 

@@ -21,6 +21,7 @@ from hybridfusion_core.losses.supervised import (
     focus_cross_entropy,
     gradient_l1,
     height_l1,
+    in_focus_cross_entropy,
     l1,
     local_mean_l1,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "gradient_max",
     "height_l1",
     "imbalance",
+    "in_focus_cross_entropy",
     "intensity_max",
     "l1",
     "local_mean_l1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from hybridfusion_core.focus_measures import gaussian_blur
 
@@ -51,6 +52,18 @@ def focus_cross_entropy(logits: Tensor, height: Tensor, weight: Tensor) -> Tenso
     target = (1 - (slices - height[:, None]).abs()).clamp(min=0)
     entropy = -(target * logits.log_softmax(dim=1)).sum(dim=1)
     return (weight * entropy).sum() / weight.sum().clamp(min=1e-6)
+
+
+def in_focus_cross_entropy(logits: Tensor, in_focus: Tensor, known: Tensor) -> Tensor:
+    """Binary cross-entropy between what the network says of "anything in focus here" and the truth.
+
+    Args:
+        logits: B H W.
+        in_focus: B H W in [0, 1].
+        known: B H W, ≥ 0: how much each pixel counts; 0 where the scene does not say.
+    """
+    entropy = functional.binary_cross_entropy_with_logits(logits, in_focus, reduction="none")
+    return (known * entropy).sum() / known.sum().clamp(min=1e-6)
 
 
 def expected_height(posterior: Tensor, positions: Tensor | None = None) -> Tensor:
