@@ -27,6 +27,8 @@ class Batch:
     truth: Tensor  # B H W
     height: Tensor  # B H W
     structure: Tensor  # B H W
+    in_focus: Tensor  # B H W, 0 or 1
+    in_focus_weight: Tensor  # B H W, 0 where it is ambiguous
     weight: Tensor  # B; scenes with little noise would otherwise hardly count
 
     def to(self, device: torch.device) -> Batch:
@@ -102,6 +104,8 @@ def collate(scenes: list[Scene], jitter: list[list[float]], device: torch.device
         truth=torch.stack([scene.truth for scene in scenes]).to(device),
         height=torch.stack([scene.height for scene in scenes]).to(device),
         structure=torch.stack([scene.structure for scene in scenes]).to(device),
+        in_focus=torch.stack([scene.in_focus for scene in scenes]).to(device),
+        in_focus_weight=torch.stack([scene.in_focus_weight for scene in scenes]).to(device),
         # About the error that is left: each regime's decibels count alike (3 at 2 % of noise).
         weight=torch.tensor([0.15 / (0.03 + scene.noise) for scene in scenes], device=device),
     )

@@ -5,9 +5,10 @@ from torch import Generator
 from hybridfusion_core.synthesis import KINDS, NOISES, Draw, Scene, make_scene
 from hybridfusion_core.synthesis.blur import Blur, defocus, draw_blur
 from hybridfusion_core.synthesis.camera import Camera, draw_camera
+from hybridfusion_core.synthesis.contrast import local_contrast
 from hybridfusion_core.synthesis.disturbances import disturb, drift, dust, shift, vignette
 from hybridfusion_core.synthesis.layers import layered_light
-from hybridfusion_core.synthesis.light import Light, local_contrast
+from hybridfusion_core.synthesis.light import Light
 from hybridfusion_core.synthesis.photographic import photographic_light
 from hybridfusion_core.synthesis.transmitted import transmitted_light
 from hybridfusion_core.synthesis.volume import volume_light

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from hybridfusion_core.synthesis.blur import Blur, defocus, draw_blur
+from hybridfusion_core.synthesis.contrast import local_contrast
 from hybridfusion_core.synthesis.draw import Draw, grid, unit_field
 from hybridfusion_core.synthesis.heights import HEIGHTS
-from hybridfusion_core.synthesis.light import Light, crop, local_contrast, white_level
+from hybridfusion_core.synthesis.light import Light, crop, white_level
 from hybridfusion_core.synthesis.textures import TEXTURES
 
 

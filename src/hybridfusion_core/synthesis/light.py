@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from hybridfusion_core.synthesis.focus import Focus
+
 MARGIN = 16  # px computed around the scene and dropped, because FFTs wrap
 
 
@@ -22,6 +24,8 @@ class Light:
         detail: Y X, local contrast of what stands in focus there, in units of the image.
         overlap: Y X, bool, a second layer is in focus at another height, about as bright.
         contrast: of the brightest structures, in units of the image.
+        focus: what is in focus and what glows around it, of light that adds up; None: of surfaces, which are in
+            focus wherever they can be seen.
     """
 
     image: Tensor
@@ -31,16 +35,24 @@ class Light:
     detail: Tensor
     overlap: Tensor
     contrast: float = 1.0
+    focus: Focus | None = None
 
     def at_height(self) -> Tensor:
         """Y X, the all-in-focus image where there is structure."""
         return at_height(self.image, self.height) if self.sharp is None else self.sharp
 
-    def truth(self, structure: Tensor) -> Tensor:
-        """Y X: sharp where there is structure (0 … 1), even where there is none."""
-        return structure * self.at_height() + (1 - structure) * (
-            self.image.mean(dim=0) if self.even is None else self.even
-        )
+    def truth(self, structure: Tensor, least: Tensor | float = 1e-3) -> Tensor:
+        """Y X: sharp where there is structure (0 … 1), else even, or beside a structure the light of its own slice.
+
+        Args:
+            structure: Y X.
+            least: light around structures that no longer matters, Y X or a number > 0.
+        """
+        if self.focus is not None:
+            even = (self.focus.choice(least) * self.image).sum(dim=0)
+        else:
+            even = self.image.mean(dim=0) if self.even is None else self.even
+        return structure * self.at_height() + (1 - structure) * even
 
     def scaled(self, gain: float | Tensor, offset: float = 0.0) -> Light:
         """Multiply all light by a gain (a number, or Y X), and add an even offset."""
@@ -52,6 +64,7 @@ class Light:
             even=None if self.even is None else self.even * gain + offset,
             detail=self.detail * gain,
             contrast=self.contrast * typical,
+            focus=None if self.focus is None else self.focus.scaled(gain),
         )
 
     def plus(self, light: Tensor) -> Light:
@@ -81,15 +94,6 @@ class Light:
 def crop(field: Tensor) -> Tensor:
     """Drop the margin. … y x -> … Y X."""
     return field[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
-
-
-def local_contrast(image: Tensor) -> Tensor:
-    """Standard deviation in 7 × 7 neighbourhoods. … Y X -> … Y X."""
-    planes = image.reshape(-1, 1, *image.shape[-2:])
-    x = torch.nn.functional.pad(planes, (3, 3, 3, 3), mode="reflect")
-    mean = torch.nn.functional.avg_pool2d(x, 7, stride=1)
-    square = torch.nn.functional.avg_pool2d(x * x, 7, stride=1)
-    return (square - mean * mean).clamp(min=0).sqrt().reshape(image.shape)
 
 
 def at_height(light: Tensor, height: Tensor) -> Tensor:

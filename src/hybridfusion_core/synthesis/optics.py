@@ -72,6 +72,10 @@ class Microscope:
         """λn/NA² + n px/NA, in pixels (Inoué's sum of the diffraction's and the pixels' shares)."""
         return self.wavelength * self.index / self.na**2 / self.pixel + self.index / self.na
 
+    def core(self) -> float:
+        """Standard deviation, in pixels, of a Gaussian about as wide as the point spread in focus; one at least."""
+        return max(1.0, 0.22 * self.wavelength / self.na / self.pixel)
+
     def incoherent(self, distances: Tensor, side: int) -> Tensor:
         """Transfer functions of emitted light.
 

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from hybridfusion_core.synthesis.blur import defocus, draw_blur
+from hybridfusion_core.synthesis.contrast import local_contrast
 from hybridfusion_core.synthesis.draw import Draw, grid, smooth_field
 from hybridfusion_core.synthesis.heights import flat, on_slices, rolling, terraces
 from hybridfusion_core.synthesis.layers import over
-from hybridfusion_core.synthesis.light import Light, crop, local_contrast, white_level
+from hybridfusion_core.synthesis.light import Light, crop, white_level
 from hybridfusion_core.synthesis.photographs import photograph
 from hybridfusion_core.synthesis.textures import Texture, dead_leaves, fractal, window
 

@@ -23,16 +23,18 @@ class Planes:
         slices: Z.
         step: between two slices, in pixels.
         each: planes to a slice.
+        beyond: planes before the first slice, and after the last.
     """
 
     slices: int
     step: float
     each: int
+    beyond: int = _BEYOND
 
     @property
     def count(self) -> int:
         """How many planes there are."""
-        return (self.slices - 1) * self.each + 1 + 2 * _BEYOND
+        return (self.slices - 1) * self.each + 1 + 2 * self.beyond
 
     @property
     def apart(self) -> float:
@@ -41,19 +43,19 @@ class Planes:
 
     def depths(self) -> Tensor:
         """Z position of each plane in pixels, 0 at the first slice."""
-        return (torch.arange(self.count, dtype=torch.float32) - _BEYOND) * self.apart
+        return (torch.arange(self.count, dtype=torch.float32) - self.beyond) * self.apart
 
     def position(self, height: Tensor | float) -> Tensor:
         """Plane number, with fraction, of a height in slices."""
-        return torch.as_tensor(height) * self.each + _BEYOND
+        return torch.as_tensor(height) * self.each + self.beyond
 
     def height(self, position: Tensor) -> Tensor:
         """Height in slices of a plane number."""
-        return (position - _BEYOND) / self.each
+        return (position - self.beyond) / self.each
 
     def offsets(self) -> Tensor:
         """Distances in pixels from a plane to a slice that occur, slice minus plane, ascending."""
-        furthest = self.count - 1 - _BEYOND
+        furthest = self.count - 1 - self.beyond
         return torch.arange(-furthest, furthest + 1, dtype=torch.float32) * self.apart
 
     def imaged(self, planes: Tensor, transfer: Tensor) -> Tensor:
@@ -66,10 +68,12 @@ class Planes:
         Returns:
             Z fy fx, spectra.
         """
-        furthest = self.count - 1 - _BEYOND
+        furthest = self.count - 1 - self.beyond
         seen = []
         for index in range(self.slices):
-            first = furthest + index * self.each + _BEYOND  # offset of this slice from plane 0, downwards from there
+            first = (
+                furthest + index * self.each + self.beyond
+            )  # offset of this slice from plane 0, downwards from there
             own = transfer[first - self.count + 1 : first + 1].flip(0)
             seen.append((own * planes).sum(dim=0))
         return torch.stack(seen)

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
+from hybridfusion_core.synthesis.additive import crowded_light, isolated_light
 from hybridfusion_core.synthesis.camera import Camera, Noise, draw_camera
 from hybridfusion_core.synthesis.disturbances import disturb
 from hybridfusion_core.synthesis.draw import Draw
@@ -18,8 +19,13 @@ from hybridfusion_core.synthesis.photographic import photographic_light
 from hybridfusion_core.synthesis.transmitted import transmitted_light
 from hybridfusion_core.synthesis.volume import volume_light
 
-SceneKind = Literal["layers", "volume", "transmitted", "photographic"]
-KINDS: tuple[SceneKind, ...] = ("layers", "volume", "transmitted", "photographic")
+SceneKind = Literal["layers", "volume", "transmitted", "photographic", "isolated", "crowded"]
+KINDS: tuple[SceneKind, ...] = ("layers", "volume", "transmitted", "photographic", "isolated", "crowded")
+
+_SEEN = 0.5  # of the noise's standard deviation: what is so bright is seen half
+_UNSURE = 0.15, 0.55  # in focus between these: neither, and asked of nobody
+_BLANK = 9  # px without detail around a surface that shows nothing
+_FAINT = 3e-4  # of the contrast: glow that no longer matters
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,10 @@ class Scene:
         noise: typical standard deviation of the noise in counts.
         overlap: Y X, bool, a second layer is in focus at another height, about as bright: which one is the
             right one is a matter of definition there (it is the brighter one).
+        in_focus: Y X, 0 or 1, whether the light or the local contrast there comes from something that is in focus in
+            some slice and shows above the noise.
+        in_focus_weight: Y X in [0, 1], 0 where that is ambiguous; the height is known where both are 1, and beside
+            structures it is that of the structure whose light reaches furthest.
     """
 
     counts: Tensor
@@ -44,6 +54,8 @@ class Scene:
     boundary: Tensor
     noise: float
     overlap: Tensor
+    in_focus: Tensor
+    in_focus_weight: Tensor
 
 
 def make_scene(
@@ -71,12 +83,17 @@ def make_scene(
         lab: whose microscope it is: its cameras take the place of `noise`, and its optics are those of "volume" and
             "transmitted"; the others have no optics that a microscope's could replace.
     """
-    light = _light(Draw(generator), size + 2 * MARGIN, slices, haze, kind, lab)
+    light = _light(Draw(generator), size, slices, haze, kind, lab)
     draw = Draw(generator)
     return _recorded(draw, light, lab.draw_camera(draw) if lab.cameras else draw_camera(draw, noise, kind))
 
 
-def _light(draw: Draw, side: int, slices: int, haze: float, kind: SceneKind, lab: Lab) -> Light:
+def _light(draw: Draw, size: int, slices: int, haze: float, kind: SceneKind, lab: Lab) -> Light:
+    side = size + 2 * MARGIN
+    if kind == "isolated":
+        return isolated_light(draw, size, slices, lab)
+    if kind == "crowded":
+        return crowded_light(draw, size, slices, lab)
     if kind == "layers":
         return layered_light(draw, side, slices, haze)
     if kind == "photographic":
@@ -90,7 +107,8 @@ def _recorded(draw: Draw, light: Light, camera: Camera) -> Scene:
     light, camera = disturb(draw, light, camera)
     deviation = camera.deviation(light.at_height())
     structure = _visibility(light, deviation)
-    truth = light.truth(structure)
+    shown = _shown(light, structure, deviation)
+    truth = light.truth(structure if light.focus is None else shown, 0.5 * deviation + _FAINT * light.contrast)
     if camera.limits:
         truth, structure = camera.limit(truth), structure * _within(camera, truth)
     return Scene(
@@ -101,6 +119,8 @@ def _recorded(draw: Draw, light: Light, camera: Camera) -> Scene:
         boundary=_boundary(light, structure),
         noise=float(deviation.median()),
         overlap=light.overlap,
+        in_focus=(shown > sum(_UNSURE) / 2).float(),
+        in_focus_weight=((shown < _UNSURE[0]) | (shown > _UNSURE[1])).float(),
     )
 
 
@@ -108,6 +128,18 @@ def _visibility(light: Light, deviation: Tensor) -> Tensor:
     """In [0, 1], Y X: one half where the detail is as strong as half the noise, or 1 % of the contrast."""
     power = light.detail.square()
     return power / (power + 0.25 * deviation.square() + (0.01 * light.contrast) ** 2)
+
+
+def _shown(light: Light, structure: Tensor, deviation: Tensor) -> Tensor:
+    """How surely something is in focus, in [0, 1], Y X."""
+    if light.focus is not None:
+        power = light.focus.bright.square()
+        return light.focus.share * power / (power + (_SEEN * deviation).square()).clamp(min=1e-12)
+    if light.sharp is None:
+        return structure
+    # A surface is in focus somewhere: where it has detail, and unknown to what is near it.
+    near = torch.nn.functional.max_pool2d(structure[None, None], 2 * _BLANK + 1, stride=1, padding=_BLANK)[0, 0]
+    return torch.where(structure > _UNSURE[1], structure, torch.maximum(structure, near.clamp(max=_UNSURE[1])))
 
 
 def _boundary(light: Light, structure: Tensor) -> Tensor:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hybridfusion_core.synthesis.contrast import local_contrast
 from hybridfusion_core.synthesis.draw import Draw, radial_frequency
 from hybridfusion_core.synthesis.lab import ANY_LAB, Lab
-from hybridfusion_core.synthesis.light import Light, crop, local_contrast
+from hybridfusion_core.synthesis.light import Light, crop
 from hybridfusion_core.synthesis.optics import Microscope, draw_microscope
 from hybridfusion_core.synthesis.planes import Planes, in_focus, plan_planes
 from hybridfusion_core.synthesis.unstained import draw_unstained

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from hybridfusion_core.synthesis.draw import Draw, radial_frequency, smooth_field
+from hybridfusion_core.synthesis.focus import Focus, focus_of
 from hybridfusion_core.synthesis.lab import ANY_LAB, Lab
-from hybridfusion_core.synthesis.light import Light, crop, local_contrast, white_level
+from hybridfusion_core.synthesis.light import MARGIN, Light, crop, white_level
 from hybridfusion_core.synthesis.optics import Microscope, draw_microscope
-from hybridfusion_core.synthesis.planes import Planes, in_focus, plan_planes, spread_sideways
+from hybridfusion_core.synthesis.planes import Planes, plan_planes, spread_sideways
 from hybridfusion_core.synthesis.specimens import SPECIMENS, debris, nothing
 
 
@@ -41,29 +42,27 @@ class Widefield:
     aberration: float = 0.0
     section: float = math.inf
 
-    def image(self, emission: Tensor) -> tuple[Tensor, Tensor]:
+    def image(self, emission: Tensor, margin: int = 0) -> tuple[Tensor, Focus]:
         """Form the slices, linear in the emission.
 
         Args:
             emission: plane y x.
+            margin: pixels to drop.
 
         Returns:
-            Z y x, and plane y x: what each plane gives when it is in focus.
+            Z Y X, and what of it is in focus.
         """
         side = emission.shape[-1]
-        spectra = torch.fft.rfft2(emission) * self._broadening(side)
         offsets = self.planes.offsets()
         transfer = self.microscope.incoherent(offsets, side)
         if math.isfinite(self.section):
             transfer = transfer * torch.exp(-((offsets / self.section) ** 2))[:, None, None]
-        slices = torch.fft.irfft2(self.planes.imaged(spectra, transfer), s=(side, side))
-        own = torch.fft.irfft2(spectra * transfer[len(offsets) // 2], s=(side, side))
-        return slices.clamp(min=0), own.clamp(min=0)
+        passing = self._broadening(side) if self.aberration else None
+        depth, core = self.microscope.depth_of_field(), self.microscope.core()
+        return focus_of(self.planes, emission, transfer, depth, core, margin, passing)
 
     def _broadening(self, side: int) -> Tensor:
-        """Loss of sharpness with depth below the first plane. plane fy fx (or 1)."""
-        if not self.aberration:
-            return torch.ones(())
+        """Loss of sharpness with depth below the first plane. plane fy fx."""
         depth = (self.planes.depths() - self.planes.depths()[0])[:, None, None]
         return torch.exp(-2 * (math.pi * radial_frequency(side) * self.aberration * depth) ** 2)
 
@@ -76,10 +75,8 @@ def volume_light(draw: Draw, side: int, slices: int, lab: Lab = ANY_LAB) -> Ligh
     emission = emission * _attenuation(draw, emission)
     if draw.chance(0.5):  # seen from the other side
         emission = emission.flip(0)
-    image, own = optics.image(emission)
-    height, sharp, overlap = in_focus(planes, own, optics.microscope.depth_of_field())
-    image, height, sharp, overlap = (crop(part) for part in (image, height, sharp, overlap))
-    light = Light(image, None, None, height, local_contrast(sharp), overlap)
+    image, focus = optics.image(emission, MARGIN)
+    light = Light(image, None, None, focus.height, focus.bright, focus.overlap, focus=focus)
     if draw.chance(0.35):
         light = light.by_slice(torch.exp(-draw.uniform(0, 0.5) * torch.linspace(0, 1, slices)))
     return _exposed(draw, light, side, lit=not lab.cameras)
