@@ -32,6 +32,7 @@ class LossWeights:
     local_mean: float = 0.0
     lattice: float = 0.0
     in_focus: float = 0.2
+    glow: float = 0.05
 
 
 @with_config(ConfigDict(extra="forbid"))

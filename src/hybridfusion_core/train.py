@@ -133,10 +133,11 @@ def loss_terms(network: HybridFusionNet, batch: Batch, offset: tuple[int, int] |
     """
     scores = network(batch.guide, batch.noise)
     posterior = focus_posterior(scores)
-    fused = fuse_soft(fusion_weights(scores), batch.counts)
+    weights = fusion_weights(scores)
+    fused = fuse_soft(weights, batch.counts)
     weight = batch.weight[:, None, None]
-    # Where nothing can be seen the height is still asked for, lightly: it continues what is sure.
-    sure = 0.05 + batch.structure
+    # Where nothing is in focus the height is still asked for, lightly: it continues what is sure.
+    sure = 0.05 + batch.in_focus * batch.in_focus_weight
     terms = {
         "l1": losses.l1(fused * weight, batch.truth * weight),
         "gradient": losses.gradient_l1(fused * weight, batch.truth * weight),
@@ -144,6 +145,7 @@ def loss_terms(network: HybridFusionNet, batch: Batch, offset: tuple[int, int] |
         "height": losses.height_l1(posterior, batch.height, sure),
         "total_variation": losses.total_variation(posterior),
         "local_mean": losses.local_mean_l1(fused * weight, batch.truth * weight),
+        "glow": losses.glow(fuse_soft(weights, batch.guide), batch.truth_guide, batch.noise),
     }
     if scores.in_focus is not None:
         terms["in_focus"] = losses.in_focus_cross_entropy(scores.in_focus, batch.in_focus, batch.in_focus_weight)

@@ -19,6 +19,7 @@ from hybridfusion_core.losses.presets import PRESETS, Preset, PresetName, TermWe
 from hybridfusion_core.losses.supervised import (
     expected_height,
     focus_cross_entropy,
+    glow,
     gradient_l1,
     height_l1,
     in_focus_cross_entropy,
@@ -39,6 +40,7 @@ __all__ = [
     "expected_height",
     "focus_cross_entropy",
     "focus_weights",
+    "glow",
     "gradient_l1",
     "gradient_max",
     "height_l1",

@@ -37,6 +37,22 @@ def local_mean_l1(fused: Tensor, truth: Tensor, sigma: float = 3.0) -> Tensor:
     return gaussian_blur(fused - truth, sigma).abs().mean()
 
 
+def glow(fused: Tensor, truth: Tensor, noise: Tensor, sigma: float = 2.0) -> Tensor:
+    """Mean log(1 + |blur(fused − truth)| / half the noise): light that does not belong there, however dim the ground.
+
+    Errors on dark ground are nothing beside a bright body's, and everything to who measures the ground. The logarithm
+    lets neither decide alone.
+
+    Args:
+        fused: B H W, on the scale of the variance-stabilised guide.
+        truth: B H W, likewise.
+        noise: B, standard deviation of the noise there.
+        sigma: of the Gaussian, pixels.
+    """
+    error = gaussian_blur(fused - truth, sigma).abs()
+    return torch.log1p(error / (0.5 * noise)[:, None, None]).mean()
+
+
 def focus_cross_entropy(logits: Tensor, height: Tensor, weight: Tensor) -> Tensor:
     """Cross-entropy between the focus posterior and the true height.
 
