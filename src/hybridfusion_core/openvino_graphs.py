@@ -20,7 +20,8 @@ from openvino import Model as Graph
 from openvino import opset13 as op
 from torch import Tensor, nn
 
-from hybridfusion_core.focus_measures import blur_band, gaussian_kernel, kernel_radius
+from hybridfusion_core.coarse import CELL_FEATURES, LAPLACIAN_NOISE_ENERGY
+from hybridfusion_core.focus_measures import WHITE_NOISE_ENERGY, blur_band, gaussian_kernel, kernel_radius
 from hybridfusion_core.network import HybridFusionNet, NetworkConfig, token_reach
 from hybridfusion_core.swin import GREATEST_SCALE, LEAST_SQUARE, SwinBlock, position_bias
 
@@ -57,8 +58,8 @@ class Frame:
     @classmethod
     def of(cls, config: NetworkConfig, height: int, width: int, halo: int) -> Frame:
         """Frame of a window for a network."""
-        inner, patch = token_reach(config), config.patch
-        return cls(height, width, halo, inner + -(-sum(config.dilations) // patch) * patch, inner, patch)
+        inner, side = token_reach(config), config.token_side
+        return cls(height, width, halo, inner + -(-sum(config.dilations) // side) * side, inner, side)
 
     def size(self, beyond: int) -> tuple[int, int]:
         """Height and width of the core and so many pixels around it."""
@@ -130,7 +131,8 @@ def token_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     moves every value twice to bring features side by side (measured: half of the stage's time).
 
     Inputs: guide 1 1 H W; of the outer part features 1 h w C and relative energies 1 K h w (none if K is 0); the bias
-    1 D 1 1. Output: tokens of the outer part, 1 h w D.
+    1 D 1 1. Output: tokens of the outer part, 1 h w D. On the coarse level two more, of the inner part: features of cells
+    1 F h w, and instead of the bias what all slices share 1 D h w; and of it the output.
     """
     config, (height, width) = network.config, frame.size(frame.outer)
     guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
@@ -141,14 +143,99 @@ def token_graph(network: HybridFusionNet, frame: Frame) -> Graph:
         told.append(inputs[-1])
     near = len(config.near_windows)
     assert config.near_windows == config.focus_windows[:near]  # noqa: S101 - as forward takes them
-    embed = _values(network.embed.weight)  # D C+1+K' p p
+    embed = _values((network.coarse if config.coarse_depth else network).embed.weight)  # D C+1+K' p p
     parts = np.split(embed, np.cumsum([config.channels, 1])[: len(told) - 1], axis=1)
     if config.focus_windows:  # those that only the head is told of count nothing
         parts[2] = np.pad(parts[2], ((0, 0), (0, len(config.focus_windows) - near), (0, 0), (0, 0)))
-    patch = (config.patch, config.patch)
-    tokens = _sum([_convolution(each, part, stride=patch) for each, part in zip(told, parts, strict=True)])
-    bias = op.parameter([1, config.dim, 1, 1], np.float32)
+    stride = (config.token_side, config.token_side)
+    if config.coarse_depth:
+        told = [_cropped(each, frame.outer - frame.inner, 2, 3) for each in told]
+    tokens = _sum([_convolution(each, part, stride=stride) for each, part in zip(told, parts, strict=True)])
+    grid = [1, 1]
+    if config.coarse_depth:
+        height, width = frame.size(frame.inner)
+        cells = [height // config.coarse_bin, width // config.coarse_bin]
+        grid = [height // config.token_side, width // config.token_side]
+        inputs.append(op.parameter([1, CELL_FEATURES, *cells], np.float32))
+        own = _values(cell_weights(network)[0])
+        tokens = op.add(tokens, _convolution(inputs[-1], own, stride=(config.patch, config.patch)))
+    bias = op.parameter([1, config.dim, *grid], np.float32)
     return Graph([_pixels_first(op.add(tokens, bias))], [*inputs, bias], "tokens")
+
+
+def cell_weights(network: HybridFusionNet) -> tuple[Tensor, Tensor, Tensor]:
+    """What cells tell the tokens: of a slice's own features, of their mean over Z and of their maximum; D F p p each."""
+    own, less_mean, less_maximum = network.coarse.embed_cells.weight.chunk(3, dim=1)
+    return own + less_mean + less_maximum, -less_mean, -less_maximum
+
+
+def cell_graph(network: HybridFusionNet, frame: Frame) -> Graph:
+    """What cells of one slice show: guide 1 1 H W, one over its noise 1 1 1 1 -> inner part 1 F h w.
+
+    Around the inner part one cell of the guide binned twice is read.
+    """
+    side = network.config.coarse_bin
+    guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
+    scale = op.parameter([1, 1, 1, 1], np.float32)
+    around = 2 * side
+    x = op.multiply(_cropped(guide, frame.halo - frame.inner - around, 2, 3), scale)
+    energy = _cropped(_gradient_energy(x), around - 1, 2, 3)
+    binned = _pooled(x, side)  # two cells around
+    once = _cropped(_gradient_energy(binned), 1, 2, 3)
+    twice = _repeated(_gradient_energy(_pooled(binned, 2)))
+    laplacian = _convolution(_cropped(x, around - 1, 2, 3), _LAPLACIAN)
+    middle = _cropped(binned, 2, 2, 3)
+    measured = [
+        op.multiply(_pooled(energy, side), _floats(1 / WHITE_NOISE_ENERGY)),
+        op.multiply(_pooled(op.multiply(laplacian, laplacian), side), _floats(1 / LAPLACIAN_NOISE_ENERGY)),
+        op.multiply(_pooled(energy, side, "max"), _floats(1 / WHITE_NOISE_ENERGY)),
+        op.multiply(once, _floats(side**2 / WHITE_NOISE_ENERGY)),
+        op.multiply(twice, _floats(4 * side**2 / WHITE_NOISE_ENERGY)),
+    ]
+    length = op.abs(middle)
+    asinh = op.log(op.add(length, op.sqrt(op.add(op.multiply(length, length), _floats(1)))))
+    levels = op.log(op.add(op.concat(measured, 1), _floats(1)))
+    cells = op.multiply(op.concat([op.multiply(op.sign(middle), asinh), levels], 1), _floats(0.5))
+    return Graph([cells], [guide, scale], "cells")
+
+
+def mixer_graph(network: HybridFusionNet, block: int, frame: Frame) -> Graph:
+    """Tokens of one slice and what those around them say, of the inner part: 1 h w D -> 1 h w D."""
+    dim, side = network.config.dim, network.config.token_side
+    height, width = (size // side for size in frame.size(frame.inner))
+    x = op.parameter([1, height, width, dim], np.float32)
+    mixer = network.coarse.mixers[block]
+    assert isinstance(mixer, nn.Conv2d)  # noqa: S101 - narrows the type
+    weight = _values(mixer.weight)[:, None].copy()  # D 1 1 3 3
+    weight[:, 0, 0, 1, 1] += 1  # the token itself
+    made = op.group_convolution(_channels_first(x), _floats(weight), [1, 1], [1, 1], [1, 1], [1, 1])
+    return Graph([_pixels_first(op.add(made, _floats(_values(mixer.bias).reshape(1, -1, 1, 1))))], [x], "mixer")
+
+
+_LAPLACIAN = np.array([[[[0, 1, 0], [1, -4, 1], [0, 1, 0]]]], np.float32)
+
+
+def _gradient_energy(x: Node) -> Node:
+    """Squared Sobel gradient without padding: 1 1 H W -> 1 1 H-2 W-2."""
+    smooth, slope = np.array([0.25, 0.5, 0.25]), np.array([-0.5, 0.0, 0.5])
+    kernels = np.stack([np.outer(slope, smooth), np.outer(smooth, slope)])[:, None]
+    gradients = _convolution(x, kernels)
+    return op.reduce_sum(op.multiply(gradients, gradients), _integers(1), True)
+
+
+def _pooled(x: Node, side: int, kind: str = "mean") -> Node:
+    """Mean or maximum of cells: 1 1 H W -> 1 1 h w."""
+    if kind == "max":
+        return op.max_pool(x, [side] * 2, [1, 1], [0, 0], [0, 0], [side] * 2, "floor").output(0)
+    return op.avg_pool(x, [side] * 2, [0, 0], [0, 0], [side] * 2, True, "floor")
+
+
+def _repeated(x: Node) -> Node:
+    """Every value twice along both axes: 1 1 h w -> 1 1 2h 2w."""
+    _, _, height, width = (int(size) for size in x.get_output_shape(0))
+    x = op.reshape(x, _integers(1, height, 1, width, 1), False)
+    x = op.broadcast(x, _integers(1, height, 2, width, 2))
+    return op.reshape(x, _integers(1, 1, 2 * height, 2 * width), False)
 
 
 def block_graph(block: SwinBlock, windows: int) -> Graph:
@@ -180,21 +267,32 @@ def block_graph(block: SwinBlock, windows: int) -> Graph:
 def head_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     """Both scores of one slice.
 
-    Inputs: guide 1 1 H W; then of the core with its rim features 1 h w C, tokens 1 h w D as the last block left them,
-    relative energies 1 K h w, what all slices share 1 h w C; and the energies' gain 2 K (neither energies nor gain if K
-    is 0). Output: the core's scores, 1 2 h w.
+    Inputs: guide 1 1 H W; then of the core with its rim features 1 h w C, what tokens say, relative energies 1 K h w,
+    what all slices share 1 h w C; and the energies' gain 2 K (neither energies nor gain if K is 0). Tokens of full
+    resolution come as the last block left them, 1 h w D; those of the coarse level as words 1 C+2 h w. Output: the core's
+    scores, 1 2 h w.
     """
     config = network.config
     channels, windows = config.channels, len(config.focus_windows)
     height, width = frame.size(frame.rim)
     guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
     features = op.parameter([1, height, width, channels], np.float32)
-    tokens = op.parameter([1, height // config.patch, width // config.patch, config.dim], np.float32)
+    grid = [height // config.token_side, width // config.token_side]
+    tokens = op.parameter([1, channels + 2, *grid] if config.coarse_depth else [1, *grid, config.dim], np.float32)
     shared = op.parameter([1, height, width, channels], np.float32)
     own, _, _, _ = (_values(part) for part in network.mixing())
-    up = _expanded(op.matmul(tokens, _floats(_values(token_weights(network)[0])), False, True), config, height, width)
+    said, direct = [], []
+    if config.coarse_depth:
+        words = _upsampled(tokens, config.token_side)
+        said = [op.slice(words, _integers(0), _integers(channels), _integers(1), _integers(1))]
+        scored = op.slice(words, _integers(channels), _integers(channels + 2), _integers(1), _integers(1))
+        direct.append(_cropped(scored, frame.rim, 2, 3))
+        up = []
+    else:
+        weight = _floats(_values(token_weights(network)[0]))
+        up = [_expanded(op.matmul(tokens, weight, False, True), config, height, width)]
     of_features = op.matmul(features, _floats(own[:, :channels, 0, 0]), False, True)
-    mixed = [_channels_first(_sum([of_features, up, shared]))]
+    mixed = [_channels_first(_sum([of_features, *up, shared])), *said]
     mixed.append(_convolution(_cropped(guide, frame.halo - frame.rim, 2, 3), own[:, channels : channels + 1]))
     told: list[Node] = []
     if windows:
@@ -203,12 +301,27 @@ def head_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     size, beyond = frame.size(0), frame.rim - 1  # the convolution itself takes one pixel
     weight, bias = _values(network.head.weight), _values(network.head.bias)
     made = _few_channels(op.relu(_sum(mixed)), weight, (height - 2, size[1]), bias, first=beyond)
-    scores = _channels_first(_cropped(made, beyond, 1))
     if windows:
         levels = op.reshape(_cropped(told[0], frame.rim, 2, 3), _integers(windows, -1), False)
-        direct = op.matmul(told[1], levels, False, False)
-        scores = op.add(scores, op.reshape(direct, _integers(1, 2, *size), False))
+        direct.append(op.reshape(op.matmul(told[1], levels, False, False), _integers(1, 2, *size), False))
+    scores = _sum([_channels_first(_cropped(made, beyond, 1)), *direct])
     return Graph([scores], [guide, features, tokens, *told[:1], shared, *told[1:]], "head")
+
+
+def _upsampled(x: Node, factor: int) -> Node:
+    """Interpolate between the centres of cells, bilinearly: 1 C h w -> 1 C H W."""
+    if factor == 1:
+        return x
+    return op.interpolate(
+        x,
+        _floats([factor, factor]),
+        "linear_onnx",
+        "scales",
+        [0, 0],
+        [0, 0],
+        "half_pixel",
+        axes=_integers(2, 3),
+    )
 
 
 def token_weights(network: HybridFusionNet) -> tuple[Tensor, Tensor, Tensor]:
