@@ -20,14 +20,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hybridfusion_core.batches import draw_batch
-from hybridfusion_core.blend import focus_posterior, fuse_soft, fusion_weights
-from hybridfusion_core.checkpoint import load_model
-from hybridfusion_core.losses import expected_height
-from hybridfusion_core.metrics import paired_gain
-from hybridfusion_core.network import HybridFusionNet, NetworkConfig, Scores
-from hybridfusion_core.recipe import Recipe, load_recipe
-from hybridfusion_core.train import train
+from hybridfusion_core.evaluate.metrics.interval import paired_gain
+from hybridfusion_core.model.model_file import load_model
+from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig, Scores
+from hybridfusion_core.model.posterior import focus_posterior, fuse_soft, fusion_weights
+from hybridfusion_core.train.loop import train
+from hybridfusion_core.train.losses.supervised import expected_height
+from hybridfusion_core.train.recipe import Recipe, load_recipe
+from hybridfusion_core.train.scene_batches import draw_batch
 
 _SCENES = 1 << 42  # steps of these scenes are far from those that train, validate or calibrate
 _BATCHES = 40

@@ -25,11 +25,22 @@ import tifffile
 import torch
 from torch import Generator
 
-from hybridfusion_core import Stack, fuse, metrics
+from hybridfusion_core import Stack, fuse
 from hybridfusion_core.cli import main as hybridfusion
 from hybridfusion_core.evaluate.cases import Case as Known
 from hybridfusion_core.evaluate.cases import scene_groups
-from hybridfusion_core.synthesis import Camera, Lab, Microscope, SceneKind, make_scene
+from hybridfusion_core.evaluate.metrics.interval import (
+    Gain,
+    paired_gain,
+)
+from hybridfusion_core.evaluate.metrics.truth import (
+    height_error,
+    psnr,
+)
+from hybridfusion_core.scenes.camera import Camera
+from hybridfusion_core.scenes.lab import Lab
+from hybridfusion_core.scenes.optics import Microscope
+from hybridfusion_core.scenes.scene import SceneKind, make_scene
 
 SIDE, STACKS, HELD_OUT = 256, 14, 16
 SEED = 11 << 40  # far from those of trainings and of `evaluate`
@@ -139,11 +150,11 @@ def write(path: Path, counts: np.ndarray, case: Case) -> None:
     tifffile.imwrite(path, counts[np.newaxis], metadata=metadata, photometric="minisblack")
 
 
-def compared(cases: list[Known], start: str, model: Path) -> dict[str, metrics.Gain]:
+def compared(cases: list[Known], start: str, model: Path) -> dict[str, Gain]:
     before, after = (np.array([scores(case, name) for case in cases]) for name in (start, str(model)))
     figures = (("PSNR, dB", True), ("height error, slices", False))
     gains = {
-        name: metrics.paired_gain(after[:, index], before[:, index], more_is_better=more)
+        name: paired_gain(after[:, index], before[:, index], more_is_better=more)
         for index, (name, more) in enumerate(figures)
     }
     return {name: gain for name, gain in gains.items() if gain is not None}
@@ -153,8 +164,7 @@ def scores(case: Known, model: str) -> tuple[float, float]:
     result = fuse(case.stack, model=model)
     fused, height = result.fused[0, 0, 0], result.height_slices[0, 0, 0]
     visible = case.textured if case.overlap is None else case.textured & ~case.overlap
-    psnr = metrics.psnr(case.truth[0], fused, case.data_range[0])
-    return psnr, metrics.height_error(case.height, height, visible)
+    return psnr(case.truth[0], fused, case.data_range[0]), height_error(case.height, height, visible)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hybridfusion_core.errors import HybridFusionError
-from hybridfusion_core.store import open_stack
+from hybridfusion_core.io.open import open_stack
 
 _SECONDS = 10  # one file may take
 _BYTES = 6 << 30  # address space of this process

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Generator, Tensor
 
-from hybridfusion_core import losses
-from hybridfusion_core.batches import Batch, collate
-from hybridfusion_core.losses import PRESETS, Preset, PresetName
-from hybridfusion_core.recipe import LossWeights
-from hybridfusion_core.synthesis import Noise, SceneKind, make_scene
+from hybridfusion_core.scenes.camera import Noise
+from hybridfusion_core.scenes.scene import SceneKind, make_scene
+from hybridfusion_core.train.losses import mask, presets, supervised, targets
+from hybridfusion_core.train.losses.presets import PRESETS, Preset, PresetName
+from hybridfusion_core.train.recipe import LossWeights
+from hybridfusion_core.train.scene_batches import Batch, collate
 
 Terms = Callable[[Batch, Tensor], dict[str, Tensor]]
 
@@ -76,7 +77,7 @@ def main() -> None:
     torch.set_num_threads(1)
     chosen.folder.mkdir(parents=True, exist_ok=True)
     batches = [batch_of(example) for example in EXAMPLES]
-    for loss in (*map(unsupervised, PRESETS), supervised()):
+    for loss in (*map(unsupervised, PRESETS), with_truth()):
         found = [minimise(loss, batch, chosen.steps) for batch in batches]
         picture(loss, batches, found).save(chosen.folder / f"losses_{loss.name}.png", optimize=True)
 
@@ -93,7 +94,7 @@ def unsupervised(name: PresetName) -> Loss:
     largest = name == "baseline"
     return Loss(
         name,
-        lambda batch, posterior: losses.unsupervised_terms(preset, batch.guide, posterior, batch.noise),
+        lambda batch, posterior: presets.unsupervised_terms(preset, batch.guide, posterior, batch.noise),
         {term: weight for term, weight in weights.items() if weight},
         (lambda batch: batch.counts[0].amax(dim=0)) if largest else (lambda batch: soft_target(preset, batch)),
         "target: maximum" if largest else "soft target",
@@ -102,11 +103,11 @@ def unsupervised(name: PresetName) -> Loss:
 
 def soft_target(preset: Preset, batch: Batch) -> Tensor:
     """In counts, to be looked at beside the slices; the losses mix the guide with the same shares."""
-    share = losses.focus_weights(batch.guide, batch.noise, preset.measure, preset.window, preset.exponent)
-    return losses.soft_target(batch.counts, share)[0]
+    share = targets.focus_weights(batch.guide, batch.noise, preset.measure, preset.window, preset.exponent)
+    return targets.soft_target(batch.counts, share)[0]
 
 
-def supervised() -> Loss:
+def with_truth() -> Loss:
     weights = LossWeights()
     names = ("l1", "gradient", "cross_entropy", "height", "total_variation")
     return Loss("supervised", supervised_terms, {name: getattr(weights, name) for name in names}, None)
@@ -118,11 +119,11 @@ def supervised_terms(batch: Batch, posterior: Tensor) -> dict[str, Tensor]:
     fused, truth = (posterior * batch.counts).sum(dim=1) * weight, batch.truth * weight
     logits = posterior.clamp(min=1e-3).log()  # right and wrong masks are 0 in places
     return {
-        "l1": losses.l1(fused, truth),
-        "gradient": losses.gradient_l1(fused, truth),
-        "cross_entropy": losses.focus_cross_entropy(logits, batch.height, sure),
-        "height": losses.height_l1(posterior, batch.height, sure),
-        "total_variation": losses.total_variation(posterior),
+        "l1": supervised.l1(fused, truth),
+        "gradient": supervised.gradient_l1(fused, truth),
+        "cross_entropy": supervised.focus_cross_entropy(logits, batch.height, sure),
+        "height": supervised.height_l1(posterior, batch.height, sure),
+        "total_variation": mask.total_variation(posterior),
     }
 
 
@@ -163,8 +164,8 @@ def picture(loss: Loss, batches: list[Batch], found: list[Tensor]) -> Image.Imag
     width = _LEFT + columns * (_TILE + _GAP)
     height = _TOP + len(batches) * (_TILE + _BELOW) + _PLOTS
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
-    for index, (example, batch, mask) in enumerate(zip(EXAMPLES, batches, found, strict=True)):
-        draw_row(figure, index, example.title, tiles(loss, batch, mask))
+    for index, (example, batch, shown) in enumerate(zip(EXAMPLES, batches, found, strict=True)):
+        draw_row(figure, index, example.title, tiles(loss, batch, shown))
     draw_heads(figure, loss, columns)
     draw_curves(figure, loss, batches)
     stream = BytesIO()

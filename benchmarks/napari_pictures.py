@@ -17,8 +17,8 @@ import napari
 import numpy as np
 from qtpy.QtWidgets import QApplication
 
-from hybridfusion_core.model_folder import VARIABLE
-from napari_hybridfusion.shown import explaining
+from hybridfusion_core.model.model_folder import VARIABLE
+from napari_hybridfusion.result.shown import explaining
 
 _SIZE = (1400, 900)
 _STEPS, _SHOWN_AT = 60, 40  # of the fine-tuning; and after which of them its picture is taken

@@ -17,7 +17,7 @@ import numpy as np
 from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication
 
-from hybridfusion_core.samples import organoid_stack
+from hybridfusion_core.scenes.samples.organoid import organoid_stack
 from napari_pictures import settle
 
 _TURN = 5  # ms between two looks at the clock

@@ -21,7 +21,7 @@ from skimage.io import imread
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import hybridfusion_core as hf
-from hybridfusion_core.metrics.agreement import edge_preservation, luminance
+from hybridfusion_core.evaluate.metrics.agreement import edge_preservation, luminance
 
 NAMES = ("camera", "brick", "grass", "gravel", "coins", "moon", "page", "text")
 METHODS = {

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hybridfusion_core.checkpoint import load_model, model_names
-from hybridfusion_core.evaluate import Evaluation, evaluate_methods
 from hybridfusion_core.evaluate.methods import CLASSICAL, NEAREST, NETWORK, TENENGRAD
+from hybridfusion_core.evaluate.run import evaluate_methods
 from hybridfusion_core.evaluate.scores import FIGURES
-from hybridfusion_core.evaluate.tables import Scoreboard, Table
-from hybridfusion_core.synthesis import KINDS
+from hybridfusion_core.evaluate.tables import Evaluation, Scoreboard, Table
+from hybridfusion_core.model.model_file import load_model, model_names
+from hybridfusion_core.scenes.scene import KINDS
 
 BEGIN, END = "<!-- tables: python benchmarks/quality.py -->", "<!-- end of tables -->"
 FIGURE = {figure.key: figure for figure in FIGURES}

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 import hybridfusion_core as hf
-from hybridfusion_core.evaluate import evaluate_folder
 from hybridfusion_core.evaluate.methods import NETWORK, TENENGRAD
+from hybridfusion_core.evaluate.run import evaluate_folder
 
 STACKS = (
     "dfnn_mitochondria",

@@ -25,8 +25,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 import hybridfusion_core
-from hybridfusion_core.checkpoint import load_model
-from hybridfusion_core.focus_measures import has_structure
+from hybridfusion_core.model.focus_measures import has_structure
+from hybridfusion_core.model.model_file import load_model
 
 _FILES = {str(Path(hybridfusion_core.__file__).parent / name) for name in ("network.py", "swin.py")}
 _SIDE = 1024  # of matrices whose product measures arithmetic
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def through_openvino(network: Any, guide: Tensor, noise: Tensor, threads: int) -> None:
-    from hybridfusion_core.openvino_runtime import compiled  # noqa: PLC0415 - only where it is installed
+    from hybridfusion_core.model.openvino.runtime import compiled  # noqa: PLC0415 - only where it is installed
 
     for precision in ("float32", "bfloat16"):
         run = compiled(network, precision, threads)

@@ -23,17 +23,21 @@ import tifffile
 import torch
 from distributed import Client, WorkerPlugin
 
-from hybridfusion_core.batch import fusing_units
-from hybridfusion_core.batch.cluster import Where, connected
-from hybridfusion_core.batch.fusing_units import Task
-from hybridfusion_core.batch.places import FieldKey, Places, key_of
-from hybridfusion_core.batch.records import FORMAT, fingerprint, frame_digest, listed_inputs, write_json
-from hybridfusion_core.batch.reporting import write_reports
-from hybridfusion_core.batch.resolving import Choices
-from hybridfusion_core.batch.running import run_batch
-from hybridfusion_core.plates import Plate, Selection, open_plate, open_unit, select
-from hybridfusion_core.predict import ALGORITHM_VERSION, fuse
-from hybridfusion_core.request import FuseRequest, make_request
+from hybridfusion_core.batch import fuse_field as fusing_units
+from hybridfusion_core.batch.fuse_field import Task
+from hybridfusion_core.batch.records.paths import FieldKey, Places, key_of
+from hybridfusion_core.batch.records.store import FORMAT, fingerprint, frame_digest, listed_inputs, write_json
+from hybridfusion_core.batch.report.write import write_reports
+from hybridfusion_core.batch.run import run_batch
+from hybridfusion_core.batch.scheduler import Where, connected
+from hybridfusion_core.batch.settings import Choices
+from hybridfusion_core.fusion.api import fuse
+from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
+from hybridfusion_core.fusion.request import FuseRequest, make_request
+from hybridfusion_core.plates.field_stack import open_field
+from hybridfusion_core.plates.open import open_plate
+from hybridfusion_core.plates.plate import Plate
+from hybridfusion_core.plates.select import Selection, select
 
 PATTERN = "{row}{column}_f{field}_z{z}_c{channel}.tif"
 COLUMNS, ROWS = 48, 32
@@ -92,7 +96,7 @@ def measure_units(folder: Path, count: int, workers: int) -> None:
 
 def write_records(plate: Plate, places: Places, request: FuseRequest) -> None:
     """Leave what a run of all units leaves, without Dask: what costs too much of an afternoon to schedule."""
-    first, *rest = plate.units()
+    first, *rest = plate.fields()
     run_batch(plate, [first], Choices(places.output, request, stats="field"), connecting(1))
     for unit in rest:
         record = no_fusion(Task(unit), None, places, key_of(unit), 0)
@@ -122,7 +126,7 @@ def measure_fields(folder: Path, options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     alone = used = 0.0
     for _ in range(2):  # the first one loads the model
-        with open_unit(next(plate.units())) as stack:
+        with open_field(next(plate.fields())) as stack:
             before = time.process_time()
             _, alone = timed(lambda stack=stack: fuse(stack, method=options.method, device=options.device, threads=1))
             used = time.process_time() - before

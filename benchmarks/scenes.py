@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 from torch import Generator
 
-from hybridfusion_core.synthesis import KINDS, NOISES, Scene, SceneKind, make_scene
+from hybridfusion_core.scenes.camera import NOISES
+from hybridfusion_core.scenes.scene import KINDS, Scene, SceneKind, make_scene
 
 
 def main() -> None:

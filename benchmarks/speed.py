@@ -34,11 +34,12 @@ from scipy.ndimage import gaussian_filter
 
 import memory
 import rivals
-from hybridfusion_core import fuse_to, fusion
-from hybridfusion_core.predict import ALGORITHM_VERSION
+from hybridfusion_core import fuse_to
+from hybridfusion_core.fusion import loop as fusion
+from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
+from hybridfusion_core.io.open import open_stack
+from hybridfusion_core.io.tiff.writer import write_stack
 from hybridfusion_core.stack import Axis, Channel
-from hybridfusion_core.store import open_stack
-from hybridfusion_core.store.tiff_writer import write_stack
 
 # Words of each of our own methods.
 OURS = {

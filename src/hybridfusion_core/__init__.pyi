@@ -1,10 +1,10 @@
 from .errors import HybridFusionError as HybridFusionError
 from .errors import StoredDataError as StoredDataError
 from .errors import UserInputError as UserInputError
-from .predict import FuseResult as FuseResult
-from .predict import fuse as fuse
-from .predict import fuse_to as fuse_to
-from .predict import save as save
-from .request import FuseRequest as FuseRequest
+from .fusion.api import fuse as fuse
+from .fusion.api import fuse_to as fuse_to
+from .fusion.api import save as save
+from .fusion.request import FuseRequest as FuseRequest
+from .fusion.result import FuseResult as FuseResult
+from .io.open import open_stack as open_stack
 from .stack import Stack as Stack
-from .store import open_stack as open_stack

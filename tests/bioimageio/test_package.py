@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hybridfusion_core.checkpoint import model_names
-from hybridfusion_core.export import export_bioimageio
+from hybridfusion_core.fusion.bioimageio import export_bioimageio
+from hybridfusion_core.model.model_file import model_names
 
 
 @pytest.mark.parametrize("name", model_names())

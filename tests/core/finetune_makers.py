@@ -8,7 +8,10 @@ import pytest
 import tifffile
 from conftest import textured_stack
 
-from hybridfusion_core.finetune import FinetuneRequest, course, lessons, run, training
+from hybridfusion_core.train.finetune import run, training
+from hybridfusion_core.train.finetune import training_mix as lessons
+from hybridfusion_core.train.finetune import training_state as course
+from hybridfusion_core.train.finetune.request import FinetuneRequest
 
 
 def write_stack(path: Path, counts: np.ndarray, axes: str = "ZYX", pixel: float | None = 0.325, **more: Any) -> Path:

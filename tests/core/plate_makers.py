@@ -9,8 +9,9 @@ import numpy as np
 import tifffile
 import zarr
 
-from hybridfusion_core.plates import Unit, open_unit
-from hybridfusion_core.store.tiff_writer import write_stack
+from hybridfusion_core.io.tiff.writer import write_stack
+from hybridfusion_core.plates.field_stack import open_field
+from hybridfusion_core.plates.plate import PlateField
 
 SHAPE = (24, 32)
 GUID = "4996E914-A4B6-49AF-8081-5B58A8653201"
@@ -65,7 +66,7 @@ def harmony_image(place: Place, url: str | None = None, state: str = "Ok", inlin
         f"<ChannelID>{channel}</ChannelID><FlimID>1</FlimID>{about}"
         f'<PositionX Unit="m">{field * 1e-4}</PositionX><PositionY Unit="m">{-field * 2e-4}</PositionY>'
         f'<PositionZ Unit="m">{(z - 1) * 2e-6}</PositionZ><AbsPositionZ Unit="m">0.1353</AbsPositionZ>'
-        '<MeasurementTimeOffset Unit="s">0</MeasurementTimeOffset></Image>'
+        '<MeasurementTimeOffset PlateField="s">0</MeasurementTimeOffset></Image>'
     )
 
 
@@ -292,9 +293,9 @@ def edit_json(path: Path, change: object) -> None:
     path.write_text(json.dumps(stored))
 
 
-def numbers(unit: Unit, **options: object) -> list[list[int]]:
+def numbers(unit: PlateField, **options: object) -> list[list[int]]:
     """The number of every plane, C Z, of planes that are constant as the test plates write them."""
-    with open_unit(unit, **options) as stack:
+    with open_field(unit, **options) as stack:
         t, c, z, y, x = stack.shape
         assert t == 1
         pixels = [stack.read(0, channel, range(z), slice(0, y), slice(0, x)) for channel in range(c)]

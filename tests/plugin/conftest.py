@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from conftest import models_of_one_test, tiny_model
 
+from hybridfusion_core.io.create import create_output
+from hybridfusion_core.io.result_spec import MapChannel, ResultSpec
+from hybridfusion_core.io.tiff.writer import write_stack
 from hybridfusion_core.stack import Axis, Channel
-from hybridfusion_core.store import MapChannel, ResultSpec, create_output
-from hybridfusion_core.store.tiff_writer import write_stack
 
 __all__ = ["models_of_one_test", "tiny_model"]  # fixtures of tests/core that hold here too
 

@@ -10,17 +10,18 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 
 import hybridfusion_core as hf
-from hybridfusion_core.checkpoint import import_model, load_model, local_model_names, new_model_path
 from hybridfusion_core.cli import main as command_line
 from hybridfusion_core.errors import StoredDataError, UserInputError
-from hybridfusion_core.finetune import finetune, score_answers, training
-from hybridfusion_core.finetune.blind import BlindCrop
-from napari_hybridfusion import finetune_job
-from napari_hybridfusion.blind_view import BlindView
-from napari_hybridfusion.finetune_widget import FinetuneWidget
-from napari_hybridfusion.fuse_form import FuseForm
-from napari_hybridfusion.fuse_widget import FuseWidget
-from napari_hybridfusion.training_view import Curve, TrainingView
+from hybridfusion_core.model.model_file import import_model, load_model, local_model_names, new_model_path
+from hybridfusion_core.train.finetune import training
+from hybridfusion_core.train.finetune.blind import BlindCrop, score_answers
+from hybridfusion_core.train.finetune.run import finetune
+from napari_hybridfusion.finetune import job as finetune_job
+from napari_hybridfusion.finetune.blind_view import BlindView
+from napari_hybridfusion.finetune.training_view import Curve, TrainingView
+from napari_hybridfusion.finetune.widget import FinetuneWidget
+from napari_hybridfusion.fuse.form import FuseForm
+from napari_hybridfusion.fuse.widget import FuseWidget
 
 LONG = 5000  # steps, more than any test waits for
 

@@ -11,15 +11,17 @@ from napari.utils.notifications import notification_manager
 from scipy.ndimage import gaussian_filter
 
 import hybridfusion_core as hf
-from hybridfusion_core.predict import steps_in_memory
+from hybridfusion_core.fusion.api import steps_in_memory
 from hybridfusion_core.progress import Progress, exhaust
-from hybridfusion_core.samples import organoid_stack
+from hybridfusion_core.scenes.samples.organoid import organoid_stack
 from hybridfusion_core.stack import Channel, Stack
-from napari_hybridfusion import fuse_widget, fusing, sample_data
-from napari_hybridfusion.jobs import Jobs, Listener
-from napari_hybridfusion.layers import stack_layers
-from napari_hybridfusion.pace import Pace
-from napari_hybridfusion.prepare import Choices, prepare
+from napari_hybridfusion.files import samples as sample_data
+from napari_hybridfusion.fuse import widget as fuse_widget
+from napari_hybridfusion.job import run as fusing
+from napari_hybridfusion.job.task import Choices, prepare
+from napari_hybridfusion.job.worker import Jobs, Listener
+from napari_hybridfusion.layers.stacks import stack_layers
+from napari_hybridfusion.parts.throughput import Pace
 
 PLUGIN, WIDGET = "napari-hybridfusion", "Fuse focal stack"
 PLACE = {"scale": (2.0, 0.25, 0.25), "translate": (10.0, 3.0, 4.0), "units": ("um",) * 3, "axis_labels": tuple("zyx")}

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import hybridfusion_core as hf
-from napari_hybridfusion import preview
-from napari_hybridfusion.preview import Wanted, region_of
+from napari_hybridfusion.fuse import live_preview as preview
+from napari_hybridfusion.fuse.live_preview import Wanted, region_of
 
 from .test_fuse_widget import PLACE, fuse, is_drawn, opened, start_to_disk, wait
 

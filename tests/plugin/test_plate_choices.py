@@ -12,7 +12,7 @@ from plate_window import a_plate, choose, click, fuse, messages, settled, status
 from qtpy.QtWidgets import QScrollArea
 
 from hybridfusion_core.cli import main as command_line
-from napari_hybridfusion.plate_widget import PlateWidget
+from napari_hybridfusion.plate.widget import PlateWidget
 
 
 @pytest.fixture

@@ -17,17 +17,20 @@ from plate_makers import write_plain
 from plate_window import a_plate, choose, click, fuse, messages, settled, statuses
 from qtpy.QtCore import QPoint, QPointF, Qt
 
-from hybridfusion_core.batch.fusing_units import Outcome
+from hybridfusion_core.batch.fuse_field import Outcome
 from hybridfusion_core.cli import main as command_line
-from hybridfusion_core.plates import Selection, open_plate, open_unit, select
+from hybridfusion_core.io.open import open_stack
+from hybridfusion_core.plates.field_stack import open_field
+from hybridfusion_core.plates.open import open_plate
+from hybridfusion_core.plates.select import Selection, select
 from hybridfusion_core.plates.well_names import row_letters
 from hybridfusion_core.stack import Channel, Stack
-from hybridfusion_core.store import open_stack
-from napari_hybridfusion import plate_job, sample_data
-from napari_hybridfusion.jobs import Jobs, Listener
-from napari_hybridfusion.plate_map import COLORS, PlateMap
-from napari_hybridfusion.plate_states import PlateStates
-from napari_hybridfusion.plate_widget import PlateWidget
+from napari_hybridfusion.files import samples as sample_data
+from napari_hybridfusion.job.worker import Jobs, Listener
+from napari_hybridfusion.plate import job as plate_job
+from napari_hybridfusion.plate.map import COLORS, PlateMap
+from napari_hybridfusion.plate.states import PlateStates
+from napari_hybridfusion.plate.widget import PlateWidget
 
 PATTERN = "{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif"
 CHANNELS = (Channel("DAPI", "0099FF"), Channel("membrane", "FF33CC"))
@@ -78,7 +81,7 @@ def test_look_then_fuse_then_a_click_opens_the_well(qtbot, viewer, widget, plate
     click(qtbot, widget, "B03")
     stack = viewer.layers["B03/1 DAPI"]
     assert stack.data.shape == (3, 24, 32)
-    with open_unit(next(open_plate(plate).units())) as expected:
+    with open_field(next(open_plate(plate).fields())) as expected:
         planes = expected.read(0, 0, range(3), slice(None), slice(None))
     np.testing.assert_array_equal(np.asarray(stack.data), planes)
     fuse(qtbot, widget)
@@ -86,7 +89,7 @@ def test_look_then_fuse_then_a_click_opens_the_well(qtbot, viewer, widget, plate
     assert {sum(each.values()) for each in statuses(widget).values()} == {2}
     assert all({"fused", "flagged"} >= set(each) for each in statuses(widget).values())
     assert color_in(widget, "B04") in (COLORS["fused"], COLORS["flagged"])
-    assert len(list(open_plate(output).units())) == 4
+    assert len(list(open_plate(output).fields())) == 4
     click(qtbot, widget, "B04")
     names = [each.name.removeprefix("B04/1 ") for each in viewer.layers]
     assert names[:2] == ["DAPI", "Brightfield"]
@@ -121,7 +124,7 @@ def test_cancel_and_go_on(qtbot, widget, long_plate, tmp_path):
     fuse(qtbot, widget)
     assert widget.state.value == f"{left} of 30 fused, {30 - left} were fused before"
     assert "waiting" not in {status for each in statuses(widget).values() for status in each}
-    assert len(list(open_plate(output).units())) == 30
+    assert len(list(open_plate(output).fields())) == 30
 
 
 def test_cancelled_while_it_starts_nothing_is_written_down(qtbot, widget, plate, tmp_path):
@@ -225,7 +228,7 @@ def test_closing_during_a_run_stops_it(qtbot, viewer, widget, long_plate, tmp_pa
     jobs = widget.jobs
     viewer.window.close() if how == "window" else viewer.window.remove_dock_widget(widget.native)
     qtbot.waitUntil(lambda: not jobs.running, timeout=60_000)
-    finished = len(list(open_plate(output).units()))
+    finished = len(list(open_plate(output).fields()))
     assert 0 < finished < 30
     # Nobody holds the output any more: the command line goes on.
     assert command_line(["batch", str(long_plate), str(output), "--method", "tenengrad", "--json"]) == 0
@@ -257,7 +260,7 @@ def test_an_unexpected_error_is_reported(qtbot, widget, plate, tmp_path, monkeyp
 
 def test_the_sample_plate_lies_side_by_side_and_is_offered(qtbot, viewer, widget, monkeypatch):
     small = [Stack(np.full((2, 3, 48, 64), 10 + index, "uint16"), "CZYX", channels=CHANNELS) for index in range(8)]
-    monkeypatch.setattr("hybridfusion_core.samples.plate.plate_stacks", lambda: small)
+    monkeypatch.setattr("hybridfusion_core.scenes.samples.plate.plate_stacks", lambda: small)
     sample_data._written_plate.cache_clear()
     for each in sample_data.plate():
         viewer.add_layer(Layer.create(*each))
@@ -340,7 +343,7 @@ SCRIPT = """
 import pathlib, sys
 with pathlib.Path(sys.argv[1]).open("a") as file:
     file.write("started\\n")
-from hybridfusion_core.batch.cluster import Where, connected
+from hybridfusion_core.batch.scheduler import Where, connected
 with connected(Where(1), "cpu", 1) as client:
     (modules,) = client.run(lambda: sorted(sys.modules)).values()
 print(bool({"napari", "qtpy", "PyQt6", "napari_hybridfusion"} & set(modules)))

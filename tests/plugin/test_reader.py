@@ -13,11 +13,11 @@ import zarr
 from napari.layers import Image
 
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.io.region import RegionView
+from hybridfusion_core.io.tiff.writer import write_stack
 from hybridfusion_core.stack import Axis, Channel
-from hybridfusion_core.store.tiff_writer import write_stack
-from hybridfusion_core.store.views import RegionView
-from napari_hybridfusion import reader
-from napari_hybridfusion.reader import get_reader
+from napari_hybridfusion.files import reader
+from napari_hybridfusion.files.reader import get_reader
 
 from .conftest import CHANNELS, PIXEL, SLICES, Z_STEP, write_result
 

@@ -10,9 +10,9 @@ from napari.layers import Image, Layer, Surface
 from qtpy.QtWidgets import QFileDialog
 
 import hybridfusion_core as hf
+from hybridfusion_core.io.tiff.writer import write_stack
 from hybridfusion_core.stack import Axis, Channel
-from hybridfusion_core.store.tiff_writer import write_stack
-from napari_hybridfusion.relief import relief_of, sampled
+from napari_hybridfusion.result.height_mesh import relief_of, sampled
 
 from .conftest import PIXEL, Z_STEP, write_result
 from .test_fuse_widget import PLUGIN, focal_stack, fuse, is_drawn, opened, wait

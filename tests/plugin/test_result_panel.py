@@ -7,7 +7,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QFileDialog
 
 import hybridfusion_core as hf
-from hybridfusion_core.store import verify
+from hybridfusion_core.io.verify import verify
 
 from .conftest import SLICES, write_result
 from .test_fuse_widget import PLACE, focal_stack, fuse, is_drawn, opened, wait, widget

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hybridfusion_core import samples
-from napari_hybridfusion import sample_data
+from hybridfusion_core.scenes import samples
+from napari_hybridfusion.files import samples as sample_data
 
 from .conftest import CHANNELS, SLICES, write_result
 

@@ -6,8 +6,8 @@ import pytest
 from napari.layers import Image
 
 from hybridfusion_core.errors import UserInputError
-from napari_hybridfusion.reader import read
-from napari_hybridfusion.writer import write_layers
+from napari_hybridfusion.files.reader import read
+from napari_hybridfusion.files.writer import write_layers
 
 from .conftest import write_result
 

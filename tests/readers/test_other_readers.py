@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from napari_builtins.io import napari_get_reader
 
+from hybridfusion_core.io.create import create_output
+from hybridfusion_core.io.result_spec import MapChannel, ResultSpec
 from hybridfusion_core.stack import Axis, Channel
-from hybridfusion_core.store import MapChannel, ResultSpec, create_output
-from napari_hybridfusion.reader import get_reader
+from napari_hybridfusion.files.reader import get_reader
 
 CHANNELS = (Channel("DAPI", "0000FF", window=(10, 4000)), Channel("membrane", "FF8000", window=(20, 3000)))
 LEVELS = [(600, 70), (300, 35)]

@@ -1,1 +1,1 @@
-"""Fuse every field of a plate: what a task does, who runs the tasks, and the plate, records and report they leave."""
+"""Many fields fused through Dask, resumable, with records, an output and a report."""

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 
 from distributed import Client, Future, KilledWorker
 
-from hybridfusion_core.batch.fusing_units import KILLS, Outcome, Settings, Task, fuse_unit, killed, write_failure
-from hybridfusion_core.batch.places import Places, key_of
-from hybridfusion_core.batch.records import end_session, starts_in_run
+from hybridfusion_core.batch.fuse_field import KILLS, Outcome, Settings, Task, fuse_unit, killed, write_failure
+from hybridfusion_core.batch.records.paths import Places, key_of
+from hybridfusion_core.batch.records.store import end_session, starts_in_run
 from hybridfusion_core.errors import HybridFusionError, UserInputError
-from hybridfusion_core.plates import Unit
+from hybridfusion_core.plates.plate import PlateField
 
 _AHEAD = 2  # tasks for each thread that computes
 _TICK = 1.0  # s between two looks at the workers
@@ -41,15 +41,15 @@ class Loop:
         workers: list[str] | None,
         places: Places,
         settings: Settings,
-        begun: Callable[[Unit], None],
-        ended: Callable[[Unit, Outcome], None],
+        begun: Callable[[PlateField], None],
+        ended: Callable[[PlateField, Outcome], None],
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._client, self._workers, self._places = client, workers, places
         self._settings, self._begun, self._ended, self._stop = settings, begun, ended, stop
         self._woken = threading.Event()
         self._running: dict[Future[Outcome], Task] = {}
-        self._resubmitted: Counter[Unit] = Counter()
+        self._resubmitted: Counter[PlateField] = Counter()
         self._under_way: set[Future[Outcome]] = set()
         self._seen = time.monotonic()
         self._looked = -_TICK

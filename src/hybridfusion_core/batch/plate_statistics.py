@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from hybridfusion_core.intensity import FieldStatistics, NoiseModel
+from hybridfusion_core.model.noise import FieldStatistics, NoiseModel
 
 MOST_FIELDS = 96  # that a plate's statistics are taken from; the standard error of a median is then 13 % of the spread
 

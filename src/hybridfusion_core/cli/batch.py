@@ -9,24 +9,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hybridfusion_core.batch.form import make_form
-from hybridfusion_core.batch.resolving import Choices
+from hybridfusion_core.batch.output.format import make_form
+from hybridfusion_core.batch.settings import Choices
 from hybridfusion_core.errors import UserInputError, printable
-from hybridfusion_core.plates import Plate, Selection, Unit, open_plate, read_failures, select
+from hybridfusion_core.fusion.request import FuseRequest
+from hybridfusion_core.io.create import refuse_input_as_output
+from hybridfusion_core.io.zarr.source import is_url
 from hybridfusion_core.plates.forecast import Forecast, forecast
-from hybridfusion_core.plates.selection import chosen_times
+from hybridfusion_core.plates.open import open_plate
+from hybridfusion_core.plates.plate import Plate, PlateField
+from hybridfusion_core.plates.select import Selection, chosen_times, read_failures, select
 from hybridfusion_core.plates.summary import plate_warnings, summary, table
 from hybridfusion_core.plates.well_names import row_letters
-from hybridfusion_core.request import FuseRequest
-from hybridfusion_core.store.creating import refuse_input_as_output
-from hybridfusion_core.store.zarr_source import is_url
 
 _SHOWN = 10  # failures, in the text
 _LARGEST_MAP = (48, 72)
 
 
 def dry_run(
-    plate: Plate, units: Sequence[Unit], request: FuseRequest, options: argparse.Namespace
+    plate: Plate, units: Sequence[PlateField], request: FuseRequest, options: argparse.Namespace
 ) -> tuple[dict[str, Any], str]:
     """Say what a batch would do, as a summary and as text.
 
@@ -73,7 +74,7 @@ def choices_of(plate: Plate, request: FuseRequest, options: argparse.Namespace) 
     return choices
 
 
-def open_selection(options: argparse.Namespace) -> tuple[Plate, tuple[Unit, ...]]:
+def open_selection(options: argparse.Namespace) -> tuple[Plate, tuple[PlateField, ...]]:
     """Open the plate that was named and choose from it; what is odd about it goes to stderr."""
     only = None if options.only is None else read_failures(Path(options.only))
     plate = open_plate(options.input, pattern=options.pattern)
@@ -85,7 +86,7 @@ def open_selection(options: argparse.Namespace) -> tuple[Plate, tuple[Unit, ...]
     return plate, select(plate, chosen)
 
 
-def plate_map(plate: Plate, units: Sequence[Unit], found: Forecast) -> Iterator[str]:
+def plate_map(plate: Plate, units: Sequence[PlateField], found: Forecast) -> Iterator[str]:
     """Draw the plate: the number of chosen fields in each well, with "!" where some of them will fail."""
     at = {well.name: (well.row_index, well.column_index) for well in plate.wells}
     counts = Counter(at[well] for well, _ in {(unit.well, unit.field) for unit in units})

@@ -13,19 +13,19 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from hybridfusion_core.batch.cluster import Where, connected
-from hybridfusion_core.batch.reporting import write_reports
-from hybridfusion_core.batch.running import Event, Result, run_batch
+from hybridfusion_core.batch.report.write import write_reports
+from hybridfusion_core.batch.run import Event, Result, run_batch
+from hybridfusion_core.batch.scheduler import Where, connected
 from hybridfusion_core.cli.batch import choices_of
 from hybridfusion_core.cli.progress import ProgressLine
 from hybridfusion_core.errors import UserInputError, printable
-from hybridfusion_core.plates import Plate, Unit
-from hybridfusion_core.request import FuseRequest
+from hybridfusion_core.fusion.request import FuseRequest
+from hybridfusion_core.plates.plate import Plate, PlateField
 
 FAILED = 3  # exit status
 
 
-def run(plate: Plate, units: Sequence[Unit], request: FuseRequest, options: argparse.Namespace) -> int:
+def run(plate: Plate, units: Sequence[PlateField], request: FuseRequest, options: argparse.Namespace) -> int:
     """Fuse what is missing of a selection.
 
     Args:
@@ -86,7 +86,7 @@ def _as_json(event: Event) -> dict[str, Any]:
     return about | {"done": event.done, "total": event.total, "failed": event.failed} | wells
 
 
-def unit_name(unit: Unit) -> str:
+def unit_name(unit: PlateField) -> str:
     """Return the name of a unit for a terminal."""
     return printable(unit.name)
 

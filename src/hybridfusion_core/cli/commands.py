@@ -9,40 +9,38 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from hybridfusion_core.cli.progress import ProgressLine
-from hybridfusion_core.devices import resolve_device
 from hybridfusion_core.errors import StoredDataError, UserInputError
-from hybridfusion_core.predict import measured_rate, steps_to_disk
+from hybridfusion_core.fusion.api import steps_to_disk
+from hybridfusion_core.fusion.job import Job, load_statistics, resolve
+from hybridfusion_core.fusion.rate import measured_rate
+from hybridfusion_core.fusion.request import FuseRequest, make_request
+from hybridfusion_core.io.open import open_stack
+from hybridfusion_core.io.verify import verify as find_faults
+from hybridfusion_core.model.devices import resolve_device
 from hybridfusion_core.progress import exhaust
-from hybridfusion_core.request import Job, load_statistics, make_request, resolve
 from hybridfusion_core.stack import Axis, Stack
-from hybridfusion_core.store import open_stack
-from hybridfusion_core.store import verify as find_faults
-
-_REQUEST = (
-    *("products", "select", "focus_from", "channels", "z", "method", "model", "camera", "nan"),
-    *("device", "precision", "exact", "tile", "memory", "threads"),
-)
-
 
 _CARD_SCENES = 12  # stacks per noise regime behind the figures on a model's card
 
 
 def fuse(options: argparse.Namespace) -> None:
     """Fuse one stack to disk."""
-    chosen: dict[str, Any] = {name: getattr(options, name) for name in _REQUEST}
+    chosen = _chosen(options)
     if options.stats != "field":
         chosen["stats"] = asdict(load_statistics(Path(options.stats)))
     request = make_request(**chosen)
     with _open(options) as stack, ProgressLine("Mpx·slices", 1e6) as line:
         job = resolve(request, stack)
+        _warn(job.notes)
         if len(job.slices) < 2:
             raise UserInputError(
                 f"{stack.name} has {stack.shape[2]} slice(s), {len(job.slices)} chosen; expected two or more to fuse. "
@@ -78,7 +76,7 @@ def batch(options: argparse.Namespace) -> int:
     """Fuse every field of a plate, or say what that would take."""
     from hybridfusion_core.cli.batch import dry_run, open_selection
 
-    request = make_request(**{name: getattr(options, name) for name in _REQUEST})
+    request = make_request(**_chosen(options))
     plate, units = open_selection(options)
     if options.dry_run:
         _print(options, *dry_run(plate, units, request, options))
@@ -93,6 +91,7 @@ def info(options: argparse.Namespace) -> None:
     request = make_request(device=options.device, memory=options.memory, threads=options.threads)
     with _open(options) as stack:
         job = resolve(request, stack)
+        _warn(job.notes)
         rate = measured_rate(job)
         summary = _describe(stack, job, rate)
     lines = [f"{key.replace('_', ' '):>18}: {_readable(value)}" for key, value in summary.items()]
@@ -101,7 +100,7 @@ def info(options: argparse.Namespace) -> None:
 
 def verify(options: argparse.Namespace) -> None:
     """Look through a result, from its metadata to its last pixel."""
-    from hybridfusion_core.batch.verifying import holds_files, verify_files
+    from hybridfusion_core.batch.output.verify import holds_files, verify_files
 
     output = Path(options.output)
     findings = verify_files(output) if holds_files(output) else find_faults(output)
@@ -119,7 +118,7 @@ def verify(options: argparse.Namespace) -> None:
 
 def sample(options: argparse.Namespace) -> None:
     """Write a sample."""
-    from hybridfusion_core.samples import write_sample
+    from hybridfusion_core.scenes.samples.write import write_sample
 
     paths = write_sample(options.name, Path(options.path), overwrite=options.overwrite)
     _print(options, {"files": [str(path) for path in paths]}, "\n".join(str(path) for path in paths))
@@ -134,10 +133,10 @@ def models(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """Train a model."""
-    from hybridfusion_core.checkpoint import load_model, save_model
-    from hybridfusion_core.evaluate import evaluate_methods
-    from hybridfusion_core.recipe import load_recipe
-    from hybridfusion_core.train import train as run_training
+    from hybridfusion_core.evaluate.run import evaluate_methods
+    from hybridfusion_core.model.model_file import load_model, save_model
+    from hybridfusion_core.train.loop import train as run_training
+    from hybridfusion_core.train.recipe import load_recipe
 
     recipe = load_recipe(Path(options.config))
     _set_threads(options.threads)
@@ -169,16 +168,15 @@ def finetune(options: argparse.Namespace) -> None:
     from hybridfusion_core.cli.finetune import answer, request_of, run
 
     result = run(request_of(options))
-    for warning in result.warnings:
-        print(f"hybridfusion: warning: {warning}", file=sys.stderr)
+    _warn(result.warnings)
     _print(options, *answer(result))
 
 
 def evaluate(options: argparse.Namespace) -> None:
     """Score ways to fuse, on a folder of stacks or on unseen synthetic ones."""
-    from hybridfusion_core.evaluate import evaluate_folder, evaluate_methods
     from hybridfusion_core.evaluate.page import Page
-    from hybridfusion_core.synthesis import KINDS
+    from hybridfusion_core.evaluate.run import evaluate_folder, evaluate_methods
+    from hybridfusion_core.scenes.scene import KINDS
 
     if options.results is not None and options.folder is None:
         raise UserInputError(
@@ -210,6 +208,11 @@ def evaluate(options: argparse.Namespace) -> None:
         )
 
 
+def _chosen(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of a request that were typed; `stats` means something else to each command."""
+    return {each.name: getattr(options, each.name) for each in fields(FuseRequest) if each.name != "stats"}
+
+
 def _open(options: argparse.Namespace) -> Stack:
     paths = options.input if len(options.input) > 1 else options.input[0]
     stack = open_stack(
@@ -219,9 +222,13 @@ def _open(options: argparse.Namespace) -> Stack:
         pixel_size_um=options.pixel_size,
         series=options.series,
     )
-    for warning in stack.warnings:
-        print(f"hybridfusion: warning: {warning}", file=sys.stderr)
+    _warn(stack.warnings)
     return stack
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        print(f"hybridfusion: warning: {warning}", file=sys.stderr)
 
 
 def _describe(stack: Stack, job: Job, rate: float) -> dict[str, Any]:

@@ -14,15 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from hybridfusion_core.cli.progress import ProgressLine
-from hybridfusion_core.finetune import (
-    FinetuneRequest,
-    FinetuneResult,
-    TrainingProgress,
-    finetune_steps,
-    make_finetune_request,
-)
-from hybridfusion_core.metrics import Gain
+from hybridfusion_core.evaluate.metrics.interval import Gain
 from hybridfusion_core.progress import Progress
+from hybridfusion_core.train.finetune.request import FinetuneRequest, make_finetune_request
+from hybridfusion_core.train.finetune.run import FinetuneResult, finetune_steps
+from hybridfusion_core.train.finetune.training import TrainingProgress
 
 _SAID = ("preset", "minutes", "steps", "na", "phase_contrast", "axes", "pattern", "height_standard", "seed", "device")
 _QUIET_SECONDS = 30.0  # between two lines about validation

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hybridfusion_core.checkpoint import Model, import_model, load_model, local_model_names, model_names
 from hybridfusion_core.errors import HybridFusionError, printable
-from hybridfusion_core.model_folder import local_path, models_folder
+from hybridfusion_core.model.model_file import Model, import_model, load_model, local_model_names, model_names
+from hybridfusion_core.model.model_folder import local_path, models_folder
 
 Answer = tuple[dict[str, Any], str]
 
@@ -40,7 +40,7 @@ def importing(options: argparse.Namespace) -> Answer:
 
 def exporting(options: argparse.Namespace) -> Answer:
     """Write a model as a package for other programs."""
-    from hybridfusion_core.export import export_bioimageio
+    from hybridfusion_core.fusion.bioimageio import export_bioimageio
 
     export_bioimageio(options.name, Path(options.bioimageio), overwrite=options.overwrite)
     text = f"{options.bioimageio}: {options.name} as a BioImage.IO package"

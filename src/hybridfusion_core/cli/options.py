@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from hybridfusion_core.model.devices import AUTO, DEVICE_KINDS
 
 _SUFFIXES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -22,6 +25,20 @@ def command(commands: Any, name: str, summary: str, example: str) -> argparse.Ar
     return parser
 
 
+def add_choice(group: Any, name: str, choices: Any, default: str, meaning: str) -> None:
+    """Add an option that takes one of several words.
+
+    Args:
+        group: of options.
+        name: of the option.
+        choices: a `Literal`, or a table by word.
+        default: one of them.
+        meaning: help, without the default.
+    """
+    words = tuple(choices) if isinstance(choices, Mapping) else get_args(choices)
+    group.add_argument(name, choices=words, default=default, help=f"{meaning} (default: {default})")
+
+
 def add_model(group: Any) -> None:
     """Add the choice of a model."""
     group.add_argument(
@@ -37,8 +54,9 @@ def add_device(group: Any) -> None:
     """Add where tensors live."""
     group.add_argument(
         "--device",
-        default="auto",
-        help="auto, cpu (PyTorch), openvino (a CPU too), cuda, cuda:N or mps (default: auto, the fastest of them)",
+        default=AUTO,
+        help="; ".join(f"{name}: {kind.tip}" for name, kind in DEVICE_KINDS.items())
+        + f" (default: {AUTO}, the first of them that this machine has)",
     )
 
 
@@ -52,7 +70,7 @@ def add_memory(group: Any) -> None:
 
 def add_file_facts(parser: argparse.ArgumentParser) -> None:
     """Add what a file may not say."""
-    facts = parser.add_argument_group("what the file does not say")
+    facts = parser.add_argument_group("What the file does not say")
     facts.add_argument("--axes", metavar="LETTERS", help="what each axis is, some of TCZYX, such as ZCYX")
     facts.add_argument("--series", metavar="N|NAME", help="which image of a file that holds several")
     add_scale(facts)

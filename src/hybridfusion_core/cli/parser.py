@@ -8,6 +8,7 @@ from typing import Any
 
 from hybridfusion_core.cli.model_parsers import add_finetune, add_models
 from hybridfusion_core.cli.options import (
+    add_choice,
     add_device,
     add_file_facts,
     add_memory,
@@ -18,6 +19,9 @@ from hybridfusion_core.cli.options import (
     names,
     positive,
 )
+from hybridfusion_core.fusion.methods import METHODS
+from hybridfusion_core.fusion.products import PRODUCTS, default_products
+from hybridfusion_core.fusion.request import FuseRequest, Nan, Precision, Select
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -71,7 +75,7 @@ def _add_fuse(commands: Any) -> None:
         help="normalise with this field's own statistics, or with those that `fuse --json` printed to FILE",
     )
     add_file_facts(parser)
-    output = parser.add_argument_group("output")
+    output = parser.add_argument_group("Output")
     output.add_argument(
         "--preview", metavar="PATH.png", help="also write a montage: sharpest slice, fused, decision mask, height"
     )
@@ -87,35 +91,37 @@ def _add_fuse(commands: Any) -> None:
 
 def _add_choices(parser: argparse.ArgumentParser) -> Any:
     """Add what a fusion can be asked for, the same for a stack and a plate; returns the group of how to do it."""
-    what = parser.add_argument_group("what")
+    what = parser.add_argument_group("Results")
     what.add_argument(
         "--products",
         type=names,
         metavar="LIST",
-        help="some of fused,decision,height,confidence,noise_gain (default: the first four; "
-        "height only if z positions are known)",
+        help=f"some of {','.join(PRODUCTS)} (default: {','.join(default_products())}; the height is in slices where "
+        "the z step is unknown)",
     )
-    what.add_argument(
+    add_choice(
+        what,
         "--select",
-        choices=("soft", "hard"),
-        default="soft",
-        help="soft averages agreeing slices against noise; hard copies every pixel from one slice (default: soft)",
+        Select,
+        FuseRequest.select,
+        "soft averages agreeing slices against noise; hard copies every pixel from one slice",
     )
     what.add_argument(
         "--focus-from",
-        default="auto",
+        default=FuseRequest.focus_from,
         metavar="WHO",
         help="who decides what is in focus: auto (all fluorescence channels together, transmitted light for itself), "
         "each channel for itself, joint, or a channel's name or index (default: auto)",
     )
     what.add_argument("--channels", type=names, metavar="LIST", help="names or indices to fuse (default: all)")
     what.add_argument("--z", metavar="START:STOP[:STEP]", help="slices to use, counted from 0 (default: all)")
-    how = parser.add_argument_group("how")
-    how.add_argument(
+    how = parser.add_argument_group("Method")
+    add_choice(
+        how,
         "--method",
-        choices=("network", "tenengrad", "laplacian", "mean", "max", "sum"),
-        default="network",
-        help="the network, or a classical method to compare it with (default: network)",
+        METHODS,
+        FuseRequest.method,
+        "; ".join(f"{name}: {method.tip}" for name, method in METHODS.items()),
     )
     add_model(how)
     how.add_argument(
@@ -124,21 +130,21 @@ def _add_choices(parser: argparse.ArgumentParser) -> Any:
         metavar="GAIN,OFFSET,READNOISE",
         help="known noise, in counts per electron, counts and counts (default: estimated from the stack)",
     )
-    how.add_argument(
-        "--nan",
-        choices=("refuse", "ignore"),
-        default="refuse",
-        help="what to do about pixels that are no numbers (default: refuse)",
-    )
-    machine = parser.add_argument_group("with what")
+    add_choice(how, "--nan", Nan, FuseRequest.nan, "what to do about NaN and infinite pixels")
+    machine = parser.add_argument_group("Hardware")
     add_device(machine)
-    machine.add_argument(
+    add_choice(
+        machine,
         "--precision",
-        choices=("auto", "float32", "bfloat16"),
-        default="auto",
-        help="auto is float32 everywhere; bfloat16 is less exact and on some devices faster",
+        Precision,
+        FuseRequest.precision,
+        "auto is float32 everywhere; bfloat16 is less exact and on some devices faster",
     )
-    machine.add_argument("--exact", action="store_true", help="no shortcut of any kind")
+    machine.add_argument(
+        "--exact",
+        action="store_true",
+        help="no shortcut of any kind: PyTorch in float32, also where OpenVINO would give nearly the same sooner",
+    )
     machine.add_argument("--tile", type=positive, metavar="PIXELS", help="core of a tile (default: planned)")
     add_memory(machine)
     return how
@@ -154,7 +160,7 @@ def _add_batch(commands: Any) -> None:
         "  hybridfusion batch screen7 screen7_fused.ome.zarr --only screen7_fused.hybridfusion/failures.csv\n"
         "  hybridfusion batch screen7 screen7_fused --format tiff --name '{well}_s{field}_w{channel}.tif'\n"
         "  hybridfusion batch scans out.ome.zarr --pattern '{row}{column}_f{field}_z{z}_c{channel}.tif' --workers 4\n"
-        "The same command again goes on where it was stopped, by whatever. Records, failures.csv, report.csv and\n"
+        "The same command again resumes a batch that was stopped. Records, failures.csv, report.csv and\n"
         "report.html are in the folder NAME.hybridfusion beside OUTPUT. Exit status 3: some fields failed.",
     )
     # The titles of the table in `plates`, which is not imported here; a test compares them.
@@ -175,11 +181,11 @@ def _add_batch(commands: Any) -> None:
         action="store_true",
         help="only show what is there, what would be fused and fail, and the time and disk to expect",
     )
-    which = parser.add_argument_group("which")
+    which = parser.add_argument_group("Selection")
     which.add_argument(
         "--pattern",
         metavar="P",
-        help="what the files are called: '{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif', with {well} in place of "
+        help="how the files are named: '{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif', with {well} in place of "
         "row and column, {plate}, and * for anything; or a regular expression with groups of these names. Without {z}, "
         "each file is a whole stack. With '/' in it, paths inside INPUT are compared",
     )
@@ -198,14 +204,14 @@ def _add_batch(commands: Any) -> None:
         help="normalise all fields with statistics of the plate, so that empty and crowded ones are treated alike, "
         "with those of their well, or each with its own (default: plate)",
     )
-    where = parser.add_argument_group("where").add_mutually_exclusive_group()
+    where = parser.add_argument_group("Cluster").add_mutually_exclusive_group()
     where.add_argument(
         "--workers", type=positive, metavar="N", help="processes on this computer (default: as it has room for)"
     )
     where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, such as tcp://host:8786")
     where.add_argument("--scheduler-file", metavar="F", help="that `dask scheduler --scheduler-file F` wrote")
-    add_scale(parser.add_argument_group("what the files do not say"))
-    form = parser.add_argument_group("output")
+    add_scale(parser.add_argument_group("What the files do not say"))
+    form = parser.add_argument_group("Output")
     form.add_argument(
         "--format",
         choices=("ome-zarr", "ome-tiff", "tiff"),
@@ -216,7 +222,7 @@ def _add_batch(commands: Any) -> None:
     form.add_argument(
         "--name",
         metavar="TEMPLATE",
-        help="what files are called (default: '{plate}_{well}_T{t:04}F{field:03}C{channel:02}' and the suffix), of "
+        help="how the files are named (default: '{plate}_{well}_T{t:04}F{field:03}C{channel:02}' and the suffix), of "
         "{plate}, {well}, {row}, {column}, {field}, {t} from 0, {channel} from 1 and {channel_name}. Without a "
         "channel in it, one file holds all of them",
     )
@@ -234,7 +240,7 @@ def _add_info(commands: Any) -> None:
     )
     parser.add_argument("input", nargs="+", metavar="INPUT", help="as for fuse")
     add_file_facts(parser)
-    machine = parser.add_argument_group("with what")
+    machine = parser.add_argument_group("Hardware")
     add_device(machine)
     add_memory(machine)
 
@@ -243,7 +249,7 @@ def _add_verify(commands: Any) -> None:
     parser = command(
         commands,
         "verify",
-        "look through a result, from its metadata to its last pixel, and name what is wrong with it",
+        "read a result, from its metadata to its last pixel, and list what is wrong with it",
         "  hybridfusion verify organoid_fused.ome.zarr",
     )
     parser.add_argument(
@@ -274,7 +280,7 @@ def _add_train(commands: Any) -> None:
     parser = command(
         commands,
         "train",
-        "train a model from scratch, or go on where an interrupted training stopped",
+        "train a model from scratch, or resume an interrupted training",
         "  hybridfusion train recipes/natural.toml -o runs/natural --stacks FOLDER\n"
         "  hybridfusion train mine.toml -o runs/mine --stacks unlabelled",
     )
@@ -290,7 +296,7 @@ def _add_train(commands: Any) -> None:
         help="holds the stacks without truth that CONFIG names under [unlabelled]; their unsupervised loss is added to "
         "that of the synthetic scenes at every step, and no other stack in FOLDER is read",
     )
-    machine = parser.add_argument_group("with what")
+    machine = parser.add_argument_group("Hardware")
     add_device(machine)
     machine.add_argument("--threads", type=positive, metavar="N", help="of PyTorch on the CPU")
     machine.add_argument(
@@ -335,6 +341,6 @@ def _add_evaluate(commands: Any) -> None:
         help="kind of synthetic stacks; may be given several times (default: all)",
     )
     add_model(parser)
-    machine = parser.add_argument_group("with what")
+    machine = parser.add_argument_group("Hardware")
     add_device(machine)
     machine.add_argument("--threads", type=positive, metavar="N", help="of PyTorch on the CPU")

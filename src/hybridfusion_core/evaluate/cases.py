@@ -12,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator
 
-from hybridfusion_core.intensity import field_statistics
-from hybridfusion_core.metrics import boundary_band, luminance, textured
+from hybridfusion_core.evaluate.metrics.agreement import luminance
+from hybridfusion_core.evaluate.metrics.truth import boundary_band, textured
+from hybridfusion_core.model.noise import field_statistics
+from hybridfusion_core.scenes.camera import NOISES, Noise
+from hybridfusion_core.scenes.scene import KINDS, Scene, SceneKind, make_scene
 from hybridfusion_core.stack import Axis, Channel, Stack
-from hybridfusion_core.synthesis import KINDS, NOISES, Noise, Scene, SceneKind, make_scene
 
 _SEED = 7 << 50  # far from the seeds of any training
 _SIZE = 160

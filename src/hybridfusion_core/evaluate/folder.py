@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from hybridfusion_core.errors import HybridFusionError, UserInputError
 from hybridfusion_core.evaluate.cases import Case, Group, known_case, scored_planes
+from hybridfusion_core.io.disk.access import existing
+from hybridfusion_core.io.open import open_stack
+from hybridfusion_core.io.suffixes import PICTURE_SUFFIXES, TIFF_SUFFIXES, has_suffix, image_name
 from hybridfusion_core.stack import Stack
-from hybridfusion_core.store import open_stack
-from hybridfusion_core.store.access import existing
-from hybridfusion_core.store.suffixes import PICTURE_SUFFIXES, TIFF_SUFFIXES, has_suffix, image_name
 
 _BESIDE = ("truth", "reference", "height", "labels")
 _PICTURES = (*PICTURE_SUFFIXES, *TIFF_SUFFIXES)

@@ -11,10 +11,10 @@ from imagecodecs import png_encode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hybridfusion_core.errors import UserInputError, printable
-from hybridfusion_core.evaluate.looks import Look, Picture
+from hybridfusion_core.evaluate.figure_panels import Look, Picture
 from hybridfusion_core.evaluate.methods import NETWORK, TENENGRAD
 from hybridfusion_core.evaluate.tables import Evaluation, Scoreboard
-from hybridfusion_core.store.atomic import Delivery, explained
+from hybridfusion_core.io.disk.atomic import Delivery, explained
 
 _SIDE = 240  # px of a reliability diagram
 

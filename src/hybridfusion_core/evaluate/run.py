@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from hybridfusion_core import artefacts
 from hybridfusion_core.errors import HybridFusionError
+from hybridfusion_core.evaluate import synthetic_artefacts
 from hybridfusion_core.evaluate.cases import Group, scene_groups
+from hybridfusion_core.evaluate.figure_panels import Look, look_at, most_telling
 from hybridfusion_core.evaluate.folder import folder_groups
-from hybridfusion_core.evaluate.looks import Look, look_at, most_telling
 from hybridfusion_core.evaluate.methods import NETWORK, TENENGRAD
+from hybridfusion_core.evaluate.metrics.calibration import Reliability
 from hybridfusion_core.evaluate.scores import FIGURES, Scored, score_case
 from hybridfusion_core.evaluate.tables import Evaluation, Scoreboard
-from hybridfusion_core.metrics import Reliability
-from hybridfusion_core.synthesis import KINDS, SceneKind
+from hybridfusion_core.scenes.scene import KINDS, SceneKind
 
 Report = Callable[[int, int], None]
 
@@ -45,7 +45,7 @@ def evaluate_methods(
         NETWORK: {"model": model, "device": device},
         TENENGRAD: {"method": "tenengrad", "select": "hard", "device": device},
     }
-    measured = {way: artefacts.measure_artefacts(options) for way, options in ways.items()}
+    measured = {way: synthetic_artefacts.measure_artefacts(options) for way, options in ways.items()}
     found.artefacts.update({name: {way: measured[way][name] for way in ways} for name in measured[NETWORK]})
     return found
 

@@ -11,10 +11,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridfusion_core import metrics
 from hybridfusion_core.evaluate.cases import Case
 from hybridfusion_core.evaluate.methods import CLASSICAL, TENENGRAD, Outcome, classical_variants, outcomes
-from hybridfusion_core.metrics.calibration import TOLERANCE
+from hybridfusion_core.evaluate.metrics.agreement import (
+    edge_preservation,
+    mutual_information,
+)
+from hybridfusion_core.evaluate.metrics.calibration import (
+    TOLERANCE,
+    Reliability,
+    auroc,
+    reliability,
+)
+from hybridfusion_core.evaluate.metrics.traces import (
+    dark_ring,
+    speckle,
+    window_edges,
+)
+from hybridfusion_core.evaluate.metrics.truth import (
+    body_bias,
+    height_error,
+    psnr,
+    ssim,
+)
 
 CALIBRATED_FROM = 5  # slices; with fewer, one slice beside the right one is most of the stack
 
@@ -73,7 +92,7 @@ class Scored:
     """
 
     scores: Scores
-    reliability: dict[str, metrics.Reliability]
+    reliability: dict[str, Reliability]
     outcomes: dict[str, Outcome]
 
 
@@ -96,25 +115,25 @@ def _against_truth(case: Case, outcome: Outcome) -> dict[str, float]:
     found: dict[str, float] = {}
     if case.truth is not None and case.bare:
         # There averaging gains tens of decibels, which would drown what the other stacks say about sharpness.
-        found["psnr_bare"] = _over_channels(case, outcome, metrics.psnr)
+        found["psnr_bare"] = _over_channels(case, outcome, psnr)
     elif case.truth is not None:
-        found["psnr"] = _over_channels(case, outcome, metrics.psnr)
-        found["ssim"] = _over_channels(case, outcome, metrics.ssim)
+        found["psnr"] = _over_channels(case, outcome, psnr)
+        found["ssim"] = _over_channels(case, outcome, ssim)
         for key, where in (("psnr_boundary", case.boundary), ("psnr_overlap", case.overlap)):
             if where is not None:
-                measure = partial(metrics.psnr, where=where)
+                measure = partial(psnr, where=where)
                 found[key] = _over_channels(case, outcome, measure)
         if case.labels is not None and case.labels.any():
-            bias = metrics.body_bias(case.truth[0], outcome.fused[0], case.labels)
+            bias = body_bias(case.truth[0], outcome.fused[0], case.labels)
             found["bias"] = float(100 * np.abs(bias).max())
     else:
         found |= _agreement(case, outcome)
     if case.height is not None and outcome.height is not None:
         surface = np.ones(case.height.shape, dtype=bool) if case.overlap is None else ~case.overlap
         visible = surface if case.textured is None else surface & case.textured
-        found["height"] = metrics.height_error(case.height, outcome.height, visible)
-        found["height_um"] = metrics.height_error(_in_um(case, case.height), _in_um(case, outcome.height), visible)
-        found["height_weak"] = metrics.height_error(case.height, outcome.height, surface & ~visible)
+        found["height"] = height_error(case.height, outcome.height, visible)
+        found["height_um"] = height_error(_in_um(case, case.height), _in_um(case, outcome.height), visible)
+        found["height_weak"] = height_error(case.height, outcome.height, surface & ~visible)
     return found
 
 
@@ -139,17 +158,12 @@ def _agreement(case: Case, outcome: Outcome) -> dict[str, float]:
     slices = [case.planes(z) for z in range(case.slices)]
     found = {
         "q_abf": float(
-            np.mean(
-                [
-                    metrics.edge_preservation([each[c] for each in slices], plane)
-                    for c, plane in enumerate(outcome.fused)
-                ]
-            )
+            np.mean([edge_preservation([each[c] for each in slices], plane) for c, plane in enumerate(outcome.fused)])
         )
     }
     if case.slices == 2:
         pairs = zip(slices[0], slices[1], outcome.fused, strict=True)
-        found["nmi"] = float(np.mean([metrics.mutual_information(*pair) for pair in pairs]))
+        found["nmi"] = float(np.mean([mutual_information(*pair) for pair in pairs]))
     return found
 
 
@@ -160,16 +174,16 @@ def _traces(outcome: Outcome, case: Case, ground: NDArray[np.float64]) -> dict[s
         found["unknown"] = float((outcome.decision == 0).mean())
     if case.truth is not None:
         if case.height is not None and outcome.confidence is not None and case.slices >= CALIBRATED_FROM:
-            found["auroc"] = metrics.auroc(*_mistakes(case, outcome))
+            found["auroc"] = auroc(*_mistakes(case, outcome))
         return found
-    found["edges_fused"] = metrics.window_edges(outcome.fused[0])
-    found["dark_ring"] = metrics.dark_ring(outcome.fused[0], ground)
+    found["edges_fused"] = window_edges(outcome.fused[0])
+    found["dark_ring"] = dark_ring(outcome.fused[0], ground)
     if outcome.decision is not None:
-        found["speckle"] = metrics.speckle(outcome.decision, case.slices)
+        found["speckle"] = speckle(outcome.decision, case.slices)
     if outcome.height is not None and case.slices > 2:
-        found["edges_height"] = metrics.window_edges(outcome.height)
+        found["edges_height"] = window_edges(outcome.height)
     if outcome.confidence is not None and case.slices > 3:
-        found["edges_confidence"] = metrics.window_edges(outcome.confidence)
+        found["edges_confidence"] = window_edges(outcome.confidence)
     return found
 
 
@@ -187,10 +201,10 @@ def _mistakes(case: Case, outcome: Outcome) -> tuple[NDArray[Any], NDArray[np.bo
     return outcome.confidence[asked], wrong[asked]
 
 
-def _reliability(case: Case, outcome: Outcome) -> metrics.Reliability | None:
+def _reliability(case: Case, outcome: Outcome) -> Reliability | None:
     if case.height is None or outcome.confidence is None or case.slices < CALIBRATED_FROM:
         return None
-    return metrics.reliability(*_mistakes(case, outcome))
+    return reliability(*_mistakes(case, outcome))
 
 
 def _with_hindsight(case: Case, shipped: Outcome) -> tuple[dict[str, float], Outcome]:

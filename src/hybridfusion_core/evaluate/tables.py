@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridfusion_core.errors import printable
-from hybridfusion_core.evaluate.looks import Look
+from hybridfusion_core.evaluate.figure_panels import Look
 from hybridfusion_core.evaluate.methods import CLASSICAL, NETWORK, NETWORK_HARD, TENENGRAD
+from hybridfusion_core.evaluate.metrics.calibration import Reliability
+from hybridfusion_core.evaluate.metrics.interval import Gain, paired_gain
 from hybridfusion_core.evaluate.scores import FIGURES, Figure
-from hybridfusion_core.metrics import Gain, Reliability, paired_gain
 
 Figures = dict[str, NDArray[np.float64]]  # key of a figure -> one value per stack
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hybridfusion_core.io.region import normalised
+from hybridfusion_core.io.slice_files import PictureStack
 from hybridfusion_core.stack import ArrayLike
-from hybridfusion_core.store.slices import PictureStack
-from hybridfusion_core.store.views import normalised
 
 
 class PlaneGrid:
@@ -38,7 +38,7 @@ class PlaneGrid:
         return region.reshape(*chosen.shape, *region.shape[1:])
 
 
-class AtPlace:
+class AtIndex:
     """An array without one of its axes, at one place of it."""
 
     def __init__(self, array: ArrayLike, at: int, index: int) -> None:
@@ -51,7 +51,7 @@ class AtPlace:
         return self._array[(*items[: self._at], self._index, *items[self._at :])]
 
 
-class Places:
+class AtIndices:
     """An array with some places of one axis only, in another order if need be."""
 
     def __init__(self, array: ArrayLike, at: int, chosen: Sequence[int]) -> None:

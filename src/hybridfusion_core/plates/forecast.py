@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hybridfusion_core.errors import HybridFusionError
-from hybridfusion_core.plates.description import Unit
-from hybridfusion_core.plates.unit_stack import defects_of, find_channels, open_unit
-from hybridfusion_core.predict import describe, measured_rate
-from hybridfusion_core.request import FuseRequest, resolve
+from hybridfusion_core.fusion.job import resolve
+from hybridfusion_core.fusion.rate import measured_rate
+from hybridfusion_core.fusion.request import FuseRequest
+from hybridfusion_core.fusion.result import describe
+from hybridfusion_core.plates.field_stack import defects_of, find_channels, open_field
+from hybridfusion_core.plates.plate import PlateField
 
 _PYRAMID = 4 / 3  # a level has a quarter of the pixels of the one below
 
@@ -23,7 +25,7 @@ class Forecast:
 
     Attributes:
         slices: fewest and most slices of a field that can be fused, (0, 0) if there is none.
-        failing: why fields cannot be fused, as far as it is known before their files are opened, by unit.
+        failing: why fields cannot be fused, as far as it is known before their files are opened, by field.
         single: how many fields have one slice, so that there is nothing to fuse.
         input_bytes: of the pixels that will be read, decoded; None if no header tells their size.
         output_bytes: of all results with their pyramids before compression; None if no field can be opened.
@@ -32,7 +34,7 @@ class Forecast:
     """
 
     slices: tuple[int, int]
-    failing: tuple[tuple[Unit, str], ...]
+    failing: tuple[tuple[PlateField, str], ...]
     single: int
     input_bytes: int | None
     output_bytes: int | None
@@ -41,7 +43,7 @@ class Forecast:
 
 
 def forecast(
-    units: Sequence[Unit],
+    fields: Sequence[PlateField],
     request: FuseRequest,
     *,
     z_step_um: float | None = None,
@@ -50,7 +52,7 @@ def forecast(
     """Measure the speed of this machine on a small tile, and say what a selection would take.
 
     Args:
-        units: of one plate.
+        fields: of one plate.
         request: how they would be fused.
         z_step_um: replaces the distance between slices.
         pixel_size_um: replaces the distance between pixels.
@@ -58,23 +60,23 @@ def forecast(
     Raises:
         UserInputError: the request cannot be met by the plate, or by this machine.
     """
-    channels = find_channels(units[0], request.channels) if units[0].imaging.channels else ()
+    channels = find_channels(fields[0], request.channels) if fields[0].imaging.channels else ()
     failing, sound, depths = [], [], []
-    for unit in units:
-        problems = defects_of(unit, channels)
+    for field in fields:
+        problems = defects_of(field, channels)
         if problems:
-            failing.append((unit, problems[0].message))
+            failing.append((field, problems[0].message))
             continue
-        sound.append(unit)
-        depths.append(max((unit.frame.slices[each] for each in channels if each < len(unit.frame.slices)), default=0))
-    pixels = _plane_bytes(units[0])
-    read = None if pixels is None else sum(_slices(unit, channels) for unit in sound) * pixels
+        sound.append(field)
+        depths.append(max((field.frame.slices[each] for each in channels if each < len(field.frame.slices)), default=0))
+    pixels = _plane_bytes(fields[0])
+    read = None if pixels is None else sum(_slices(field, channels) for field in sound) * pixels
     slices = (min(depths), max(depths)) if depths else (0, 0)
     single = sum(depth < 2 for depth in depths)
     scale = {"z_step_um": z_step_um, "pixel_size_um": pixel_size_um}
-    for unit in sound:
+    for field in sound:
         try:
-            stack = open_unit(unit, channels=request.channels, **scale)
+            stack = open_field(field, channels=request.channels, **scale)
         except HybridFusionError:
             continue  # what is wrong with a file shows when it is opened; the next one may tell
         with stack:
@@ -91,12 +93,12 @@ def forecast(
     return Forecast(slices, tuple(failing), single, read, None, None, {})
 
 
-def _plane_bytes(unit: Unit) -> int | None:
-    imaging = unit.imaging
+def _plane_bytes(field: PlateField) -> int | None:
+    imaging = field.imaging
     if imaging.plane is None or imaging.dtype is None:
         return None
     return math.prod(imaging.plane) * np.dtype(imaging.dtype).itemsize
 
 
-def _slices(unit: Unit, channels: Sequence[int]) -> int:
-    return sum(unit.frame.slices[each] for each in channels if each < len(unit.frame.slices))
+def _slices(field: PlateField, channels: Sequence[int]) -> int:
+    return sum(field.frame.slices[each] for each in channels if each < len(field.frame.slices))

@@ -10,11 +10,11 @@ from pathlib import Path
 import tifffile
 
 from hybridfusion_core.errors import HybridFusionError
-from hybridfusion_core.plates.description import Imaging, Plane, Plate
-from hybridfusion_core.plates.imagexpress import metaseries, pixel_size_um
-from hybridfusion_core.store.access import guarded
-from hybridfusion_core.store.picture_files import Picture, inspect
-from hybridfusion_core.store.units import axis, number
+from hybridfusion_core.io.disk.access import guarded
+from hybridfusion_core.io.picture_files import Picture, inspect
+from hybridfusion_core.io.units import axis, number
+from hybridfusion_core.plates.layouts.imagexpress import metaseries, pixel_size_um
+from hybridfusion_core.plates.plate import Imaging, Plane, Plate
 
 _SAMPLES = 5  # odd, so that one garbage plane among them decides nothing
 

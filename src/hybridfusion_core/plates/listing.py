@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.store.access import permitted
-from hybridfusion_core.store.suffixes import PICTURE_SUFFIXES, TIFF_SUFFIXES
+from hybridfusion_core.io.disk.access import permitted
+from hybridfusion_core.io.suffixes import PICTURE_SUFFIXES, TIFF_SUFFIXES
 
 _IMAGES = (*TIFF_SUFFIXES, *PICTURE_SUFFIXES)
 _DEEPEST = 8  # folders below the plate; a loop of mounts would not end

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hybridfusion_core.errors import printable
-from hybridfusion_core.plates.description import Plate, Unit
 from hybridfusion_core.plates.forecast import Forecast
-from hybridfusion_core.plates.layouts import layout
+from hybridfusion_core.plates.layouts.table import layout
+from hybridfusion_core.plates.plate import Plate, PlateField
 
 
 def plate_warnings(plate: Plate) -> list[str]:
@@ -23,12 +23,12 @@ def plate_warnings(plate: Plate) -> list[str]:
     return [*plate.warnings, experimental]
 
 
-def summary(plate: Plate, units: Sequence[Unit], found: Forecast, output: Path) -> dict[str, Any]:
+def summary(plate: Plate, fields: Sequence[PlateField], found: Forecast, output: Path) -> dict[str, Any]:
     """Summarise a plate and a selection of it.
 
     Args:
         plate: as it was opened.
-        units: that were chosen.
+        fields: that were chosen.
         found: what fusing them would take.
         output: where the result would stand.
 
@@ -36,8 +36,8 @@ def summary(plate: Plate, units: Sequence[Unit], found: Forecast, output: Path) 
         Plain JSON values.
     """
     imaging = plate.imaging
-    per_well = Counter(well for well, _ in {(unit.well, unit.field) for unit in units})
-    times = Counter((unit.well, unit.field) for unit in units)
+    per_well = Counter(well for well, _ in {(field.well, field.field) for field in fields})
+    times = Counter((field.well, field.field) for field in fields)
     return {
         "plate": printable(plate.name),  # a name that is no text cannot be printed, in JSON either
         "layout": plate.layout,
@@ -47,7 +47,7 @@ def summary(plate: Plate, units: Sequence[Unit], found: Forecast, output: Path) 
         "wells": len(per_well),
         "fields_per_well": _range(per_well.values()),
         "times_per_field": _range(times.values()),
-        "units": len(units),
+        "units": len(fields),
         "channels": [printable(channel.name) for channel in imaging.channels],
         "slices": list(found.slices),
         "plane": None if imaging.plane is None else list(imaging.plane),
@@ -61,8 +61,8 @@ def summary(plate: Plate, units: Sequence[Unit], found: Forecast, output: Path) 
         "settings": found.settings,
         "single_slice": found.single,
         "failing": [
-            {"well": unit.well, "field": printable(unit.field), "time": unit.t, "reason": printable(reason)}
-            for unit, reason in found.failing
+            {"well": field.well, "field": printable(field.field), "time": field.t, "reason": printable(reason)}
+            for field, reason in found.failing
         ],
         "warnings": list(plate.warnings),
     }
@@ -122,9 +122,9 @@ def _um(value: float | None) -> str:
 def _bytes(count: int | None) -> str:
     if count is None:
         return "an unknown number of bytes"
-    for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB")):
+    for power, field in ((40, "TiB"), (30, "GiB"), (20, "MiB")):
         if count >= 1 << power:
-            return f"{count / (1 << power):,.1f} {unit}"
+            return f"{count / (1 << power):,.1f} {field}"
     return f"{count / 1024:,.0f} KiB"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from defusedxml import DefusedXmlException, ElementTree
 
 from hybridfusion_core.errors import HybridFusionError, StoredDataError
-from hybridfusion_core.store.access import permitted
+from hybridfusion_core.io.disk.access import permitted
 
 _LARGEST = 4 << 30  # bytes; an index of a million planes has half of one
 

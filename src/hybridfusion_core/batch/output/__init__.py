@@ -1,0 +1,1 @@
+"""The fused plate on disk, in each of its formats."""

@@ -1,0 +1,188 @@
+"""The metadata of the plate that a batch writes: those of a field follow once all its pixels are at their place."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from hybridfusion_core.batch.output.tables import copy_tables
+from hybridfusion_core.batch.output.zarr_metadata import remove_group, write_group
+from hybridfusion_core.batch.records.paths import FieldKey, Places, field_key, safe_name
+from hybridfusion_core.io.zarr.ngff_plates import plate_attributes, well_attributes
+from hybridfusion_core.io.zarr.ngff_writing import Ngff
+from hybridfusion_core.plates.plate import Plate
+from hybridfusion_core.plates.well_names import row_letters
+from hybridfusion_core.stack import UNITS_UM
+
+_GROUPS = (".", "labels", "labels/decision")  # of an image; the maps have the first one only
+
+
+class Publisher:
+    """Writes the metadata of the plate and of its maps; only fields that are finished are listed.
+
+    Args:
+        plate: that is fused.
+        places: of the batch.
+        ngff: version of OME-Zarr.
+    """
+
+    def __init__(self, plate: Plate, places: Places, ngff: Ngff = "0.5") -> None:
+        self._plate, self._places, self._ngff = plate, places, ngff
+        self._positions = {
+            field_key(well.row, well.column, field.name): _corner(plate, field.position_um)
+            for well in plate.wells
+            for field in well.fields
+        }
+        self._finished: dict[FieldKey, frozenset[str]] = {}
+        self._images = _images(plate)
+        self.warnings: dict[str, str] = {}
+
+    def add(self, key: FieldKey, records: Sequence[Mapping[str, Any]], *, fresh: bool = False) -> None:
+        """Describe a field, and give it the tables that its image had.
+
+        Args:
+            key: of the field.
+            records: of its units, in order of time, all of them finished.
+            fresh: it was fused a moment ago, so that tables of an earlier image are replaced.
+        """
+        described = {
+            store: {path: merged([each["attributes"][store][path] for each in records]) for path in groups}
+            for store, groups in records[0]["attributes"].items()
+        }
+        for store, groups in described.items():
+            folder = self._places.store(store).joinpath(*key)
+            for path in (each for each in _GROUPS if each in groups):
+                write_group(folder / path, _moved(groups[path], self._positions[key]), self._ngff)
+        self._finished[key] = frozenset(described)
+        if key in self._images:
+            self._copy_tables(self._images[key], self._places.output.joinpath(*key), fresh=fresh)
+
+    def publish(self) -> None:
+        """List all fields that were added, and no others; the plate itself comes last."""
+        for store in ("maps", "fused"):
+            root = self._places.store(store)
+            listed = {key for key, stores in self._finished.items() if store in stores}
+            if not listed:
+                remove_group(root, self._ngff)
+                continue
+            self._publish(root, listed)
+
+    def _copy_tables(self, image: str, target: Path, *, fresh: bool) -> None:
+        source = Path(self._plate.folder, image, "tables")
+        if (source.is_dir() or source.is_symlink()) and (fresh or not (target / "tables").exists()):
+            problem = copy_tables(source, target / "tables", self._places.staging / "tables", self._ngff)
+            if problem:
+                self.warnings[str(source)] = problem
+
+    def _publish(self, root: Path, listed: set[FieldKey]) -> None:
+        plate, ngff, wells = self._plate, self._ngff, []
+        most = 0
+        for well in plate.wells:
+            keys = {field_key(well.row, well.column, field.name): field.acquisition for field in well.fields}
+            fields = {key.field: acquisition for key, acquisition in keys.items() if key in listed}
+            if fields:
+                first = next(iter(keys))
+                wells.append((first.row, first.column))
+                most = max(most, len(fields))
+                write_group(root / first.row / first.column, well_attributes(fields, ngff), ngff)
+                write_group(root / first.row, {}, ngff)
+        acquisitions = {each.id: each.name for each in plate.acquisitions}
+        described = plate_attributes(
+            plate.name, *_axes(plate), wells, fields=most, acquisitions=acquisitions, ngff=ngff
+        )
+        write_group(root, described, ngff)
+        if self._images and root == self._places.output:
+            self._copy_tables("", root, fresh=False)
+
+
+def _images(plate: Plate) -> dict[FieldKey, str]:
+    """Return the path of every image of an OME-Zarr plate; others have no tables."""
+    if plate.layout != "ome-zarr":
+        return {}
+    return {
+        field_key(well.row, well.column, field.name): field.frames[0].image.path
+        for well in plate.wells
+        for field in well.fields
+        if field.frames and field.frames[0].image is not None
+    }
+
+
+def _axes(plate: Plate) -> tuple[list[str], list[str]]:
+    """Return the names of all rows and columns; those of wells with images as they are written."""
+    padded = any(len(well.column) > 1 and well.column.startswith("0") for well in plate.wells)
+    rows = {index: row_letters(index) for index in range(plate.rows)}
+    columns = {index: f"{index + 1:02d}" if padded else str(index + 1) for index in range(plate.columns)}
+    return (
+        _named(rows, ((well.row_index, safe_name(well.row)) for well in plate.wells)),
+        _named(columns, ((well.column_index, safe_name(well.column)) for well in plate.wells)),
+    )
+
+
+def _named(usual: Mapping[int, str], written: Iterable[tuple[int, str]]) -> list[str]:
+    names: dict[int, list[str]] = {}
+    for index, name in written:
+        if name not in names.setdefault(index, []):
+            names[index].append(name)
+    used = set(chain(*names.values()))
+    # Strangers may give one row two names, or one name to two rows: each name is listed once.
+    in_order = chain.from_iterable(
+        names.get(index) or [name for name in (usual.get(index, ""),) if name not in used]
+        for index in sorted({*usual, *names})
+    )
+    return list(dict.fromkeys(in_order))
+
+
+def _corner(plate: Plate, position_um: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return where the first pixel lies on the stage, y and x in µm; OME-Zarr already says so, others their centres."""
+    imaging = plate.imaging
+    steps = imaging.y.step_um, imaging.x.step_um
+    if position_um is None or plate.layout == "ome-zarr":
+        return position_um
+    if imaging.plane is None or steps[0] is None or steps[1] is None:
+        return None
+    y, x = (
+        at - step * (length - 1) / 2 for at, step, length in zip(position_um, steps, imaging.plane, strict=True) if step
+    )
+    return y, x
+
+
+def merged(attributes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Describe the time points of a field together: display limits that show all, and where each came from."""
+    found: dict[str, Any] = copy.deepcopy(dict(attributes[0]))
+    for other in attributes[1:]:
+        channels, others = (each.get("ome", each).get("omero", {}).get("channels", ()) for each in (found, other))
+        for channel, beside in zip(channels, others, strict=True):
+            channel["window"]["start"] = min(channel["window"]["start"], beside["window"]["start"])
+            channel["window"]["end"] = max(channel["window"]["end"], beside["window"]["end"])
+            channel["window"]["min"] = min(channel["window"]["min"], beside["window"]["min"])
+            channel["window"]["max"] = max(channel["window"]["max"], beside["window"]["max"])
+        if "hybridfusion" in found:
+            provenance = found["hybridfusion"]
+            known = provenance["input"]
+            known += [each for each in other["hybridfusion"]["input"] if each not in known]
+            provenance["statistics"] += other["hybridfusion"]["statistics"]
+    return found
+
+
+def _moved(attributes: dict[str, Any], position_um: tuple[float, float] | None) -> dict[str, Any]:
+    """Add the position on the stage to every level of an image."""
+    moved = copy.deepcopy(attributes)
+    if position_um is None:
+        return moved
+    for image in moved.get("ome", moved).get("multiscales", ()):
+        units = {axis["name"]: axis.get("unit") for axis in image["axes"]}
+        for dataset in image["datasets"]:
+            first, *rest = dataset["coordinateTransformations"]
+            offset = rest[0]["translation"] if rest else [0.0] * len(image["axes"])
+            for number, (name, at) in enumerate(zip("yx", position_um, strict=True), len(offset) - 2):
+                offset[number] += _from_um(at, units[name])
+            dataset["coordinateTransformations"] = [first, {"type": "translation", "translation": offset}]
+    return moved
+
+
+def _from_um(value: float, unit: str | None) -> float:
+    """Return a length in the unit of an axis; one without a unit is taken for µm."""
+    return value / UNITS_UM.get(unit or "micrometer", 1.0)

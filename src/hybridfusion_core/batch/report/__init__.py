@@ -1,0 +1,1 @@
+"""What a batch tells about its fields: flags, tables, pictures, a page."""

@@ -1,0 +1,134 @@
+"""How every unit of a plate ended, as a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from hybridfusion_core.batch.records.paths import FieldKey, Places, key_of
+from hybridfusion_core.batch.records.store import finished, unit_record
+from hybridfusion_core.batch.settings import Choices
+from hybridfusion_core.plates.plate import Plate, PlateField
+from hybridfusion_core.plates.select import guarded_cell
+
+COLUMNS = (
+    *("well", "field", "time", "status", "reason", "seconds", "tile", "median_confidence", "in_focus"),
+    *("height_low", "height_high", "height_unit", "sharpest_slice", "slices", "drift_px", "bias", "flags"),
+)
+
+
+@with_config(ConfigDict(extra="ignore"))
+@dataclass(frozen=True)
+class Figures:
+    """What `quality.figures` gave."""
+
+    in_focus: float | None = None
+    median_confidence: float | None = None
+    height: tuple[float, float] | None = None
+    height_unit: str | None = None
+    sharpest_slice: int | None = None
+    slices: int | None = None
+    drift_px: float | None = None
+    bias: float | None = None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """How a unit ended.
+
+    Attributes:
+        unit: which one.
+        status: "done", "failed", or "missing" because it has not been fused yet, or its input changed since.
+        reason: of a failure.
+        seconds: that it took, or None.
+        tile: core of the tiles, pixels, or None.
+        figures: of the result.
+        files: names of the fused images, where results are files.
+    """
+
+    unit: PlateField
+    status: Literal["done", "failed", "missing"]
+    reason: str = ""
+    seconds: float | None = None
+    tile: int | None = None
+    figures: Figures = Figures()
+    files: tuple[str, ...] = ()
+
+
+_FIGURES = TypeAdapter(Figures)
+
+
+def missing_times(plate: Plate, choices: Choices) -> dict[FieldKey, set[int]]:
+    """Find out which time points of every field are not fused from the files that are there now.
+
+    Args:
+        plate: all of it.
+        choices: of the batch.
+
+    Raises:
+        UserInputError: a record may not be read.
+    """
+    places = choices.places
+    missing: dict[FieldKey, set[int]] = {}
+    for unit in filter(choices.takes, plate.fields()):
+        key = key_of(unit)
+        left = missing.setdefault(key, set())
+        if not finished(unit, unit_record(places, key, unit.t), places):
+            left.add(unit.t)
+    return missing
+
+
+def rows_of(plate: Plate, places: Places, missing: Mapping[FieldKey, set[int]]) -> Iterator[Row]:
+    """Yield how every unit of a plate ended.
+
+    Args:
+        plate: all of it.
+        places: of the batch.
+        missing: time points of fields that are not in the plate; fields that are left out are none of the batch's.
+    """
+    for unit in plate.fields():
+        key = key_of(unit)
+        if key not in missing:
+            continue
+        record = unit_record(places, key, unit.t) or {}
+        if unit.t in missing[key]:
+            failed = record.get("status") == "failed"
+            yield Row(unit, "failed" if failed else "missing", str(record.get("reason", "")) if failed else "")
+        else:
+            yield _done(unit, record)
+
+
+def _done(unit: PlateField, record: Mapping[str, Any]) -> Row:
+    try:
+        figures = _FIGURES.validate_python(record["figures"])
+        files = tuple(str(each) for each in record.get("files", {}).values())
+        return Row(unit, "done", "", float(record["seconds"]), int(record["settings"]["tile"]), figures, files)
+    except (LookupError, TypeError, ValueError, AttributeError, ValidationError):  # somebody else wrote into it
+        return Row(unit, "done")
+
+
+def report_csv(rows: Sequence[Row]) -> str:
+    """Return the table as CSV; what a spreadsheet would take for a formula has an apostrophe before it."""
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        found = row.figures
+        low, high = found.height or (None, None)
+        cells = (
+            *(row.unit.well, row.unit.field, row.unit.t, row.status, row.reason, row.seconds, row.tile),
+            *(found.median_confidence, found.in_focus, low, high, found.height_unit, found.sharpest_slice),
+            *(found.slices, found.drift_px, found.bias, "; ".join(found.flags)),
+        )
+        writer.writerow(guarded_cell(cell) if isinstance(cell, str) else _number(cell) for cell in cells)
+    return stream.getvalue()
+
+
+def _number(cell: float | None) -> str:
+    return "" if cell is None else f"{cell:.6g}"

@@ -1,0 +1,1 @@
+"""Measures of a fused image, its heights and its confidence; each a pure function."""

@@ -1,0 +1,1 @@
+"""One stack becomes one result: the request, the tiles, the loop, the products."""

@@ -1,0 +1,285 @@
+"""A request resolved against one stack: one frozen `Job` says everything that will happen.
+
+Whatever is impossible is refused here, before a pixel is read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from pydantic import TypeAdapter
+
+from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.fusion.methods import METHODS, Method
+from hybridfusion_core.fusion.plan import Plan, common_geometry, make_plan
+from hybridfusion_core.fusion.products import PRODUCTS, default_products
+from hybridfusion_core.fusion.request import FuseRequest, as_json
+from hybridfusion_core.fusion.tiles import Geometry
+from hybridfusion_core.model.devices import OPENVINO, PYTORCH, TORCH, Runtime, choose_runtime, resolve_device
+from hybridfusion_core.model.noise import FieldStatistics
+from hybridfusion_core.stack import Channel, Stack
+
+if TYPE_CHECKING:
+    from hybridfusion_core.model.model_file import Model
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Decider:
+    """Who decides for whom, and with which weights; channels are indices of the stack.
+
+    Attributes:
+        guide: channels whose guide decides.
+        serves: channels that follow the decision.
+        model: that scores the guide; None for classical methods.
+    """
+
+    guide: tuple[int, ...]
+    serves: tuple[int, ...]
+    model: Model | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request resolved against one stack; every field says what will happen.
+
+    Attributes:
+        request: as it was asked.
+        products: what will be made.
+        slices: indices of Z, in order.
+        channels: indices of C that are fused.
+        deciders: who decides for whom.
+        device: where tensors live.
+        geometry: lattice and halo that serve every decider.
+        plan: tiles and blocks.
+        runtime: what runs the networks.
+        notes: what a person should be told of these choices, one sentence each.
+    """
+
+    request: FuseRequest
+    products: tuple[str, ...]
+    slices: tuple[int, ...]
+    channels: tuple[int, ...]
+    deciders: tuple[Decider, ...]
+    device: torch.device
+    geometry: Geometry
+    plan: Plan
+    runtime: Runtime = PYTORCH
+    notes: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> Method:
+        """Row of the method in `METHODS`."""
+        return METHODS[self.request.method]
+
+    @property
+    def decision_count(self) -> int:
+        """Length of C of the decision and of each map: 1 when one decision serves all channels."""
+        return 1 if len(self.deciders) == 1 else len(self.channels)
+
+    @property
+    def device_name(self) -> str:
+        """What asks for the same device and runtime again."""
+        return str(self.device) if self.runtime.package == TORCH else self.runtime.package
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The one model that serves every decider, or else one per decider in their order; () if classical."""
+        found = [decider.model for decider in self.deciders if decider.model is not None]
+        return tuple(found[:1] if len({model.sha256 for model in found}) == 1 else found)
+
+    def settings(self) -> dict[str, Any]:
+        """Every resolved setting as plain JSON values, for provenance."""
+        settings: dict[str, Any] = as_json(self.request)
+        settings.update(
+            products=list(self.products),
+            channels=list(self.channels),
+            z=list(self.slices),
+            model=one_or_all([model.card.name for model in self.models]),
+            deciders=[{"guide": list(decider.guide), "serves": list(decider.serves)} for decider in self.deciders],
+            device=self.device_name,
+            precision="float32" if self.request.precision == "auto" else self.request.precision,
+            tile=self.plan.tile,
+            block=self.plan.block,
+            z_chunk=self.plan.z_chunk,
+        )
+        del settings["memory"]  # what it led to is recorded; the number itself changes nothing
+        settings["stats"] = None  # recorded as used, one per time point and decider
+        return settings
+
+
+def resolve(request: FuseRequest, stack: Stack) -> Job:
+    """Check a request against a stack and decide everything that it leaves open.
+
+    Raises:
+        UserInputError: what was asked cannot be done with this stack or on this machine.
+    """
+    slices = find_slices(request.z, stack.shape[2])
+    channels = _channels(request.channels, stack)
+    products, notes = _products(request, stack)
+    deciders = _deciders(request, stack, channels)
+    device = resolve_device(request.device)
+    if METHODS[request.method].by_network:
+        deciders = _with_models(request.model, deciders, stack, len(slices))
+    networks = [decider.model.network for decider in deciders if decider.model is not None]
+    runtime = choose_runtime(request.device, device, networks, request.precision, request.threads, exact=request.exact)
+    configs = [network.config for network in networks]
+    geometry = common_geometry(configs, METHODS[request.method].reach)
+    plan = make_plan(
+        stack,
+        len(slices),
+        max(len({*decider.guide, *decider.serves}) for decider in deciders),
+        configs,
+        geometry,
+        cpu=device.type == "cpu",
+        large=runtime.package == OPENVINO,
+        tile=request.tile,
+        memory=request.memory,
+    )
+    return Job(request, products, slices, channels, deciders, device, geometry, plan, runtime, notes)
+
+
+def auto_model(guide: Sequence[Channel], *, rgb: bool, slices: int) -> str:
+    """Name of the shipped model that fits the channels that decide; what "auto" means.
+
+    Transmitted light comes first because its contrast inverts through focus: weights for anything else would look for
+    the sharpest slice beside the object. Colour comes from photographs; so do pairs, unless the file says that they
+    fluoresce. In doubt a stack is fluorescence, because most stacks are.
+
+    Args:
+        guide: channels that decide together.
+        rgb: they are red, green and blue of one colour image.
+        slices: how many are fused.
+    """
+    if all(channel.transmitted for channel in guide):
+        return "transmitted"
+    if rgb or (slices == 2 and not any(channel.transmitted is False for channel in guide)):
+        return "natural"
+    return "fluorescence"
+
+
+def one_or_all(values: list[T]) -> T | list[T] | None:
+    """Write down something of `Job.models`: nothing as None, one as itself, several as a list."""
+    return (values[0] if len(values) == 1 else values) if values else None
+
+
+def load_statistics(path: Path) -> FieldStatistics:
+    """Read the statistics of another field from what `fuse --json` printed for it.
+
+    Raises:
+        UserInputError: no such file, or nothing of the kind inside.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        with suppress(LookupError, TypeError):
+            found = found["statistics"][0]
+        return TypeAdapter(FieldStatistics).validate_python(found)
+    except (OSError, ValueError) as error:
+        raise UserInputError(
+            f"{str(path)!r} holds no field statistics ({type(error).__name__}). "
+            "Expected the JSON that `hybridfusion fuse … --json` prints."
+        ) from error
+
+
+def _with_models(wanted: str, deciders: tuple[Decider, ...], stack: Stack, slices: int) -> tuple[Decider, ...]:
+    # The network's libraries take seconds to import, and classical methods need none of them.
+    from hybridfusion_core.model.model_file import load_model  # noqa: PLC0415
+
+    def name(decider: Decider) -> str:
+        if wanted != "auto":
+            return wanted
+        return auto_model([stack.channels[index] for index in decider.guide], rgb=stack.rgb, slices=slices)
+
+    return tuple(replace(decider, model=load_model(name(decider))) for decider in deciders)
+
+
+def find_slices(text: str | None, count: int) -> tuple[int, ...]:
+    """Indices of the slices that are chosen.
+
+    Args:
+        text: START:STOP or START:STOP:STEP, counted from 0; None takes all.
+        count: how many slices there are.
+
+    Raises:
+        UserInputError: the text says something else, or leaves none.
+    """
+    if text is None:
+        return tuple(range(count))
+    try:
+        parts = [int(part) if part else None for part in text.split(":")]
+    except ValueError:
+        parts = []
+    if not 2 <= len(parts) <= 3 or (len(parts) == 3 and (parts[2] is not None and parts[2] < 1)):
+        raise UserInputError(f"--z is {text!r}; expected START:STOP or START:STOP:STEP with STEP ≥ 1, such as 2:20.")
+    chosen = tuple(range(count)[slice(*parts)])
+    if not chosen:
+        raise UserInputError(f"--z {text} leaves none of the {count} slices. They are counted from 0.")
+    return chosen
+
+
+def _channels(wanted: tuple[str, ...] | None, stack: Stack) -> tuple[int, ...]:
+    if wanted is None:
+        return tuple(range(stack.shape[1]))
+    if stack.rgb:
+        raise UserInputError("A colour image is fused as a whole; leave --channels out.")
+    return tuple(dict.fromkeys(find_channel(name, stack) for name in wanted))
+
+
+def find_channel(wanted: str, stack: Stack) -> int:
+    """Index of a channel that is given by name or index.
+
+    Raises:
+        UserInputError: no such channel, or several of that name.
+    """
+    names = [channel.name for channel in stack.channels]
+    if names.count(wanted) == 1:
+        return names.index(wanted)
+    with suppress(ValueError):
+        if 0 <= int(wanted) < len(names) and wanted not in names:
+            return int(wanted)
+    kind = "several channels are" if wanted in names else "no channel is"
+    raise UserInputError(
+        f"{kind} called {wanted!r} in {stack.name}; it has {', '.join(map(repr, names))}. "
+        "Give a name or an index from 0."
+    )
+
+
+def _products(request: FuseRequest, stack: Stack) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What will be made, and what to say about it."""
+    wanted = request.products
+    if not METHODS[request.method].decides:
+        if wanted and set(wanted) != {"fused"}:
+            raise UserInputError(f"--method {request.method} decides nothing; its only product is fused.")
+        return ("fused",), ()
+    unknown_z = stack.z_um is None
+    if wanted is None:
+        note = f"{stack.name} does not say how far its slices are apart: heights are in slices. Give --z-step for µm."
+        made = default_products()
+        return made, (note,) if unknown_z and any(PRODUCTS[name].along_z for name in made) else ()
+    if unknown_z and any(PRODUCTS[name].along_z for name in wanted):
+        raise UserInputError(
+            f"{stack.name} does not say how far its slices are apart, so there is no height in µm. "
+            "Give --z-step UM (Python: z_step_um=), or leave height out of the products: those made by default have "
+            "it in slices."
+        )
+    return tuple(name for name in PRODUCTS if name in (*wanted, "fused")), ()
+
+
+def _deciders(request: FuseRequest, stack: Stack, channels: tuple[int, ...]) -> tuple[Decider, ...]:
+    each = tuple(Decider((channel,), (channel,)) for channel in channels)
+    if stack.rgb or request.focus_from == "joint":
+        return (Decider(channels, channels),)
+    if request.focus_from == "each" or not METHODS[request.method].decides:
+        return each
+    if request.focus_from == "auto":
+        emitted = tuple(channel for channel in channels if not stack.channels[channel].transmitted)
+        alone = tuple(decider for decider in each if stack.channels[decider.guide[0]].transmitted)
+        return ((Decider(emitted, emitted),) if emitted else ()) + alone
+    return (Decider((find_channel(request.focus_from, stack),), channels),)

@@ -1,0 +1,142 @@
+"""What can be asked of a fusion, and the defaults: one frozen `FuseRequest` for CLI, Python and napari alike.
+
+What a request means for one stack is `job`'s business. Imports nothing heavy: the command line takes its choices and
+defaults from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.fusion.methods import method_named
+from hybridfusion_core.fusion.products import PRODUCTS
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+    from hybridfusion_core.model.noise import FieldStatistics
+
+Select = Literal["soft", "hard"]
+Nan = Literal["refuse", "ignore"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Known noise: variance = read_noise² + gain × (counts − offset), in squared counts.
+
+    Attributes:
+        gain: counts per photo-electron, > 0.
+        offset: counts in the dark.
+        read_noise: standard deviation in counts, > 0.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - what `pydantic.with_config` sets, without importing it
+
+    gain: float
+    offset: float
+    read_noise: float
+
+    def __post_init__(self) -> None:
+        if self.gain <= 0 or self.read_noise <= 0:
+            raise UserInputError(
+                f"Camera gain {self.gain} and read noise {self.read_noise} must both be above 0, in counts. "
+                "The camera's data sheet has them; without --camera they are estimated."
+            )
+
+
+@dataclass(frozen=True)
+class FuseRequest:
+    """Every choice about a fusion; the defaults are what most people want.
+
+    Attributes:
+        products: any of `PRODUCTS`; None takes those that are made by default.
+        select: "soft" averages agreeing slices, "hard" copies every pixel from one slice.
+        focus_from: "auto" (one decision from all fluorescence channels, transmitted light for itself), "each"
+            channel for itself, all channels "joint", or the name or index of the channel that decides for all.
+        channels: names or indices to fuse; None takes all.
+        z: START:STOP[:STEP] as in Python; None takes all slices.
+        method: any of `METHODS`: the network, or a classical method to compare with.
+        model: "auto" chooses for every decider (see `auto_model`); a shipped model's name or a path serves all.
+        stats: statistics to normalise with; None takes the field's own.
+        camera: noise to stabilise with; None estimates it.
+        nan: "refuse" NaN and infinite pixels, or "ignore" them.
+        device: "auto" or a device that `devices.available` names.
+        precision: "auto" and "float32" are the same everywhere; "bfloat16" is faster on some devices.
+        exact: run networks by PyTorch in float32, the reference, also where another runtime would be faster and
+            equal within rounding.
+        tile: core of a tile in pixels, rounded up to the lattice; None plans it.
+        memory: bytes that may be used beside the interpreter; None takes a third of what is free.
+        threads: of PyTorch on the CPU; None leaves PyTorch's own choice.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    products: tuple[str, ...] | None = None
+    select: Select = "soft"
+    focus_from: str = "auto"
+    channels: tuple[str, ...] | None = None
+    z: str | None = None
+    method: str = "network"
+    model: str = "auto"
+    stats: FieldStatistics | None = None
+    camera: Camera | None = None
+    nan: Nan = "refuse"
+    device: str = "auto"
+    precision: Precision = "auto"
+    exact: bool = False
+    tile: int | None = None
+    memory: int | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        method_named(self.method)
+        unknown = [name for name in self.products or () if name not in PRODUCTS]
+        if unknown:
+            raise UserInputError(
+                f"Unknown product {unknown[0]!r}; expected some of {', '.join(PRODUCTS)}. Check --products."
+            )
+        for name in ("tile", "memory", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserInputError(f"{name} is {value}; expected at least 1. Leave it out to have it planned.")
+        if self.exact and self.precision == "bfloat16":
+            raise UserInputError(
+                "--exact means float32, so --precision bfloat16 contradicts it. Leave one of them out."
+            )
+
+
+def make_request(**options: Any) -> FuseRequest:
+    """Build a request from keyword options.
+
+    Raises:
+        UserInputError: an option is unknown or impossible.
+    """
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    try:
+        return _adapter().validate_python(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if isinstance(own := first.get("ctx", {}).get("error"), UserInputError):
+            raise own from error
+        name = ".".join(str(part) for part in first["loc"])
+        raise UserInputError(f"Option {name}: {first['msg']}, found {first['input']!r}.") from error
+
+
+def as_json(request: FuseRequest) -> dict[str, Any]:
+    """Return a request as plain JSON values."""
+    plain: dict[str, Any] = _adapter().dump_python(request, mode="json")
+    return plain
+
+
+@cache  # it takes milliseconds, and forms ask for every field
+def _adapter() -> TypeAdapter[FuseRequest]:
+    from pydantic import TypeAdapter  # noqa: PLC0415
+
+    from hybridfusion_core.model.noise import FieldStatistics  # noqa: F401, PLC0415 - the annotation of `stats`
+
+    return TypeAdapter(FuseRequest)

@@ -1,0 +1,207 @@
+"""One tile: from its pixels to the fused image and everything that explains it.
+
+It knows nothing of where the pixels come from or where the products go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hybridfusion_core.fusion.block import Planes, fill, guide_planes
+from hybridfusion_core.fusion.device_settings import compiled_network
+from hybridfusion_core.fusion.evidence import Evidence
+from hybridfusion_core.fusion.job import Decider, Job
+from hybridfusion_core.fusion.products import PRODUCTS
+from hybridfusion_core.fusion.projections import to_dtype
+from hybridfusion_core.fusion.tiles import Rect
+from hybridfusion_core.model.devices import OPENVINO
+from hybridfusion_core.model.focus_measures import has_structure
+from hybridfusion_core.model.noise import FieldStatistics
+from hybridfusion_core.model.posterior import (
+    IN_FOCUS,
+    focus_posterior,
+    fuse_soft,
+    fuse_valid,
+    fusion_weights,
+    in_focus_probability,
+    most_probable,
+)
+from hybridfusion_core.stack import Stack
+
+_CLASSICAL_SHARPNESS = 4.0  # classical weights are energies to this power
+
+
+@dataclass(frozen=True)
+class FusedTile:
+    """Products of one tile's core, Y X each.
+
+    Attributes:
+        fused: by channel.
+        explained: decision and maps by the name of the product, in the order of the job's products.
+    """
+
+    fused: dict[int, NDArray[Any]]
+    explained: dict[str, NDArray[Any]]
+
+
+class Scored(NamedTuple):
+    """What a method says of a window's slices: B Z h w each, in [0, 1], sum one over Z."""
+
+    posterior: Tensor
+    weights: Tensor
+    in_focus: Tensor | None = None  # B h w in [0, 1], how probable it is that anything is; None: it does not say
+
+
+def fuse_tile(
+    job: Job, stack: Stack, decider: Decider, planes: Planes, statistics: FieldStatistics | None, tile: Rect
+) -> FusedTile:
+    """Fuse one tile.
+
+    Args:
+        job: what to do.
+        stack: for what it says of its channels and slices; it is not read.
+        decider: which channels decide, and for which.
+        planes: of the tile's window, Z h w by channel.
+        statistics: of the whole field; None for a projection.
+        tile: says where the core lies in the window.
+    """
+    core = (slice(None), tile.y.core_in_window, tile.x.core_in_window)
+    served = {channel: planes[channel][core] for channel in decider.serves}
+    if (project := job.method.project) is not None:
+        return FusedTile({channel: project(counts) for channel, counts in served.items()}, {})
+    assert statistics is not None  # noqa: S101 - narrows the type
+    with torch.inference_mode():
+        scored, structure = score_window(job, stack, decider, planes, statistics)
+        posterior, weights = scored.posterior[core], scored.weights[core]
+        if job.request.select == "hard":
+            chosen = most_probable(posterior[None])  # 1 h w
+            weights = torch.zeros_like(posterior).scatter_(0, chosen, 1)
+            fused = {channel: _copied(job, posterior, chosen, counts) for channel, counts in served.items()}
+        else:
+            fused = {channel: _averaged(job, weights, counts) for channel, counts in served.items()}
+        if structure is None:
+            return FusedTile(fused, {})
+        in_focus = structure.float() if scored.in_focus is None else scored.in_focus
+        evidence = _evidence(job, stack, posterior, weights, structure[core[1:]], in_focus[core[1:]])
+        return FusedTile(fused, _explained(job, evidence))
+
+
+def score_window(
+    job: Job, stack: Stack, decider: Decider, planes: Planes, statistics: FieldStatistics
+) -> tuple[Scored, Tensor | None]:
+    """Score the slices of a window.
+
+    Returns:
+        Z h w each (in_focus: h w); and where it has structure, h w, bool, if a product needs that.
+    """
+    guide, invalid = fill(statistics.guide(guide_planes(stack, decider, planes)))
+    stacked = torch.from_numpy(guide)[None].to(job.device)  # Z h w -> 1 Z h w
+    noise = torch.tensor([statistics.noise], dtype=torch.float32, device=job.device)
+    scored = score(job, decider, stacked, noise)
+    posterior, weights = scored.posterior[0], scored.weights[0]
+    in_focus = None if scored.in_focus is None else scored.in_focus[0]
+    structure = None
+    if job.products != ("fused",):
+        structure = has_structure(stacked, noise)[0] if in_focus is None else in_focus > IN_FOCUS
+    if invalid is not None:
+        blocked = torch.from_numpy(invalid).to(job.device)
+        nowhere = blocked.all(dim=0)
+        posterior = posterior.masked_fill(blocked, 0)
+        structure = None if structure is None else structure & ~nowhere
+        in_focus = None if in_focus is None else in_focus.masked_fill(nowhere, 0)
+    return Scored(posterior, weights, in_focus), structure
+
+
+def score(job: Job, decider: Decider, guide: Tensor, noise: Tensor) -> Scored:
+    """Score the slices of a guide by the job's method.
+
+    Args:
+        job: says which method, and how.
+        decider: whose guide it is; says which network.
+        guide: 1 Z h w; h and w multiples of the lattice.
+        noise: 1, standard deviation of the noise in `guide`.
+
+    Returns:
+        1 Z h w each (in_focus: 1 h w).
+    """
+    if (energy := job.method.energy) is not None:
+        return _by_energy(energy, guide)
+    assert decider.model is not None  # noqa: S101 - narrows the type
+    network = decider.model.network
+    if job.runtime.package == OPENVINO:
+        scores = compiled_network(job, network)(guide, noise, job.geometry.halo)
+    else:
+        low = job.request.precision == "bfloat16"
+        with torch.autocast(job.device.type, dtype=torch.bfloat16) if low else nullcontext():
+            scores = network(guide, noise, job.plan.z_chunk)
+    scores = scores._replace(focus=scores.focus.float(), spread=scores.spread.float())
+    in_focus = None if scores.in_focus is None else in_focus_probability(scores, network.in_focus_line).float()
+    return Scored(focus_posterior(scores, network.temperature), fusion_weights(scores), in_focus)
+
+
+def _by_energy(measure_focus: Callable[[Tensor], Tensor], guide: Tensor) -> Scored:
+    energy = torch.empty_like(guide)  # and in place: a deep stack fills memory faster than it is computed
+    for z, plane in enumerate(guide.unbind(dim=1)):
+        energy[:, z] = measure_focus(plane)
+    posterior = energy.clamp_(min=torch.finfo(energy.dtype).tiny).log_().mul_(_CLASSICAL_SHARPNESS).softmax(dim=1)
+    return Scored(posterior, posterior)
+
+
+def _valid(job: Job, counts: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Where counts are numbers; None if all of them are."""
+    if job.request.nan == "refuse" or counts.dtype.kind != "f":
+        return None
+    valid = np.isfinite(counts)
+    return None if valid.all() else valid
+
+
+def _copied(job: Job, posterior: Tensor, chosen: Tensor, counts: NDArray[Any]) -> NDArray[Any]:
+    """Copy each pixel of one channel, Z Y X, from the chosen slice, 1 Y X, or the most probable one that is valid."""
+    valid = _valid(job, counts)
+    if valid is not None:
+        chosen = most_probable(posterior.masked_fill(torch.from_numpy(~valid).to(posterior.device), -1)[None])
+    return np.asarray(np.take_along_axis(counts, chosen.cpu().numpy(), axis=0)[0])
+
+
+def _averaged(job: Job, weights: Tensor, counts: NDArray[Any]) -> NDArray[Any]:
+    """Average one channel's counts, Z Y X, in its own dtype."""
+    valid = _valid(job, counts)
+    # float32 holds neither every uint32 nor a float64; such counts are added up on the CPU.
+    wide = counts.dtype.itemsize > 4 or counts.dtype == np.uint32
+    slices = torch.from_numpy(counts.astype(np.float64 if wide else np.float32))
+    weights = weights.cpu().double() if wide else weights
+    slices = slices.to(weights.device)
+    if valid is None:
+        fused = fuse_soft(weights[None], slices[None])[0]
+    else:
+        fused = fuse_valid(weights[None], slices[None], torch.from_numpy(valid).to(weights.device)[None])[0]
+    return to_dtype(fused.cpu().numpy(), counts.dtype)
+
+
+def _evidence(
+    job: Job, stack: Stack, posterior: Tensor, weights: Tensor, structure: Tensor, in_focus: Tensor
+) -> Evidence:
+    """Gather what is known of a tile's core; posterior and weights Z Y X, the others Y X."""
+    # Slices are numbered as in the file, also when only some of them are fused.
+    numbers = torch.tensor((0, *(index + 1 for index in job.slices)), device=posterior.device)
+    known = np.arange(stack.shape[2]) if stack.z_um is None else stack.z_um
+    positions = torch.tensor(known[list(job.slices)], dtype=torch.float32, device=posterior.device)
+    return Evidence(posterior[None], weights[None], structure[None], in_focus[None], numbers, positions)
+
+
+def _explained(job: Job, evidence: Evidence) -> dict[str, NDArray[Any]]:
+    explained = {}
+    for name in job.products:
+        product = PRODUCTS[name]
+        if product.compute is not None:
+            dtype = np.uint16 if product.kind == "labels" else np.float32
+            explained[name] = product.compute(evidence)[0].cpu().numpy().astype(dtype, copy=False)
+    return explained

@@ -1,0 +1,1 @@
+"""Pixels in and pixels out: stacks from files, results into files. It knows no network."""

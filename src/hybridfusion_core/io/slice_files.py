@@ -1,0 +1,146 @@
+"""Open a folder or list of single images (PNG, JPEG, TIFF) as one `Stack`, one image per slice."""
+
+from __future__ import annotations
+
+import operator
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from natsort import natsorted
+from numpy.typing import DTypeLike, NDArray
+
+from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.io.description import RGB_CHANNELS
+from hybridfusion_core.io.picture_files import Picture, inspect
+from hybridfusion_core.io.region import normalised
+from hybridfusion_core.io.suffixes import PICTURE_SUFFIXES, TIFF_SUFFIXES, has_suffix
+from hybridfusion_core.stack import Stack
+
+_SUFFIXES = (*PICTURE_SUFFIXES, *TIFF_SUFFIXES)
+# A picture is decoded whole; neighbouring tiles want the same ones again.
+_CACHE_BYTES = 64 * 2**20
+
+
+def open_folder(folder: Path) -> Stack:
+    """Open all images of a folder in natural order (2 before 10).
+
+    Raises:
+        UserInputError: no images, or images of several kinds.
+        StoredDataError: one of them is damaged.
+    """
+    entries = [each for each in folder.iterdir() if not each.name.startswith(".")]
+    for each in entries:
+        if has_suffix(each, _SUFFIXES) and not (each.is_file() or each.is_dir()):
+            raise UserInputError(
+                f"{each.name} in the folder {folder.name} is a link that leads nowhere, a pipe or a device; expected a "
+                "file, since a slice must not be left out unseen. Copy the image there, or remove the link."
+            )
+    files = [each for each in entries if each.is_file()]
+    images = natsorted((each for each in files if has_suffix(each, _SUFFIXES)), key=lambda each: each.name)
+    if not images:
+        raise UserInputError(
+            f"The folder {folder.name} holds no images; expected PNG, JPEG or TIFF files, one per slice, or an "
+            "OME-Zarr image. Name the folder that holds them."
+        )
+    kinds = {each.suffix.lower().replace("jpeg", "jpg").replace("tiff", "tif"): each.name for each in images}
+    if len(kinds) > 1:
+        first, second = list(kinds.values())[:2]
+        raise UserInputError(
+            f"The folder {folder.name} mixes kinds of images, for example {first} and {second}; expected one kind, "
+            "one file per slice. Move the others away, or list the files in slice order."
+        )
+    others = natsorted(each.name for each in files if not has_suffix(each, _SUFFIXES))
+    warnings = (f"Not images, left out: {', '.join(others[:5])}{', …' if len(others) > 5 else ''}.",) if others else ()
+    return _stack(images, folder.name or str(folder), warnings)
+
+
+def open_files(paths: Sequence[Path]) -> Stack:
+    """Open images in the order given.
+
+    Raises:
+        UserInputError: they differ in size or pixel type.
+        StoredDataError: one of them is damaged.
+    """
+    return _stack(list(paths), paths[0].stem, ())
+
+
+def _stack(paths: list[Path], name: str, warnings: tuple[str, ...]) -> Stack:
+    pictures = [inspect(path) for path in paths]
+    first = pictures[0]
+    for other in pictures[1:]:
+        if (other.shape, other.samples, other.dtype) != (first.shape, first.samples, first.dtype):
+            raise UserInputError(
+                f"{first.path.name} is {_kind(first)}, {other.path.name} is {_kind(other)}; expected slices of one "
+                "size and pixel type. Leave the odd one out or export it like the others."
+            )
+    if first.alpha:
+        warnings = (*warnings, "The images have an alpha channel; it is left out.")
+    rgb = first.samples == 3
+    return Stack(
+        array=PictureStack(pictures),
+        axes="ZCYX" if rgb else "ZYX",
+        name=name,
+        channels=RGB_CHANNELS if rgb else (),
+        rgb=rgb,
+        warnings=warnings,
+        decode_unit=(1, first.samples, 1, *first.shape),
+    )
+
+
+def _kind(picture: Picture) -> str:
+    y, x = picture.shape
+    return f"{y} × {x} {'RGB' if picture.samples == 3 else 'grey'} {picture.dtype}"
+
+
+class PictureStack:
+    """Image files read as an array of axes Z Y X (grey) or Z C Y X (RGB).
+
+    Args:
+        pictures: one per slice, all of one size and dtype.
+        cache_bytes: how much of what was decoded is kept, at least one picture.
+    """
+
+    def __init__(self, pictures: Sequence[Picture], cache_bytes: int = _CACHE_BYTES) -> None:
+        first = pictures[0]
+        self._pictures = tuple(pictures)
+        self._grey = first.samples == 1
+        self.shape = (len(pictures), *(() if self._grey else (first.samples,)), *first.shape)
+        self.dtype = first.dtype
+        plane_bytes = first.samples * first.shape[0] * first.shape[1] * first.dtype.itemsize
+        self._room = max(1, cache_bytes // max(1, plane_bytes))
+        self._decoded: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getitem__(self, key: Any, /) -> NDArray[Any]:
+        z, *rest = normalised(key, self.shape)
+        # Nobody comes back for the rest of a picture that is read whole.
+        whole = rest == [slice(0, length, 1) for length in self.shape[1:]]
+        if not isinstance(z, slice):
+            return self._plane(operator.index(z), keep=not whole)[tuple(rest)].copy()
+        planes = range(z.start, z.stop, z.step or 1)
+        empty = np.empty((0, *self.shape[1:]), self.dtype)[(slice(None), *rest)]
+        return np.stack([self._plane(index, keep=not whole)[tuple(rest)] for index in planes]) if planes else empty
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        del copy  # what was read is always a copy
+        return np.asarray(self[...], dtype=dtype)
+
+    def _plane(self, index: int, *, keep: bool) -> NDArray[Any]:
+        """Return C Y X, or Y X for grey images, decoded once while it stays in the cache."""
+        with self._lock:
+            if index in self._decoded:
+                self._decoded.move_to_end(index)
+                return self._decoded[index]
+        pixels = self._pictures[index].read()
+        plane = pixels[0] if self._grey else pixels
+        if not keep:
+            return plane
+        with self._lock:
+            self._decoded[index] = plane
+            while len(self._decoded) > self._room:
+                self._decoded.popitem(last=False)
+        return plane

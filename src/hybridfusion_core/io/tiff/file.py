@@ -1,0 +1,216 @@
+"""Open a TIFF as a `Stack`: OME-TIFF, ImageJ hyperstack, plain TIFF, grey or RGB(A).
+
+Reading is lazy: tifffile finds the planes, its zarr view decodes the tiles and strips of a region.
+tifffile answers most damage with a log line and zeros, so everything it promises is checked here.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import tifffile
+
+from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.io.description import RGB_CHANNELS, Description
+from hybridfusion_core.io.disk.access import guarded
+from hybridfusion_core.io.region import RegionView, decode_unit
+from hybridfusion_core.io.suffixes import image_name
+from hybridfusion_core.io.tiff import ome_xml
+from hybridfusion_core.io.tiff.axes import stored_letters
+from hybridfusion_core.io.tiff.checks import (
+    check_chain,
+    check_companions,
+    check_extent,
+    check_imagej,
+    check_page_count,
+    check_planes,
+    check_sizes,
+)
+from hybridfusion_core.io.tiff.micro_manager import apart
+from hybridfusion_core.io.tiff.raw import raw_planes
+from hybridfusion_core.io.tiff.tags import describe_imagej, describe_plain, has_alpha, is_rgb
+from hybridfusion_core.io.tiff.tiles import tiled
+from hybridfusion_core.stack import ArrayLike, Channel, Stack
+
+
+def open_tiff(path: Path, axes: str | None = None, series: str | int | None = None) -> Stack:
+    """Open a TIFF; nothing but its headers is read.
+
+    Args:
+        path: the file.
+        axes: what the axes are, where the file does not say (plain multi-page TIFF).
+        series: index or name of the image, for a file with several.
+
+    Raises:
+        UserInputError: the axes are ambiguous, or the file has several images and none was chosen.
+        StoredDataError: the file is no TIFF, is damaged, or misses planes or companion files.
+    """
+    damage = "an intact TIFF file. It is damaged or something else under a TIFF name: copy or export it again."
+    with _log_lines() as lines, guarded(f"{path.name}: this is no readable TIFF", damage):
+        file = tifffile.TiffFile(path)
+        try:
+            stack = _open(file, path, axes, series)
+        except BaseException:
+            file.close()
+            raise
+    return replace(
+        stack,
+        warnings=(*stack.warnings, *(f"tifffile: {line}" for line in lines)),
+        closers=(*stack.closers, file.close),
+    )
+
+
+def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> Stack:
+    name = path.name
+    text = file.ome_metadata
+    root = None if text is None else ome_xml.parse(text, name)
+    if root is not None:
+        check_companions(root, path)
+    check_chain(file, name)
+    described = [] if root is None else ome_xml.describe(root)
+    companions = set() if root is None else ome_xml.file_names(root)
+    check_page_count(file, described, companions, name)
+    all_series = list(apart(file.series, [each.name for each in described]))
+    check_planes(all_series, described, name)
+    index = _chosen([str(each.name or "") for each in all_series], [each.shape for each in all_series], series, name)
+    chosen = all_series[index]
+    page = chosen.keyframe
+    if chosen.kind == "imagej" or (root is None and file.is_imagej):
+        check_imagej(file, chosen, name)
+    check_extent(chosen, name)
+
+    letters = stored_letters(chosen, axes, name, rgb=is_rgb(page))
+    shown, alpha = _channel_count(chosen, letters, page)
+    handle = page.parent.filehandle
+    if handle.closed:  # tifffile closes a companion once it was looked through
+        handle.open()
+    array, chunks = _pixels(chosen)
+    view = RegionView(array, letters, name, channels=shown)
+    rgb = is_rgb(page) and shown == 3
+    about = _description(file, chosen, described, index, view)
+    if chosen.kind == "ome":
+        check_sizes(chosen, about, name)
+    several = len(all_series) > 1
+    # tifffile marks a stack of three slices as colours when it is not told what they are.
+    guessed = rgb and axes is None and int(page.planarconfig) == 2 and chosen.kind not in ("ome", "imagej")
+    stack = Stack(
+        array=view,
+        axes=view.axes,
+        name=f"{image_name(path)} {chosen.name or index}" if several else image_name(path),
+        channels=_channels(about, view, rgb=rgb),
+        t=about.t,
+        z=about.z,
+        y=about.y,
+        x=about.x,
+        z_positions_um=_positions(about, view),
+        na=about.na,
+        rgb=rgb,
+        source=tuple(_companions(path, companions, all_series)),
+        warnings=(*about.warnings, *_page_warnings(page, alpha=alpha, guessed=guessed)),
+        closers=(handle.close,),
+    )
+    return stack if chunks is None else replace(stack, decode_unit=decode_unit(letters, chunks, stack.shape))
+
+
+def _companions(path: Path, named: set[str], all_series: list[Any]) -> list[str]:
+    """Return all other files of an image: those its OME-XML names, and those tifffile found its planes in."""
+    several = [series for series in all_series if series.kind in ("ome", "mmstack")]
+    parents = {page.parent.filehandle.path for series in several for page in series.pages if page is not None}
+    candidates = sorted({path.parent / name for name in named} | {Path(parent) for parent in parents})
+    return [str(each) for each in candidates if each.is_file() and not each.samefile(path)]
+
+
+def _pixels(series: Any) -> tuple[ArrayLike, tuple[int, ...] | None]:
+    """Return an array of all axes of a series, and the lengths of what it decodes as a whole."""
+    raw = raw_planes(series)
+    return tiled(series) if raw is None else (raw, None)
+
+
+def _description(file: Any, series: Any, described: list[Description], index: int, view: RegionView) -> Description:
+    channels = view.shape[view.axes.index("C")] if "C" in view.axes else 1
+    if index < len(described):
+        return described[index]
+    return describe_imagej(file, channels) if series.kind == "imagej" else describe_plain(file)
+
+
+def _channel_count(series: Any, letters: str, page: Any) -> tuple[int | None, bool]:
+    """Return how many samples to show as channels (None: all), and whether alpha is left out."""
+    full = series.get_axes(squeeze=False)
+    at = full.find("S")
+    if at < 0 or letters[at] != "C":
+        return None, False
+    samples = int(series.get_shape(squeeze=False)[at])
+    alpha = has_alpha(page) or (is_rgb(page) and samples == 4)
+    return samples - alpha, alpha
+
+
+def _channels(about: Description, view: RegionView, *, rgb: bool) -> tuple[Channel, ...]:
+    count = view.shape[view.axes.index("C")] if "C" in view.axes else 1
+    if rgb:
+        # Colour files describe one channel of three samples: how it was lit holds for each.
+        transmitted = about.channels[0].transmitted if about.channels else None
+        return tuple(replace(channel, transmitted=transmitted) for channel in RGB_CHANNELS)
+    return about.channels if len(about.channels) == count else ()
+
+
+def _positions(about: Description, view: RegionView) -> tuple[float, ...] | None:
+    slices = view.shape[view.axes.index("Z")] if "Z" in view.axes else 1
+    positions = about.z_positions_um
+    return positions if positions is not None and len(positions) == slices else None
+
+
+def _page_warnings(page: Any, *, alpha: bool, guessed: bool) -> Iterator[str]:
+    if guessed:
+        yield "The three planes are marked as red, green and blue; if they are slices, say --axes ZYX (Python: axes=)."
+    if alpha:
+        yield "The image has an alpha channel; it is left out."
+    if int(page.photometric) == 0:
+        yield "The file says that 0 is white; the values are used as they are stored."
+
+
+def _chosen(names: list[str], shapes: list[Any], series: str | int | None, name: str) -> int:
+    """Return the index of the image that was asked for."""
+    listing = ", ".join(
+        f"{index} ({found!r}, shape {tuple(shape)})"
+        for index, (found, shape) in enumerate(zip(names[:20], shapes, strict=False))
+    )
+    if series is None:
+        if len(names) == 1:
+            return 0
+        raise UserInputError(
+            f"{name} holds {len(names)} images: {listing}; expected one, or to be told which. "
+            "Choose one with --series N or --series NAME (Python: series=)."
+        )
+    if isinstance(series, str) and series in names:
+        return names.index(series)
+    if str(series).isdecimal() and int(series) < len(names):
+        return int(series)
+    raise UserInputError(
+        f"{name} has no image {series!r}; expected one of: {listing}. Choose one of these with --series (series=)."
+    )
+
+
+@contextmanager
+def _log_lines() -> Iterator[list[str]]:
+    """Collect what tifffile logs in this thread, so that it reaches the user as a warning of the stack."""
+    lines: list[str] = []
+    thread = threading.get_ident()
+
+    def collect(record: logging.LogRecord) -> bool:
+        mine = record.thread == thread and record.levelno >= logging.WARNING
+        if mine:
+            lines.append(record.getMessage())
+        return not mine
+
+    logger = logging.getLogger("tifffile")
+    logger.addFilter(collect)
+    try:
+        yield lines
+    finally:
+        logger.removeFilter(collect)

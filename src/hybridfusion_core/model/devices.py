@@ -1,0 +1,206 @@
+"""Where networks run, and through what: a device option becomes a device that exists, and a runtime.
+
+PyTorch is the reference everywhere. On a CPU, OpenVINO gives the same scores in less time, where it is installed.
+Importing this imports no PyTorch: the command line takes the names of devices from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from hybridfusion_core.errors import UserInputError
+
+if TYPE_CHECKING:  # the network's libraries take seconds to import
+    import torch
+
+    from hybridfusion_core.model.network import HybridFusionNet
+
+AUTO, TORCH, OPENVINO = "auto", "torch", "openvino"
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device that this machine has, and what a person calls it; `name` is what the device option takes."""
+
+    name: str
+    title: str
+
+
+@dataclass(frozen=True)
+class DeviceKind:
+    """A kind of device that networks can run on.
+
+    Attributes:
+        tip: what it is, for the command line's help.
+        count: how many of it this machine has.
+        title: what a person calls the one of an index.
+        tensors: PyTorch's name of the place where its tensors live.
+        numbered: a machine may have several, which are told apart as NAME:INDEX.
+    """
+
+    tip: str
+    count: Callable[[], int]
+    title: Callable[[int], str]
+    tensors: str
+    numbered: bool = False
+
+
+def _cpu(what: str) -> str:
+    import torch
+
+    count = torch.get_num_threads()
+    return f"{what}, {count} thread{'s' * (count > 1)}"
+
+
+def _cuda_count() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _cuda_name(index: int) -> str:
+    import torch
+
+    return f"cuda:{index}, {torch.cuda.get_device_name(index)}"
+
+
+def _mps_count() -> int:
+    import torch
+
+    return int(torch.backends.mps.is_available())
+
+
+# What "auto" prefers comes first, except that OpenVINO also has to be willing to run the network.
+DEVICE_KINDS: dict[str, DeviceKind] = {
+    "cuda": DeviceKind("NVIDIA or AMD GPU, cuda:N for one of several", _cuda_count, _cuda_name, "cuda", numbered=True),
+    "mps": DeviceKind("Apple GPU", _mps_count, lambda _: "mps, Apple GPU", "mps"),
+    OPENVINO: DeviceKind(
+        "CPU through OpenVINO", lambda: int(find_spec(OPENVINO) is not None), lambda _: _cpu("CPU, OpenVINO"), "cpu"
+    ),
+    "cpu": DeviceKind("CPU through PyTorch", lambda: 1, lambda _: _cpu("CPU, PyTorch"), "cpu"),
+}
+
+
+def available() -> list[Device]:
+    """Return what the device option takes on this machine: "auto", and every device there is.
+
+    OpenVINO is listed where it is installed; whether it runs a given network, `choose_runtime` knows.
+    """
+    found = []
+    for name, kind in DEVICE_KINDS.items():
+        found += [
+            Device(f"{name}:{index}" if kind.numbered else name, kind.title(index)) for index in range(kind.count())
+        ]
+    return [Device(AUTO, f"auto ({found[0].title})"), *found]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What runs networks.
+
+    Attributes:
+        package: `TORCH` or `OPENVINO`.
+        note: why it is not OpenVINO, although that is installed; None if there is nothing to say.
+    """
+
+    package: str
+    note: str | None = None
+
+    def __str__(self) -> str:
+        import torch
+
+        stated = f"torch {torch.__version__}"
+        if self.package != TORCH:
+            stated = f"{self.package} {version(self.package)}, {stated}"
+        return stated if self.note is None else f"{stated} ({self.note})"
+
+
+PYTORCH = Runtime(TORCH)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn a device option into a device that exists.
+
+    Args:
+        name: "auto" takes a GPU, else the CPU; "openvino" is the CPU, whatever runs on it.
+
+    Raises:
+        UserInputError: unknown name, or no such device here.
+    """
+    import torch
+
+    if name == AUTO:
+        return torch.device(next(kind.tensors for kind in DEVICE_KINDS.values() if kind.count()))
+    kind_name, _, index = name.partition(":")
+    kind = DEVICE_KINDS.get(kind_name)
+    if kind is None or (index and not (kind.numbered and index.isascii() and index.isdecimal())):
+        raise UserInputError(f"Unknown device {name!r}; expected auto, cuda:N, or one of {', '.join(DEVICE_KINDS)}.")
+    # Whether OpenVINO is there, and why not, is said by `choose_runtime`.
+    if kind_name != OPENVINO and int(index or 0) >= kind.count():
+        have = ", ".join(known for known, other in DEVICE_KINDS.items() if other.count())
+        raise UserInputError(f"Device {name!r} is not on this machine, which has: {have}. Use --device auto.")
+    return torch.device(kind.tensors, int(index)) if index else torch.device(kind.tensors)
+
+
+def choose_runtime(
+    name: str,
+    device: torch.device,
+    networks: Sequence[HybridFusionNet],
+    precision: str,
+    threads: int | None,
+    *,
+    exact: bool = False,
+) -> Runtime:
+    """Choose what runs networks.
+
+    Args:
+        name: the device option; "openvino" insists, "auto" takes OpenVINO on a CPU if it is installed and willing.
+        device: what `resolve_device` made of it.
+        networks: that will run; none for classical methods.
+        precision: "auto", "float32" or "bfloat16".
+        threads: that will run them; None for PyTorch's own choice.
+        exact: only the reference will do, which is PyTorch.
+
+    Raises:
+        UserInputError: OpenVINO was asked for by name and is missing or refuses a network.
+    """
+    if exact and name == OPENVINO:
+        raise UserInputError(
+            "--exact means PyTorch, the reference, so --device openvino contradicts it. Leave one of them out."
+        )
+    willing = not exact and name == AUTO and device.type == "cpu" and find_spec(OPENVINO) is not None
+    if not networks or not (willing or name == OPENVINO):
+        return PYTORCH
+    try:
+        from hybridfusion_core.model.openvino.runtime import refusal  # only where it is installed
+
+        reasons = [refusal(network, precision, threads) for network in networks]
+    except (ImportError, OSError) as error:
+        reasons = [f"it cannot be imported ({error})"]
+    reason = next((reason for reason in reasons if reason is not None), None)
+    if reason is None:
+        return Runtime(OPENVINO)
+    if name == OPENVINO:
+        raise UserInputError(
+            f"OpenVINO cannot run this network here: {reason}. Expected the extra napari-hybridfusion[cpu] to be "
+            "installed, and a network like the shipped ones. Use --device cpu for PyTorch."
+        )
+    return Runtime(TORCH, f"not openvino: {reason}")
+
+
+@contextmanager
+def limited_threads(count: int | None) -> Iterator[None]:
+    """Let PyTorch use this many threads on the CPU; None leaves it its own choice."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

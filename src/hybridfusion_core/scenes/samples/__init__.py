@@ -1,0 +1,1 @@
+"""The samples that are shipped as code: an organoid stack, a pair of images, a plate."""

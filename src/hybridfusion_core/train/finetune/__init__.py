@@ -1,0 +1,1 @@
+"""A model adapted to a microscope, from stacks that nobody labelled."""

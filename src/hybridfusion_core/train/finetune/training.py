@@ -1,0 +1,318 @@
+"""The loop of a fine-tuning: visible, seeded, resumed bit for bit, and stopped before it does harm.
+
+Each step sees scenes of the laboratory's microscope, scenes like those that the start was trained on, and patches of
+the laboratory's own stacks; and is pulled to the weights that it started from (L2-SP: Li et al. 2018,
+arXiv:1802.01483). All of it follows from the seed and the step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.io.disk.access import guarded
+from hybridfusion_core.model.model_file import ModelCard, load_model, save_model
+from hybridfusion_core.model.network import HybridFusionNet
+from hybridfusion_core.progress import Progress
+from hybridfusion_core.scenes.lab import ANY_LAB, Lab
+from hybridfusion_core.train.curves import draw_curves
+from hybridfusion_core.train.field_stream import FieldStream
+from hybridfusion_core.train.finetune.corrections import Painted, painted_term
+from hybridfusion_core.train.finetune.live_preview import LivePicture
+from hybridfusion_core.train.finetune.run_folder import RunFolder
+from hybridfusion_core.train.finetune.training_mix import Lessons
+from hybridfusion_core.train.finetune.training_state import CONSTANT, VALIDATIONS, Course, rate
+from hybridfusion_core.train.loop import (
+    loss_terms,
+    moved_lattice,
+    starting_network,
+    unlabelled_terms,
+    validate,
+    validation_batches,
+    window_offset,
+)
+from hybridfusion_core.train.losses import presets
+from hybridfusion_core.train.optimiser import Learner
+from hybridfusion_core.train.patches import UnlabelledStack, draw_patches
+from hybridfusion_core.train.recipe import Recipe
+from hybridfusion_core.train.scene_batches import Batch, draw_batch
+from hybridfusion_core.train.training_log import Scalars
+
+PULL = 0.05  # of ½ Σ (w − w₀)² in the loss
+_JITTER = 0.3  # natural logarithm, of the contrast of real patches; scenes have it too
+_TIMED = (5, 25)  # steps of a session between which its speed is measured
+_AGAIN = 0.8  # of the steps with a constant rate, after which it is measured again
+_LEAST_STEPS = 60
+_KEEP_SECONDS = 60.0
+_VALIDATED_AT = 1 << 41  # steps whose patches are never trained on
+_VALIDATED_ON = 8  # batches of the laboratory's scenes
+_OWN_DRAWS = 4  # batches of held-out patches
+
+
+@dataclass(frozen=True)
+class TrainingProgress(Progress):
+    """How far a training has come and what it shows; `done` and `total` are steps.
+
+    Attributes:
+        terms: loss terms of the step, unweighted.
+        validation: the latest: decibels and slices on unseen scenes of the laboratory ("psnr", "height") and of the
+            start ("familiar_psnr", "familiar_height"), and the unsupervised loss of held-out stacks ("own").
+        picture: a held-out stack as it is fused now, a PNG.
+        seconds_left: of the training; None while its speed is measured.
+    """
+
+    terms: dict[str, float] = field(default_factory=dict)
+    validation: dict[str, float] = field(default_factory=dict)
+    picture: Path | None = None
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a training ended.
+
+    Attributes:
+        steps: that were taken.
+        best_step: after which the best weights were found; 0: the start was never surpassed.
+        stopped_early: nothing had become better for long.
+        before: validation of the start.
+        after: validation of the best weights.
+    """
+
+    steps: int
+    best_step: int
+    stopped_early: bool
+    before: dict[str, float]
+    after: dict[str, float]
+
+
+@dataclass
+class Training:
+    """What a training is made of.
+
+    Attributes:
+        lessons: what steps are drawn from.
+        stream: of real fields to train on.
+        held_out: real fields that are only validated on.
+        painted: decisions that people corrected.
+        folder: keeps everything.
+        card: of the model so far.
+        live: draws the picture.
+        device: where the network runs.
+        steps: how many; None measures the speed and fills `seconds`.
+        seconds: from the beginning of the training to its end.
+    """
+
+    lessons: Lessons
+    stream: FieldStream
+    held_out: tuple[UnlabelledStack, ...]
+    painted: tuple[Painted, ...]
+    folder: RunFolder
+    card: ModelCard
+    live: LivePicture
+    device: torch.device
+    steps: int | None
+    seconds: float
+
+    def run(self, state: dict[str, Any] | None) -> Generator[TrainingProgress, None, Trained]:
+        """Train, yielding after each step; closed early, the state stays and can be gone on from.
+
+        Raises:
+            UserInputError: the loss is no number or explodes; says at which step, why, and where the best weights are.
+        """
+        own, folder = self.lessons.own, self.folder.path
+        learner = Learner.of(starting_network(own).to(self.device), own)
+        start = [part.detach().to(self.device) for part in load_model(own.start).network.parameters()]
+        course = Course(self.steps)
+        if state is not None:
+            with guarded(f"{self.folder.state} does not fit", "the state of this fine-tuning. Use --overwrite."):
+                course = Course.of(state["course"])
+                for name, part in learner.parts().items():
+                    part.load_state_dict(state["parts"][name])
+        pace = _Pace(self.seconds, course.step)
+        with (
+            Scalars(folder / "scalars.csv", course.step) as scalars,
+            Scalars(folder / "validation.csv", course.step) as validation,
+        ):
+            _ = self._unseen  # drawn before validations are timed
+            if not course.before:
+                with pace.judging():
+                    self._judge(learner, course, validation)
+            while not course.ended:
+                terms, loss = self._loss(learner.network, start, course.step)
+                self._check(terms, loss, course)
+                learner.learn(loss, rate(own.learning_rate, course.step, course.steps), own.clip)
+                values = {name: float(term.detach()) for name, term in terms.items()}
+                scalars.write(course.step, values)
+                course.step += 1
+                pace.note(course)
+                if course.judged_now:
+                    with pace.judging():
+                        self._judge(learner, course, validation)
+                        draw_curves(folder)
+                elif pace.keep_due:
+                    self._keep(learner, course)
+                    pace.kept()
+                try:
+                    yield self._progress(course, values, pace)
+                except GeneratorExit:
+                    self._keep(learner, course)
+                    raise
+        return Trained(course.step, course.best_step, course.stopped_early, course.before, course.best)
+
+    def _loss(self, network: HybridFusionNet, start: Sequence[Tensor], step: int) -> tuple[dict[str, Tensor], Tensor]:
+        """Draw a step and add up what is asked of it; the terms have their names in `scalars.csv`."""
+        terms: dict[str, Tensor] = {}
+        total: list[Tensor] = []
+        for prefix, recipe, lab in self._scenes():
+            batch = draw_batch(recipe, step, self.device, lab)
+            offset = window_offset(recipe, step, moved_lattice(recipe, network))
+            found = loss_terms(network, batch, offset)
+            total += [getattr(recipe.weights, name) * term for name, term in found.items()]
+            terms |= {f"{prefix}{name}": term for name, term in found.items()}
+        own = self.lessons.own
+        if self.lessons.unsupervised:
+            patches = draw_patches(self.stream.at(step), self.lessons.patches, step, self.device, _JITTER)
+            found = unlabelled_terms(network, patches, own)
+            total.append(own.unlabelled.weight * presets.PRESETS[own.unlabelled.preset].total(found))
+            terms |= {f"unlabelled_{name}": term for name, term in found.items()}
+        if self.painted:
+            terms["painted"] = painted_term(network, self.painted, own, step, self.device)
+            total.append(own.weights.cross_entropy * terms["painted"])
+        pull = torch.stack([(now - then).square().sum() for now, then in zip(network.parameters(), start, strict=True)])
+        terms["pull"] = 0.5 * pull.sum()
+        return terms, torch.stack(total).sum() + PULL * terms["pull"]
+
+    def _check(self, terms: dict[str, Tensor], loss: Tensor, course: Course) -> None:
+        """Stop at a loss that is no number, or far above the last ones."""
+        value, usual = float(loss.detach()), course.usual()
+        if course.remember(value):
+            return
+        broken = [name for name, term in terms.items() if not bool(torch.isfinite(term))]
+        cause = f"the term {broken[0]!r} is no number" if broken else f"far above the usual {usual:.3g}"
+        raise UserInputError(
+            f"The training stopped at step {course.step}: its loss is {value:.3g}, {cause}; expected one that stays "
+            f"small. The best weights so far, after {course.best_step} steps, are {self.folder.best}, a model that can "
+            "be used. Begin anew with --overwrite and another --seed, or leave out the stacks that were added last."
+        )
+
+    def _judge(self, learner: Learner, course: Course, kept: Scalars) -> None:
+        """Validate, draw the picture, keep the weights if they are the best so far, and the state."""
+        found: dict[str, float] = {}
+        for prefix, unseen in self._unseen.items():
+            found |= {f"{prefix}{name}": value for name, value in validate(learner.result, unseen).items()}
+        if self.lessons.unsupervised:
+            found["own"] = self._on_held_out(learner.result)
+        kept.write(course.step - 1, found)
+        if course.judge(found):
+            save_model(self.folder.best, learner.result, self.card)
+        self.live.draw(learner.result, self.folder.picture)
+        self._keep(learner, course)
+
+    @cached_property
+    def _unseen(self) -> dict[str, list[Batch]]:
+        """Scenes to validate on, by what their figures' names begin with; as many slices of both."""
+        slices = _VALIDATED_ON * self.lessons.own.slices
+        return {
+            prefix: validation_batches(recipe, self.device, lab, round(slices / recipe.slices))
+            for prefix, recipe, lab in self._scenes()
+        }
+
+    def _scenes(self) -> tuple[tuple[str, Recipe, Lab], ...]:
+        """What scenes are drawn from, and what their terms' names begin with."""
+        return ("", self.lessons.own, self.lessons.lab), ("familiar_", self.lessons.familiar, ANY_LAB)
+
+    def _on_held_out(self, network: HybridFusionNet) -> float:
+        recipe, totals = self.lessons.own, []
+        for step in range(_OWN_DRAWS):
+            patches = draw_patches(self.held_out, self.lessons.patches, _VALIDATED_AT + step, self.device)
+            with torch.inference_mode():
+                terms = unlabelled_terms(network, patches, recipe)
+            totals.append(float(presets.PRESETS[recipe.unlabelled.preset].total(terms)))
+        return sum(totals) / len(totals)
+
+    def _keep(self, learner: Learner, course: Course) -> None:
+        parts = {name: part.state_dict() for name, part in learner.parts().items()}
+        self.folder.keep({"course": vars(course), "parts": parts})
+
+    def _progress(self, course: Course, terms: dict[str, float], pace: _Pace) -> TrainingProgress:
+        return TrainingProgress(
+            "training",
+            course.step,
+            course.steps or course.step + 1,
+            terms,
+            course.latest,
+            self.folder.picture,
+            pace.seconds_left(course),
+        )
+
+
+class _Pace:
+    """How long a session has taken for what, and so how many steps fit into the time.
+
+    Args:
+        seconds: of the whole training.
+        first: step that this session begins with.
+    """
+
+    def __init__(self, seconds: float, first: int) -> None:
+        self._seconds, self._first = seconds, first
+        self._started = self._kept_at = time.monotonic()
+        self._judging, self._judged = 0.0, 0
+        self._timed_from, self._timed_step = 0.0, 0
+        self._per_step: float | None = None
+        self._again: int | None = None  # step at which the plan is made anew
+
+    @contextmanager
+    def judging(self) -> Iterator[None]:
+        """Time a validation, which keeps the state too."""
+        before = time.monotonic()
+        yield
+        self.kept()
+        self._judging += self._kept_at - before
+        self._judged += 1
+
+    def note(self, course: Course) -> None:
+        """Take notice of a step; decides how many there are as soon as the speed is known.
+
+        The first steps are slow, since nothing is cached yet: the plan is made anew before the rate begins to fall.
+        """
+        now, taken = time.monotonic(), course.step - self._first
+        if taken == _TIMED[1] or course.step == self._again:
+            self._per_step = (now - self._judging - self._timed_from) / (course.step - self._timed_step)
+            if course.steps is None or course.step == self._again:
+                judgings = VALIDATIONS + 1 - self._judged  # the start was judged too
+                left = self._seconds - (now - self._started) - judgings * self._per_judging
+                course.steps = max(_LEAST_STEPS, course.step + int(left / self._per_step))
+                self._again = None if self._again else int(_AGAIN * CONSTANT * course.steps)
+        if taken in _TIMED:
+            self._timed_from, self._timed_step = now - self._judging, course.step
+
+    @property
+    def keep_due(self) -> bool:
+        """The state on disk has become old."""
+        return time.monotonic() - self._kept_at > _KEEP_SECONDS
+
+    def kept(self) -> None:
+        """Take notice of a state that was written."""
+        self._kept_at = time.monotonic()
+
+    def seconds_left(self, course: Course) -> float | None:
+        """Seconds to the last step; None while that is not known."""
+        if course.steps is None or self._per_step is None:
+            return None
+        left = course.steps - course.step
+        return left * (self._per_step + self._per_judging * VALIDATIONS / course.steps)
+
+    @property
+    def _per_judging(self) -> float:
+        return self._judging / max(self._judged, 1)

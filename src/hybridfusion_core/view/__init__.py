@@ -1,0 +1,1 @@
+"""From counts to pictures: montages and thumbnails."""

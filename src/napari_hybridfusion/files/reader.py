@@ -1,0 +1,218 @@
+"""Open stacks and fused images in napari, with everything that the file says about its pixels.
+
+napari's own readers drop scale, units, axis and channel names. A fused image brings its decision and its
+maps along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from hybridfusion_core.errors import HybridFusionError, StoredDataError
+from hybridfusion_core.io.open import open_stack
+from hybridfusion_core.io.verify import stored_provenance
+from hybridfusion_core.io.zarr.ngff_writing import slice_colors
+from hybridfusion_core.stack import Stack
+from napari_hybridfusion.layers.depth import Depth
+from napari_hybridfusion.layers.pyramids import image_attributes, plane_levels, tiff_levels, zarr_levels
+from napari_hybridfusion.layers.sources import Frame
+from napari_hybridfusion.layers.stacks import LayerData, decision_layers, map_layers, shown_unit, stack_layers
+
+_ZARR = (".ome.zarr", ".zarr")
+_TIFF = (".ome.tif", ".ome.tiff", ".tif", ".tiff")
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+PathOrPaths = str | Sequence[str]
+
+
+def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[LayerData]] | None:
+    """Return what reads a path, or None if it is neither an OME-Zarr image nor a TIFF.
+
+    Args:
+        path: a file or folder; a list stands for the slices of one stack, or for several OME-Zarr images.
+    """
+    paths = _paths(path)
+    zarrs, tiffs = [_is_zarr_image(each) for each in paths], [_is_tiff(each) for each in paths]
+    return read if paths and (all(zarrs) or all(tiffs)) else None
+
+
+def read(path: PathOrPaths) -> list[LayerData]:
+    """Read what `get_reader` accepted; pixels are left on disk.
+
+    Returns:
+        The layers of the image. For a fused image also its decision and its maps, hidden.
+
+    Raises:
+        UserInputError: the file leaves open what it means.
+        StoredDataError: the file is damaged.
+    """
+    paths = _paths(path)
+    if len(paths) > 1 and not paths[0].is_dir():
+        stack = open_stack(paths)
+        _show_warnings(stack)
+        return stack_layers(stack, plane_levels(stack))
+    return [layer for each in paths for layer in _read_with_companions(each)]
+
+
+def _read_with_companions(path: Path) -> list[LayerData]:
+    if _is_decision(path):
+        return _read_decision(path)
+    if _role(path) == "maps":
+        return _read_maps(path)
+    stack, levels = _opened(path)
+    _show_warnings(stack)
+    layers, colors = stack_layers(stack, levels), 1
+    fused = len(layers)
+    for companion, read_companion in zip(_companions(path), (_read_maps, _read_decision), strict=True):
+        if _exists(companion):
+            try:
+                found = read_companion(companion)
+            except HybridFusionError as error:
+                _show(f"{companion.name} is left out: {error}")
+                continue
+            layers += found
+            if read_companion is _read_decision:
+                colors = len(found[0][1]["colormap"].colors) - 1  # one for each slice, and one for none
+    # What has many slices is a stack, whoever wrote it.
+    depth = Depth.recorded(stored_provenance(path) if stack.shape[2] == 1 else {}, stack.z, otherwise=colors)
+    # Without anything that explains it, or a record, it is a stack or an image like any other.
+    if len(layers) == fused and depth.slices == 1:
+        return layers
+    return _belonging_together([_covering(layer, depth) for layer in layers], fused, depth)
+
+
+def _belonging_together(layers: list[LayerData], fused: int, depth: Depth) -> list[LayerData]:
+    """Write into the layers' metadata what each is of which result, as for one that was just fused."""
+    kinds = [about["name"].split(" ")[0] for _, about, _ in layers[fused:]]
+    explaining = [(kind, kinds[:index].count(kind)) for index, kind in enumerate(kinds)]
+    several = any(decision for _, decision in explaining)
+    products = [("fused", index if several else 0) for index in range(fused)] + explaining
+    token = uuid4().hex  # a file that is opened twice is two results
+    return [
+        _belonging(layer, {"product": product, "decision": decision, "result": token, "depth": depth})
+        for layer, (product, decision) in zip(layers, products, strict=True)
+    ]
+
+
+def _belonging(layer: LayerData, more: dict[str, Any]) -> LayerData:
+    data, about, kind = layer
+    known = about.get("metadata", {})
+    ours = {**known.get("hybridfusion", {}), "axes": "".join(about["axis_labels"]).upper(), **more}
+    return data, {**about, "metadata": {**known, "hybridfusion": ours}}, kind
+
+
+def _covering(layer: LayerData, depth: Depth) -> LayerData:
+    """Let a fused time series, which keeps its Z axis, lie on all the slices that it was made from."""
+    data, about, kind = layer
+    shape = (data[0] if about.get("multiscale") else data).shape[:4]
+    if about["axis_labels"] != tuple("tzyx") or shape[1] > 1:
+        return layer
+    steps = (about["scale"][0], depth.axis.step, *about["scale"][2:])
+    units = (about["units"][0], shown_unit(depth.axis), *about["units"][2:])
+    frame = Frame("TZYX", (shape[0], depth.slices, *shape[2:]), steps, (0.0,) * 4, {"units": units})
+    return data, {**about, **frame.place(shape)}, kind
+
+
+def _read_maps(path: Path) -> list[LayerData]:
+    return map_layers(*_opened(path))
+
+
+def _read_decision(path: Path) -> list[LayerData]:
+    stack, levels = _opened(path)
+    colors = _label_colors(path)
+    if colors is None:
+        last = int(levels[-1].max().compute())  # type: ignore[no-untyped-call]
+        # One slice at least, also where nothing is in focus: no colormap has a single colour.
+        colors = np.array(slice_colors(max(last, 1)), dtype=np.float64) / 255
+    return decision_layers(stack, levels, colors)
+
+
+def _opened(path: Path) -> tuple[Stack, list[da.Array]]:
+    stack = open_stack(path)
+    return stack, (zarr_levels if path.is_dir() else tiff_levels)(path, stack)
+
+
+def _label_colors(path: Path) -> NDArray[np.float64] | None:
+    """Return the colours that labels carry, RGBA in [0, 1] in the order of their values; None without any."""
+    if not path.is_dir():
+        return None
+    stored = image_attributes(path).get("image-label", {}).get("colors")
+    if not stored:
+        return None
+    try:
+        by_value = {int(each["label-value"]): each["rgba"] for each in stored}
+        colors = [by_value.get(value, (0, 0, 0, 0)) for value in range(max(by_value) + 1)]
+        return np.array(colors, dtype=np.float64).reshape(-1, 4) / 255
+    except (LookupError, TypeError, ValueError) as error:
+        raise StoredDataError(
+            f"{path.name}: the colours of the labels are damaged ({error}); expected a value and four numbers for "
+            "each. Fuse the stack again."
+        ) from error
+
+
+def _companions(path: Path) -> tuple[Path, Path]:
+    """Return where the maps and the decision of a fused image stand, if there are any."""
+    plate = path.parents[2] if len(path.parents) > 2 else path
+    if path.is_dir() and plate.name.lower().endswith(_ZARR):  # a field of a plate: its maps are one of another plate
+        stem, suffix = _split(plate)
+        maps = plate.with_name(f"{stem}.maps{suffix}").joinpath(*path.parts[-3:])
+        return maps, path / "labels" / "decision"
+    stem, suffix = _split(path)
+    maps = path.with_name(f"{stem}.maps{suffix}")
+    return maps, path / "labels" / "decision" if path.is_dir() else path.with_name(f"{stem}.decision{suffix}")
+
+
+def _exists(path: Path) -> bool:
+    return bool(image_attributes(path)) if path.is_dir() else path.is_file()
+
+
+def _is_decision(path: Path) -> bool:
+    return _role(path) == "decision" or path.parts[-2:] == ("labels", "decision")
+
+
+def _role(path: Path) -> str:
+    """Return "maps" or "decision" for `X.maps.ome.zarr` and the like, else something else."""
+    return _split(path)[0].rpartition(".")[2]
+
+
+def _split(path: Path) -> tuple[str, str]:
+    for suffix in (*_ZARR, *_TIFF):
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)], path.name[-len(suffix) :]
+    return path.name, ""
+
+
+def _is_zarr_image(path: Path) -> bool:
+    return path.is_dir() and bool(image_attributes(path))
+
+
+def _is_tiff(path: Path) -> bool:
+    if not path.name.lower().endswith(_TIFF):
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in _TIFF_SIGNATURES
+    except OSError:
+        return False
+
+
+def _paths(path: PathOrPaths) -> list[Path]:
+    return [Path(each) for each in ([path] if isinstance(path, (str, Path)) else path)]
+
+
+def _show_warnings(stack: Stack) -> None:
+    for line in stack.warnings:
+        _show(f"{stack.name}: {line}")
+
+
+def _show(message: str) -> None:
+    from napari.utils.notifications import show_warning  # noqa: PLC0415  (slow, and seldom needed)
+
+    show_warning(message)

@@ -1,0 +1,1 @@
+"""Work beside the window: prepared, run, cancelled."""

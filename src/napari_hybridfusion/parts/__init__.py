@@ -1,0 +1,1 @@
+"""Boxes, lines and pictures that several forms share."""

@@ -1,0 +1,47 @@
+"""The models that can be chosen, in all forms of the window: shipped ones and local ones, a new one at once."""
+
+from __future__ import annotations
+
+from html import escape
+from weakref import WeakSet, ref
+
+from magicgui.widgets import ComboBox
+
+from hybridfusion_core.errors import HybridFusionError
+
+_boxes: WeakSet[ComboBox] = WeakSet()
+
+
+def model_box(label: str, tooltip: str) -> ComboBox:
+    """Return a field to choose a model in, "auto" first; Triton must have been loaded apart before."""
+    box = ComboBox(label=label, choices=lambda _: _names(), tooltip=tooltip)
+    _boxes.add(box)
+    itself = ref(box)
+    # What Qt has destroyed may still be referred to, and must not be touched any more.
+    box.native.destroyed.connect(lambda: None if (gone := itself()) is None else _boxes.discard(gone))
+    return box
+
+
+def offer_models() -> None:
+    """Offer the models that there are now in every form; a choice that still exists stays."""
+    for box in list(_boxes):
+        box.reset_choices()
+
+
+def card_text(name: str) -> tuple[str, str]:
+    """Return what a model is for, and how it was made and where it fails; or why it cannot be used."""
+    from hybridfusion_core.model.model_file import load_model  # noqa: PLC0415 - not before Triton is loaded
+
+    try:
+        card = load_model(name).card
+    except HybridFusionError as error:
+        return str(error), ""
+    # Qt would take a text with tags in it for HTML, and cards come from strangers.
+    more = "".join(f"<p>{escape(part)}</p>" for part in (f"Training: {card.training}", f"Limits: {card.limits}"))
+    return card.description, more
+
+
+def _names() -> list[str]:
+    from hybridfusion_core.model.model_file import local_model_names, model_names  # noqa: PLC0415 - as above
+
+    return ["auto", *model_names(), *local_model_names()]

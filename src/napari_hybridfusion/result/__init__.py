@@ -1,0 +1,1 @@
+"""The dock's part that reads and corrects a result."""

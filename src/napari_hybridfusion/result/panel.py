@@ -1,0 +1,230 @@
+"""What can be done with a result: ask it, correct it, look at it in three dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from magicgui.widgets import Container, PushButton
+from napari.layers import Layer
+from qtpy.QtWidgets import QFileDialog
+
+from hybridfusion_core.errors import UserInputError
+from napari_hybridfusion.job.run import Fused, saving
+from napari_hybridfusion.job.task import Task
+from napari_hybridfusion.job.worker import Steps
+from napari_hybridfusion.layers.results import result_layers
+from napari_hybridfusion.parts.field_form import text_label
+from napari_hybridfusion.result.correct import Edit, corrected_path, correcting, edit_layer
+from napari_hybridfusion.result.probe import Probe
+from napari_hybridfusion.result.shown import ShownResult, ShownResults, shows_result
+from napari_hybridfusion.result.surface import height_surface
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_hybridfusion.result.focus_plot import FocusPlot
+    from napari_hybridfusion.result.focus_posterior import FocusPosterior
+
+_TILTED = (0.0, 0.0, 40.0)  # degrees; from straight above, a surface looks like the image
+_NO_RESULT = "No result is selected; expected one. Choose a layer of a fused image in the layer list."
+_OPENED = (
+    "This result was opened from a file, where it stays as it is; expected one that was fused in this window, with its "
+    "stack. Fuse the stack again."
+)
+
+Run = Callable[[Steps, Callable[[Any], object]], None]
+
+
+class ResultPanel(Container):  # type: ignore[misc]
+    """Appears with the first result, and speaks of the one whose layer is selected.
+
+    Args:
+        viewer: where results are shown.
+        run: runs a job, and hands on what it returned.
+    """
+
+    def __init__(self, viewer: ViewerModel, run: Run) -> None:
+        super().__init__(labels=False)
+        self.margins = (0, 0, 0, 0)
+        self._viewer, self._run = viewer, run
+        self._edits: list[Edit] = []
+        self.results = ShownResults(viewer)
+        self.probe = Probe(viewer, self.results)
+        self.plot: FocusPlot | None = None
+        self.posterior: FocusPosterior | None = None
+        self.paint = PushButton(
+            text="Correct decision",
+            tooltip="Add a layer to paint on: the label is the number of the slice that a place should come from.",
+        )
+        self.refuse = PushButton(
+            text="Re-fuse", tooltip="Fuse again with what was painted; what is corrected is recorded with the result."
+        )
+        self.surface = PushButton(text="3-D", tooltip="Show the height as a surface with the fused image on it.")
+        self.keep = PushButton(text="Save", tooltip="Write the result with its decision, its maps and how it was made.")
+        self.said = text_label("")
+        rows = [[self.paint, self.refuse], [self.surface, self.keep]]
+        for row in (Container(widgets=each, layout="horizontal", labels=False) for each in rows):
+            row.margins = (0, 0, 0, 0)
+            self.append(row)
+        self.append(self.said)
+        self.paint.changed.connect(self.start_painting)
+        self.refuse.changed.connect(self.start_correcting)
+        self.surface.changed.connect(self.show_surface)
+        self.keep.changed.connect(self.start_saving)
+        viewer.layers.selection.events.active.connect(self.follow_selection)
+
+    def show_result(self, task: Task, fused: Fused) -> None:
+        """Add a result to the window."""
+        self._add(task.source, fused, task.path)
+
+    def hold(self, *, on: bool) -> None:
+        """Work out nothing while something else needs the machine."""
+        self.enabled = not on
+        if self.posterior is not None:
+            self.posterior.hold(on=on)
+
+    def start_painting(self) -> None:
+        """Add a layer to correct the selected result's decision on."""
+        if (active := self._active()) is None:
+            return
+        try:
+            edit = edit_layer(self._viewer, *active)
+        except UserInputError as error:
+            self._say(str(error))
+            return
+        alike = [each for each in self._painted() if (each.decision, each.place) == (edit.decision, edit.place)]
+        if alike:
+            edit = alike[-1]
+            edit.layer.visible = True
+        else:
+            self._edits.append(edit)
+            self._viewer.add_layer(edit.layer)
+        self._viewer.layers.selection.active = edit.layer
+        edit.layer.mode = "paint"
+        self._say(f"Choose a label from 1 to {active[0].fused.spec.slices}, the slice, paint, then press Re-fuse.")
+
+    def start_correcting(self) -> None:
+        """Fuse the result again whose decision was painted on."""
+        edits = self._painted()
+        if not edits:
+            self._say("There is nothing painted; expected a corrected decision. Press Correct decision, and paint.")
+            return
+        base = edits[0].result
+        old = self.results.correction_of(base)
+        path = None if base.path is None else corrected_path(base.path)
+        self._say("")
+        steps = correcting(edits, path, overwrite=old is not None)
+        self._run(steps, lambda fused: self._show_corrected(base, old, fused))
+
+    def show_surface(self) -> None:
+        """Show the selected result's height in three dimensions, alone; it may have been opened from a file."""
+        layer = self._viewer.layers.selection.active
+        if layer is None or not shows_result(layer):
+            self._say(_NO_RESULT)
+            return
+        try:
+            surface = height_surface(self._viewer, layer)
+        except UserInputError as error:
+            self._say(str(error))
+            return
+        self._say("")
+        for each in self._viewer.layers:
+            each.visible = False
+        self._viewer.add_layer(surface)
+        self._viewer.dims.ndisplay = 3
+        self._viewer.reset_view()
+        self._viewer.scene.camera.angles = _TILTED
+
+    def start_saving(self) -> None:
+        """Ask where to, and write the selected result there."""
+        if (active := self._active()) is None:
+            return
+        if active[0].path is not None:
+            self._say(f"It is on disk already: {active[0].path}")
+            return
+        kinds = "OME-Zarr (*.ome.zarr);;OME-TIFF (*.ome.tif)"
+        name, _ = QFileDialog.getSaveFileName(self.native, "Save the result", filter=kinds)
+        if name:
+            path = Path(name)
+            self._run(saving(active[0].fused, path), lambda _: self._say(f"Saved: {path}"))
+
+    def follow_selection(self, _event: object = None) -> None:
+        """Appear if the selected layer is of a result; the plot is of those alone whose stack is known."""
+        layer, active = self._viewer.layers.selection.active, self.results.active()
+        if layer is not None and shows_result(layer):
+            self.visible = True
+        if active is not None:
+            self._draw(active[0], None)
+
+    def close(self) -> None:
+        """Follow no longer."""
+        self.probe.close()
+        if self.posterior is not None:
+            self.posterior.close()
+        self._viewer.layers.selection.events.active.disconnect(self.follow_selection)
+
+    def _add(self, source: Any, fused: Fused, path: Any, base: ShownResult | None = None) -> None:
+        layers = [Layer.create(*each) for each in result_layers(fused.spec, fused.levels, source)]
+        token = uuid4().hex
+        for layer in layers:
+            layer.metadata["hybridfusion"]["result"] = token
+            layer.name = layer.name if base is None else f"corrected {layer.name}"
+            self._viewer.add_layer(layer)
+        for layer in layers:
+            # The decision's legend is the strip under the plot: a colorbar would not say where a slice ends.
+            if layer.metadata["hybridfusion"]["product"] not in ("fused", "decision"):
+                layer.colorbar.visible = True
+        self.results.add(ShownResult(tuple(layers), source, fused, path, base))
+        # The pointer reads what lies under the selected layer.
+        self._viewer.layers.selection.active = layers[0]
+        self.follow_selection()
+
+    def _show_corrected(self, base: ShownResult, old: ShownResult | None, fused: Fused) -> None:
+        for layer in old.layers if old is not None else ():
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+        for edit in self._painted():
+            edit.layer.visible = False  # it would cover what has become of it
+            edit.layer.mode = "pan_zoom"
+        path = None if base.path is None else corrected_path(base.path)
+        self._add(base.source, fused, path, base)
+
+    def _painted(self) -> list[Edit]:
+        """Return what was painted on the result that is selected, or else on the one that was painted on last."""
+        self._edits = [each for each in self._edits if each.layer in self._viewer.layers]
+        active = self.results.active()
+        bases: Iterable[ShownResult] = [] if active is None else [active[0].base or active[0]]
+        selected = self._viewer.layers.selection.active
+        bases = [*(each.result for each in self._edits if each.layer is selected), *bases]
+        for base in [*bases, *(each.result for each in reversed(self._edits))]:
+            if found := [each for each in self._edits if each.result is base]:
+                return found
+        return []
+
+    def _active(self) -> tuple[ShownResult, Layer] | None:
+        active = self.results.active()
+        layer = self._viewer.layers.selection.active
+        if active is None:
+            self._say(_OPENED if layer is not None and shows_result(layer) else _NO_RESULT)
+        else:
+            self._say("")
+        return active
+
+    def _say(self, text: str) -> None:
+        self.said.value = text
+        self.said.visible = bool(text)
+
+    def _draw(self, result: ShownResult, posterior: Any) -> None:
+        if self.plot is None:
+            from napari_hybridfusion.result.focus_plot import FocusPlot  # noqa: PLC0415 - matplotlib takes half a second
+            from napari_hybridfusion.result.focus_posterior import FocusPosterior  # noqa: PLC0415 - with the plot
+
+            self.plot = FocusPlot()
+            self.native.layout().insertWidget(0, self.plot)
+            self.posterior = FocusPosterior(self._viewer, self.results, self._draw)
+        fused = result.fused
+        numbers = [index + 1 for index in fused.job.slices]
+        self.plot.show_posterior(numbers, result.source.stack.shape[2], posterior)

@@ -1,0 +1,126 @@
+"""What the pointer learns over a result: which slice, how high, how sure; a click shows that slice of the stack."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Layer
+
+from napari_hybridfusion.result.shown import ShownResults, explaining, shows_result
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+_TITLES = {
+    "decision": "slice {:.0f}",
+    "height_um": "height {:.2f} µm",
+    "height_slices": "height at slice {:.2f}",  # counted from 1, as decisions are
+    "confidence": "confidence {:.2f}",
+    "noise_gain": "noise gain {:.2f}",
+}
+
+
+class Probe:
+    """Watches the pointer over results.
+
+    The status bar is napari's own; the probe adds to what it says of the selected layer.
+    """
+
+    def __init__(self, viewer: ViewerModel, results: ShownResults) -> None:
+        self._viewer, self._results = viewer, results
+        # After the window's own listener, which writes down what it was called with.
+        viewer.events.status.connect(self._on_status, position="last")
+        viewer.mouse_drag_callbacks.append(self._on_press)
+
+    def values(self, position: Sequence[float]) -> dict[str, float]:
+        """Return what the selected result says of a place, be it just fused or opened from a file.
+
+        Args:
+            position: in the world, one number per axis of the viewer.
+
+        Returns:
+            Values by product, "decision", "height_um" and so on; NaN where nothing is in focus. Empty where there is
+            no result.
+        """
+        layer = self._viewer.layers.selection.active
+        layers = {} if layer is None else explaining(self._viewer, layer)
+        found = {name: _value(each, position) for name, each in layers.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def jump(self, position: Sequence[float]) -> None:
+        """Move the Z slider to the slice that the selected result took a place from."""
+        number = int(self.values(position).get("decision", 0))
+        slices = self._slices(number) if number else None
+        if slices is None:
+            return
+        behind, start, step = slices  # axes from the last one
+        self._viewer.dims.set_point(self._viewer.dims.ndim - behind, start + (number - 1) * step)
+
+    def _slices(self, number: int) -> tuple[int, float, float] | None:
+        """Return where the slices of the selected result's stack lie: which axis from the end, first place, step.
+
+        A result that was just fused knows its stack. Of one that was opened from a file it is the uppermost stack with
+        a Z axis, the same plane and at least so many slices.
+        """
+        active, layer = self._results.active(), self._viewer.layers.selection.active
+        if active is not None:
+            frame = active[0].source.frame
+            if "Z" not in frame.axes:
+                return None
+            axis = frame.axes.index("Z")
+            return len(frame.axes) - axis, frame.translate[axis], frame.scale[axis]
+        for each in reversed(self._viewer.layers):
+            labels = tuple(each.axis_labels)
+            if "z" not in labels or not isinstance(each, Image) or each.rgb or layer is None or shows_result(each):
+                continue
+            axis = labels.index("z")
+            levels = [each.data[0] if each.multiscale else each.data, layer.data[0] if layer.multiscale else layer.data]
+            if levels[0].shape[axis] >= number and levels[0].shape[-2:] == levels[1].shape[-2:]:
+                return len(labels) - axis, float(each.translate[axis]), float(each.scale[axis])
+        return None
+
+    def close(self) -> None:
+        """Watch no longer."""
+        self._viewer.events.status.disconnect(self._on_status)
+        if self._on_press in self._viewer.mouse_drag_callbacks:
+            self._viewer.mouse_drag_callbacks.remove(self._on_press)
+
+    def _on_status(self, _event: object) -> None:
+        status: Any = self._viewer.status
+        said = str(status["coordinates"] if isinstance(status, dict) else status)
+        text = describe(self.values(self._viewer.cursor.position))
+        if not text or said.endswith(text):  # what is set here comes back here
+            return
+        said = f"{said}; {text}"
+        self._viewer.status = {**status, "coordinates": said} if isinstance(status, dict) else said
+
+    def _on_press(self, _viewer: ViewerModel, event: Any) -> Generator[None, None, None]:
+        if event.button != 1 or event.modifiers:
+            return
+        yield
+        if event.type == "mouse_move":  # a drag moves the picture
+            return
+        self.jump(event.position)
+
+
+def describe(values: dict[str, float]) -> str:
+    """Say in words what a result knows of a place; nothing of what is not known there."""
+    if not values:
+        return ""
+    by_hand = ["corrected by hand"] if values.get("corrected", 0) > 0 else []
+    if values.get("decision") == 0 or all(np.isnan(values[name]) for name in _TITLES if name in values):
+        return ", ".join(["nothing in focus", *by_hand])
+    known = [name for name in _TITLES if not np.isnan(values.get(name, np.nan))]
+    texts = [_TITLES[name].format(values[name] + (name == "height_slices")) for name in known]
+    return ", ".join([*texts, *by_hand])
+
+
+def _value(layer: Layer, position: Sequence[float]) -> float | None:
+    """Return a layer's value at a place in the world, or None outside."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    index = np.rint(layer.world_to_data(np.asarray(position)[-layer.ndim :])).astype(int)
+    if np.any(index < 0) or np.any(index >= data.shape):
+        return None
+    return float(np.asarray(data[tuple(index)]))

@@ -1,0 +1,351 @@
+"""A whole batch: what is missing is fused, what failed is told, and nothing depends on who did it or how often."""
+
+import asyncio
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from distributed import Client, KilledWorker, LocalCluster
+from plate_makers import harmony_image, harmony_index, harmony_name, write_harmony, write_plane
+from plate_makers import places as plane_places
+
+from hybridfusion_core.batch import fuse_field as fusing_units
+from hybridfusion_core.batch import run as running
+from hybridfusion_core.batch import scheduler as cluster
+from hybridfusion_core.batch.records.paths import Places, key_of
+from hybridfusion_core.batch.records.store import read_json
+from hybridfusion_core.batch.report.write import write_reports
+from hybridfusion_core.batch.run import Connect, Event, Result, run_batch
+from hybridfusion_core.batch.settings import Choices
+from hybridfusion_core.errors import StoredDataError, UserInputError
+from hybridfusion_core.fusion.request import make_request
+from hybridfusion_core.io.disk.lock import Lock
+from hybridfusion_core.plates.open import open_plate
+from hybridfusion_core.plates.plate import Plate
+from hybridfusion_core.plates.select import Selection, read_failures, select
+
+QUIET = {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
+TENENGRAD = make_request(method="tenengrad", device="cpu", tile=16)
+
+
+@pytest.fixture(scope="module")
+def connect() -> Iterator[Connect]:
+    """A cluster in this process: its workers are threads."""
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, **QUIET) as here,
+        Client(here) as client,
+    ):
+        yield lambda _: nullcontext(client)
+
+
+@contextmanager
+def nobody(_: int) -> Iterator[Client]:
+    pytest.fail("there is nothing to compute")
+    yield
+
+
+def a_plate(tmp_path: Path, **which: object) -> Plate:
+    return open_plate(write_harmony(tmp_path / "in", plane_places(**which)))
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    return {str(each.relative_to(path)): each.read_bytes() for each in sorted(path.rglob("*")) if each.is_file()}
+
+
+EVERYTHING = Selection()
+
+
+def run(plate: Plate, output: Path, connect: Connect, chosen: Selection = EVERYTHING, **choices: object) -> Result:
+    return run_batch(plate, select(plate, chosen), Choices(output, TENENGRAD, **choices), connect)
+
+
+def test_running_again_does_nothing(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path)
+    first = run(plate, tmp_path / "out.ome.zarr", connect)
+    assert (first.fused, first.kept, first.failures) == (4, 0, [])
+    before = contents(tmp_path)
+    again = run(plate, tmp_path / "out.ome.zarr", nobody)
+    assert (again.fused, again.kept) == (0, 4)
+    assert contents(tmp_path) == before
+
+
+def test_in_parts_or_in_one_go_the_plate_is_the_same(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path, times=(0, 1))
+    run(plate, tmp_path / "whole.ome.zarr", connect)
+    for chosen in (Selection(pilot=1), Selection(fields="2"), Selection(times="1"), Selection()):
+        run(plate, tmp_path / "parts.ome.zarr", connect, chosen)
+    for suffix in (".ome.zarr", ".maps.ome.zarr"):
+        assert contents(tmp_path / f"whole{suffix}") == contents(tmp_path / f"parts{suffix}")
+
+
+def test_only_what_has_changed_is_done_again(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path)
+    run(plate, tmp_path / "out.ome.zarr", connect)
+    changed = next(plate.fields())
+    file = Path(plate.folder) / changed.frame.planes[0][0].file
+    os.utime(file, ns=(1, 1))
+    again = run(plate, tmp_path / "out.ome.zarr", connect)
+    assert (again.fused, again.kept) == (1, 3)
+
+
+def test_a_broken_field_is_told_and_the_others_are_fused(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path)
+    gone, cut = list(plate.fields())[:2]
+    intact = tmp_path / "intact"
+    shutil.copytree(plate.folder, intact)
+    (Path(plate.folder) / gone.frame.planes[0][1].file).unlink()
+    (Path(plate.folder) / cut.frame.planes[1][1].file).write_bytes(b"II*\0")
+    plate = open_plate(plate.folder)
+    events: list[Event] = []
+    result = run_batch(
+        plate, select(plate, Selection()), Choices(tmp_path / "out.ome.zarr", TENENGRAD), connect, events.append
+    )
+    assert result.fused == 2
+    assert sorted(unit.name for unit, _ in result.failures) == sorted([gone.name, cut.name])
+    assert all(reason for _, reason in result.failures)
+    assert [event.done for event in events if event.stage == "fusing"] == [1, 2, 3, 4]
+    assert len(list(open_plate(tmp_path / "out.ome.zarr").fields())) == 2
+    # Once it is repaired, it is fused as if nothing had been wrong.
+    shutil.copytree(intact, plate.folder, dirs_exist_ok=True)
+    plate = open_plate(plate.folder)
+    again = run(plate, tmp_path / "out.ome.zarr", connect)
+    assert (again.fused, again.kept, again.failures) == (2, 2, [])
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 1, "status": "done"}', b"\xff", b'{"format": 9}'])
+def test_a_damaged_record_of_a_unit_has_it_fused_again(content: bytes, tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path, wells=((2, 3),))
+    places = Places(tmp_path / "out.ome.zarr")
+    run(plate, places.output, connect)
+    before = contents(places.output)
+    places.record(key_of(next(plate.fields())), 0).write_bytes(content)
+    again = run(plate, places.output, connect)
+    assert (again.fused, again.kept) == (1, 1)
+    assert contents(places.output) == before
+
+
+def test_a_field_with_a_failed_time_point_is_not_listed(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path, times=(0, 1), wells=((2, 3),))
+    late = next(unit for unit in plate.fields() if unit.t == 1)
+    (Path(plate.folder) / late.frame.planes[0][1].file).write_bytes(b"")
+    plate = open_plate(plate.folder)
+    result = run(plate, tmp_path / "out.ome.zarr", connect)
+    assert (result.fused, len(result.failures)) == (3, 1)
+    assert {unit.field for unit in open_plate(tmp_path / "out.ome.zarr").fields()} == {"2"}
+
+
+def test_a_plate_is_fused_in_one_way(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path, wells=((2, 3),))
+    run(plate, tmp_path / "out.ome.zarr", connect)
+    before = contents(tmp_path)
+    with pytest.raises(UserInputError, match='stats: "plate" then, "field" now'):
+        run(plate, tmp_path / "out.ome.zarr", nobody, stats="field")
+    assert contents(tmp_path) == before
+
+
+def test_settings_are_resolved_once(tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    plate = a_plate(tmp_path, wells=((2, 3),))
+    run(plate, tmp_path / "out.ome.zarr", connect, Selection(fields="1"))
+    stored = read_json(Places(tmp_path / "out.ome.zarr").run_record)
+    monkeypatch.setattr(running, "settle", lambda *_: pytest.fail("it is resolved already"))
+    run(plate, tmp_path / "out.ome.zarr", connect)
+    assert read_json(Places(tmp_path / "out.ome.zarr").run_record) == stored
+    assert stored is not None
+    assert stored["settings"]["tile"] == 16
+    assert set(stored["statistics"]) == {""}
+
+
+def test_statistics_are_those_of_the_plate_the_well_or_the_field(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path)
+    used: dict[str, dict[str, str]] = {}
+    for stats in ("plate", "well", "field"):
+        places = Places(tmp_path / f"{stats}.ome.zarr")
+        run(plate, places.output, connect, stats=stats)
+        records = {unit.name: read_json(places.record(key_of(unit), 0)) or {} for unit in plate.fields()}
+        used[stats] = {name: str(record["statistics"]) for name, record in records.items()}
+    assert [len(set(each.values())) for each in used.values()] == [1, 2, 4]
+
+
+def test_two_runs_on_one_output_exclude_each_other(tmp_path: Path) -> None:
+    plate = a_plate(tmp_path)
+    places = Places(tmp_path / "out.ome.zarr")
+    places.folder.mkdir()
+    lock = Lock(places.lock, places.output)
+    with pytest.raises(UserInputError, match="being written by another process"):
+        run(plate, places.output, nobody)
+    lock.release()
+
+
+def test_a_full_disk_stops_the_run_and_nothing_is_blamed(
+    tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plate = a_plate(tmp_path)
+
+    def full(*_: object) -> object:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(fusing_units, "run", full)
+        result = run(plate, tmp_path / "out.ome.zarr", connect)
+    assert "no room left" in result.full
+    assert (result.fused, result.failures) == (0, [])
+    assert run(plate, tmp_path / "out.ome.zarr", connect).fused == 4
+
+
+def test_workers_of_another_kind_are_refused(tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    plate = a_plate(tmp_path)
+    monkeypatch.setattr(running, "ALGORITHM_VERSION", 999)
+    with pytest.raises(UserInputError, match=r"(?s)None of 1 workers.*of the algorithm, not 999"):
+        run(plate, tmp_path / "out.ome.zarr", connect)
+
+
+def test_a_worker_that_does_not_answer_is_not_waited_for(
+    tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "WAIT", 0.2)
+
+    async def hang(*_: object) -> None:
+        await asyncio.sleep(1)
+
+    monkeypatch.setattr(running, "unfit", hang)
+    with pytest.raises(UserInputError, match=r"(?s)None of 1 workers.*has not answered within 0\.2 s"):
+        run(a_plate(tmp_path), tmp_path / "out.ome.zarr", connect)
+
+
+@pytest.mark.parametrize("error", [KilledWorker("settle", None, 1), CancelledError("settle")])
+def test_a_worker_that_dies_before_anything_is_settled_is_explained(
+    error: Exception, tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plate = a_plate(tmp_path)
+
+    def die(*_: object) -> object:
+        raise error
+
+    with monkeypatch.context() as dying:
+        dying.setattr(running._Run, "_value", die)
+        with pytest.raises(UserInputError, match="A worker died while it opened a field"):
+            run(plate, tmp_path / "out.ome.zarr", connect)
+    assert not Places(tmp_path / "out.ome.zarr").run_record.exists()
+    assert run(plate, tmp_path / "out.ome.zarr", connect).fused == 4
+
+
+def test_every_worker_of_this_computer_gets_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "resolve_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [cluster.default_workers("auto", units) for units in (1, 2, 9)] == [1, 2, 3]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-7")
+    assert cluster.default_workers("auto", 9) == 2
+    plugin = cluster.OneGpu(["4", "GPU-7"])
+    seen = []
+    for number in range(3):
+        plugin.setup(SimpleNamespace(name=number))
+        seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert seen == ["4", "GPU-7", "4"]
+    monkeypatch.setattr(cluster, "resolve_device", lambda _: torch.device("cuda:1"))
+    assert cluster.default_workers("cuda:1", 9) == 1
+
+
+def test_a_model_that_was_replaced_is_refused(tmp_path: Path, connect: Connect, tiny_model: str) -> None:
+    plate = a_plate(tmp_path, wells=((2, 3),))
+    model = tmp_path / "model.safetensors"
+    shutil.copy(tiny_model, model)
+    request = make_request(model=str(model), device="cpu", tile=16)
+    choices = Choices(tmp_path / "out.ome.zarr", request)
+    assert run_batch(plate, select(plate, Selection(fields="1")), choices, connect).fused == 1
+    from hybridfusion_core.model.model_file import load_model, save_model
+
+    stored = load_model(str(model))
+    save_model(model, stored.network, replace(stored.card, limits="others"))
+    with pytest.raises(UserInputError, match="another one than when this plate was begun"):
+        run_batch(plate, select(plate, EVERYTHING), choices, connect)
+
+
+def test_a_damaged_run_record_is_refused(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path, wells=((2, 3),))
+    run(plate, tmp_path / "out.ome.zarr", connect, Selection(fields="1"))
+    places = Places(tmp_path / "out.ome.zarr")
+    text = places.run_record.read_text(encoding="utf-8")
+    places.run_record.write_text(text.replace('"block"', '"blok"'), encoding="utf-8")
+    with pytest.raises(StoredDataError, match="does not say how fields are fused"):
+        run(plate, tmp_path / "out.ome.zarr", connect)
+
+
+def test_nobody_reads_pixels_that_were_never_written(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path, times=(0, 1))
+    run(plate, tmp_path / "out.ome.zarr", connect)
+    for unit in open_plate(tmp_path / "out.ome.zarr").fields():
+        image = zarr.open_group(tmp_path / "out.ome.zarr" / unit.row / unit.column / unit.field, mode="r")
+        assert np.asarray(image["0"][unit.t]).min() > 0
+
+
+def test_who_cannot_press_ctrl_c_stops_it_too(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path)
+    choices = Choices(tmp_path / "out.ome.zarr", TENENGRAD)
+    units = select(plate, Selection())
+    # Before anything is resolved: statistics that are half measured are not written down.
+    early = run_batch(plate, units, choices, connect, stop=lambda: True)
+    assert (early.interrupted, early.fused, early.kept, early.failures) == (True, 0, 0, [])
+    assert not Places(choices.output).run_record.exists()
+    events: list[Event] = []
+    late = run_batch(
+        plate, units, choices, connect, events.append, stop=lambda: any(event.stage == "fusing" for event in events)
+    )
+    assert late.interrupted
+    assert late.failures == []
+    assert run(plate, choices.output, connect).kept == late.fused
+    run(plate, tmp_path / "whole.ome.zarr", connect)
+    assert contents(tmp_path / "whole.ome.zarr") == contents(choices.output)
+
+
+def test_a_plate_of_200_fields_with_five_kinds_of_broken_ones(tmp_path: Path, connect: Connect) -> None:
+    wells = [(row, column) for row in range(1, 11) for column in range(1, 11)]
+    which = plane_places(wells=wells, channels=(1,))
+    folder = write_harmony(tmp_path / "in", which)
+
+    def plane(well: int, z: int = 2) -> Path:
+        return folder / harmony_name(*wells[well], 1, 0, 1, z)
+
+    plane(3).unlink()
+    plane(20).write_bytes(plane(20).read_bytes()[:-200])
+    write_plane(plane(41), 7, "uint32")
+    write_plane(plane(62), 7, shape=(12, 16))
+    images = [harmony_image(place, state="Failed" if place == (*wells[77], 1, 0, 1, 3) else "Ok") for place in which]
+    images.append(harmony_image((*wells[90], 1, 0, 1, 1), url=harmony_name(*wells[91], 1, 0, 1, 1)))
+    (folder / "Index.xml").write_text(harmony_index(images), encoding="utf-8")
+    plate = open_plate(folder)
+    output = tmp_path / "out.ome.zarr"
+    result = run(plate, output, connect, stats="field")
+    said = {unit.well: reason for unit, reason in result.failures if unit.field == "1"}
+    name = {at: f"{chr(64 + wells[at][0])}{wells[at][1]:02d}" for at in (3, 20, 41, 62, 77, 90, 91)}
+    assert said.keys() == set(name.values())
+    for at, reason in (
+        (3, "missing|no file|not there"),
+        (20, "cut short|truncated|bytes"),
+        (41, "uint32"),
+        (62, "12 × 16"),
+    ):
+        assert re.search(reason, said[name[at]]), said[name[at]]
+    for at, reason in ((77, "Failed"), (90, "are both its z 1|also another plane"), (91, "also another plane")):
+        assert re.search(reason, said[name[at]]), said[name[at]]
+    assert (result.fused, len(result.failures)) == (193, 7)
+    assert len(list(open_plate(output).fields())) == 193
+    # Nothing black: every plane holds a number of its own above 0.
+    for unit in list(open_plate(output).fields())[::20]:
+        image = zarr.open_group(output / unit.row / unit.column / unit.field, mode="r")
+        assert np.asarray(image["0"][:]).min() > 0
+    write_reports(plate, result)
+    failed = read_failures(Places(output).failures)
+    assert failed == {(well, "1", 0) for well in name.values()}
+    again = run(plate, output, connect, Selection(only=failed), stats="field")
+    assert (again.fused, again.kept, len(again.failures)) == (0, 0, 7)
