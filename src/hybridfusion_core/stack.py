@@ -17,15 +17,37 @@ from hybridfusion_core.errors import UserInputError
 
 SUPPORTED_DTYPES = ("uint8", "uint16", "int16", "uint32", "float16", "float32", "float64")
 
-# Long names as OME-NGFF (UDUNITS-2) writes them, with their size in µm.
+# All lengths of OME-NGFF by their UDUNITS-2 names, in µm.
+_PREFIXES = {
+    "yocto": -24,
+    "zepto": -21,
+    "atto": -18,
+    "femto": -15,
+    "pico": -12,
+    "nano": -9,
+    "micro": -6,
+    "milli": -3,
+    "centi": -2,
+    "deci": -1,
+    "": 0,
+    "hecto": 2,
+    "kilo": 3,
+    "mega": 6,
+    "giga": 9,
+    "tera": 12,
+    "peta": 15,
+    "exa": 18,
+    "zetta": 21,
+    "yotta": 24,
+}
 UNITS_UM = {
+    **{f"{prefix}meter": float(f"1e{power + 6}") for prefix, power in _PREFIXES.items()},
     "angstrom": 1e-4,
-    "nanometer": 1e-3,
-    "micrometer": 1.0,
-    "millimeter": 1e3,
-    "centimeter": 1e4,
-    "meter": 1e6,
     "inch": 25_400.0,
+    "foot": 304_800.0,
+    "yard": 914_400.0,
+    "mile": 1_609_344_000.0,
+    "parsec": 3.0856775814913673e22,
 }
 
 
@@ -52,12 +74,14 @@ class Channel:
         color: display colour as "RRGGBB", or None.
         transmitted: True for brightfield, phase and DIC; False for fluorescence; None if unknown.
         window: (low, high) display limits in the image's own values, or None.
+        modality: "confocal", "widefield", "multiphoton" or "transmitted" as the file states it, or None.
     """
 
     name: str
     color: str | None = None
     transmitted: bool | None = None
     window: tuple[float, float] | None = None
+    modality: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +112,7 @@ class Stack:
         z_positions_um: Z positions, any spacing and direction, when the file states each one.
         rgb: the three channels are red, green and blue of one colour image.
         na: numerical aperture of the objective as the file states it, or None.
+        objective: what the file calls the objective, or None.
         source: the paths it came from, as the user typed them, and then the companions of a multi-file image; none
             for arrays.
         warnings: what the user should know about this file; shown once by CLI and widget.
@@ -107,6 +132,7 @@ class Stack:
     z_positions_um: tuple[float, ...] | None = None
     rgb: bool = False
     na: float | None = None
+    objective: str | None = None
     source: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     decode_unit: tuple[int, int, int, int, int] | None = None

@@ -44,7 +44,7 @@ from hybridfusion_core.fusion.loop import measure, run
 from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
 from hybridfusion_core.fusion.request import FuseRequest
 from hybridfusion_core.fusion.result import describe
-from hybridfusion_core.io.decode_cache import spooled
+from hybridfusion_core.io.decode_cache import decoded_once
 from hybridfusion_core.io.disk.access import system_error
 from hybridfusion_core.io.disk.lock import Lock
 from hybridfusion_core.io.zarr.source import is_url
@@ -212,7 +212,7 @@ def measure_unit(unit: PlateField, settings: Settings) -> tuple[FieldStatistics,
     try:
         with _opened(unit, settings) as stack:
             job = job_for(stack, settings)
-            with spooled(stack, job.plan.block, room=job.plan.room, folder=places.staging) as planes:
+            with decoded_once(stack, job.plan.block, room=job.plan.room, folder=places.staging) as planes:
                 (found,) = _watched(measure(job, planes), places, settings)
                 return tuple(found)
     except (_StopAsked, HybridFusionError, OSError, MemoryError):
@@ -268,7 +268,7 @@ def _fused(task: Task, settings: Settings, places: Places, key: FieldKey, halvin
         inputs = sorted({*listed_inputs(unit), *(_inside(unit, each) for each in stack.source)})
         mark = fingerprint(unit.folder, inputs)
         job = job_for(stack, settings, halvings)
-        with spooled(stack, job.plan.block, room=job.plan.room, folder=places.staging) as planes:
+        with decoded_once(stack, job.plan.block, room=job.plan.room, folder=places.staging) as planes:
             statistics = (
                 _watched(measure(job, planes), places, settings) if task.statistics is None else [list(task.statistics)]
             )

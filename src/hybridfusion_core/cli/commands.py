@@ -221,6 +221,7 @@ def _open(options: argparse.Namespace) -> Stack:
         z_step_um=options.z_step,
         pixel_size_um=options.pixel_size,
         series=options.series,
+        absent=options.absent,
     )
     _warn(stack.warnings)
     return stack
@@ -252,6 +253,8 @@ def _describe(stack: Stack, job: Job, rate: float) -> dict[str, Any]:
         "z_positions_um": None if positions is None else [float(positions[0]), float(positions[-1])],
         "channels": [asdict(channel) for channel in stack.channels],
         "rgb": stack.rgb,
+        "objective": stack.objective,
+        "numerical_aperture": stack.na,
         "products": list(job.products),
         "decisions": deciders,
         "model": job.settings()["model"],

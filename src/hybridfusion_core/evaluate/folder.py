@@ -1,6 +1,7 @@
 """Find the stacks of a folder and what is known about each.
 
-FOLDER/NAME.ome.tif, NAME.ome.zarr, NAME/ (a folder of slices), or a pair NAME_A.png and NAME_B.png
+FOLDER/NAME.ome.tif, NAME.ome.zarr, NAME.nd2 and other microscopes' files (NAME_0, NAME_1, … if it holds several
+images), NAME/ (a folder of slices), or a pair NAME_A.png and NAME_B.png
 FOLDER/truth/NAME.tif       the true all-in-focus image (or .png, .jpg)
 FOLDER/reference/NAME.tif   another program's image, where no truth is known
 FOLDER/height/NAME.tif      true height in slices, float32; NaN where there is no surface
@@ -11,6 +12,7 @@ RESULTS/METHOD/NAME.png     other programs' results (or .tif, .jpg)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,14 +25,23 @@ from numpy.typing import NDArray
 from hybridfusion_core.errors import HybridFusionError, UserInputError
 from hybridfusion_core.evaluate.cases import Case, Group, known_case, scored_planes
 from hybridfusion_core.io.disk.access import existing
+from hybridfusion_core.io.native.open import native_scenes
 from hybridfusion_core.io.open import open_stack
-from hybridfusion_core.io.suffixes import PICTURE_SUFFIXES, TIFF_SUFFIXES, has_suffix, image_name
+from hybridfusion_core.io.suffixes import (
+    NATIVE_SUFFIXES,
+    PICTURE_SUFFIXES,
+    STACK_FILES,
+    TIFF_SUFFIXES,
+    has_suffix,
+    image_name,
+)
 from hybridfusion_core.stack import Stack
 
 _BESIDE = ("truth", "reference", "height", "labels")
 _PICTURES = (*PICTURE_SUFFIXES, *TIFF_SUFFIXES)
 _LARGEST = 2**31  # bytes of one stack: all its slices and a dozen fusions of it are in memory together
 _PAIRED = ("_A", "_B")
+_Where = tuple[tuple[Path, ...], int | None]  # paths, and index of the image in a file with several
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,7 @@ class Found:
     Attributes:
         name: by which truth, height and results are found.
         paths: one, or the two pictures of a pair.
+        series: index of the image in a file that holds several.
         truth: path of the truth, or of the reference.
         is_reference: `truth` is another program's work.
         height: path of the true height.
@@ -49,6 +61,7 @@ class Found:
 
     name: str
     paths: tuple[Path, ...]
+    series: int | None
     truth: Path | None
     is_reference: bool
     height: Path | None
@@ -78,7 +91,7 @@ def folder_groups(folder: Path, results: Path | None) -> tuple[list[Group], list
     """
     stacks = _stacks(folder, results)
     methods = _methods(results)
-    found = [_describe(folder, name, paths, methods) for name, paths in stacks.items()]
+    found = [_describe(folder, name, *where, methods) for name, where in stacks.items()]
     for method, place in methods.items():
         if not any(method in each.others for each in found):
             raise UserInputError(
@@ -105,8 +118,8 @@ def folder_groups(folder: Path, results: Path | None) -> tuple[list[Group], list
     return groups, broken
 
 
-def _stacks(folder: Path, results: Path | None) -> dict[str, tuple[Path, ...]]:
-    """Paths of every stack by its name, in natural order."""
+def _stacks(folder: Path, results: Path | None) -> dict[str, _Where]:
+    """Where every stack is, by its name, in natural order."""
     if not existing(folder, "a folder that holds focal stacks").is_dir():
         raise UserInputError(f"{folder} is no folder; expected one that holds focal stacks. Check the path.")
     apart = {folder / each for each in _BESIDE} | ({results} if results is not None else set())
@@ -115,28 +128,39 @@ def _stacks(folder: Path, results: Path | None) -> dict[str, tuple[Path, ...]]:
     )
     entries = [each for each in entries if not any(_is_same_folder(each, other) for other in apart)]
     pictures = {image_name(each): each for each in entries if each.is_file() and has_suffix(each, _PICTURES)}
-    found: dict[str, tuple[Path, ...]] = {}
-    paths: tuple[Path, ...]
+    found: dict[str, _Where] = {}
+    here: dict[str, _Where]
     for entry in entries:
         name = image_name(entry)
         base, end = name[:-2], name[-2:]
         if end in _PAIRED and base and all(base + each in pictures for each in _PAIRED):
-            name, paths = base, (pictures[base + "_A"], pictures[base + "_B"])
-        elif entry.is_dir() or has_suffix(entry, TIFF_SUFFIXES):
-            paths = (entry,)
+            here = {base: ((pictures[base + "_A"], pictures[base + "_B"]), None)}
+        elif entry.is_dir() or has_suffix(entry, STACK_FILES):
+            here = _images_in(entry)
         else:
             continue
-        if found.setdefault(name, paths) != paths:
-            raise UserInputError(
-                f"{folder} holds {found[name][0].name} and {paths[0].name}; expected a name of its own for each stack, "
-                "by which its truth is found. Rename one of them."
-            )
+        for name, where in here.items():
+            if found.setdefault(name, where) != where:
+                raise UserInputError(
+                    f"{folder} holds {found[name][0][0].name} and {where[0][0].name}; expected a name of its own for "
+                    "each stack, by which its truth is found. Rename one of them."
+                )
     if not found:
         raise UserInputError(
             f"{folder} holds no focal stack; expected OME-TIFF or OME-Zarr stacks, folders of slices, or pairs "
             "NAME_A.png and NAME_B.png. Name the folder that holds them."
         )
     return found
+
+
+def _images_in(entry: Path) -> dict[str, _Where]:
+    """Return the stacks in a file or folder by name: one, or each image of a microscope's file."""
+    name = image_name(entry)
+    count = 1
+    if has_suffix(entry, NATIVE_SUFFIXES):
+        with suppress(HybridFusionError):  # it is told when it is opened
+            count = len(native_scenes(entry))
+    return {name: ((entry,), None)} if count == 1 else {f"{name}_{index}": ((entry,), index) for index in range(count)}
 
 
 def _is_same_folder(one: Path, other: Path) -> bool:
@@ -156,12 +180,13 @@ def _methods(results: Path | None) -> dict[str, Path]:
     return {f"results: {each.name}": each for each in folders if not each.name.startswith(".")}
 
 
-def _describe(folder: Path, name: str, paths: tuple[Path, ...], methods: dict[str, Path]) -> Found:
+def _describe(folder: Path, name: str, paths: tuple[Path, ...], series: int | None, methods: dict[str, Path]) -> Found:
     truth, reference = _beside(folder / "truth", name), _beside(folder / "reference", name)
     others = {method: path for method, place in methods.items() if (path := _beside(place, name)) is not None}
     return Found(
         name,
         paths,
+        series,
         truth or reference,
         truth is None,
         _beside(folder / "height", name),
@@ -187,7 +212,7 @@ def _sound(found: Sequence[Found]) -> tuple[list[tuple[Found, int]], list[str]]:
 
 
 def _open(found: Found) -> Stack:
-    stack = open_stack(found.paths if len(found.paths) > 1 else found.paths[0])
+    stack = open_stack(found.paths if len(found.paths) > 1 else found.paths[0], series=found.series)
     _, channels, slices, rows, columns = stack.shape
     size = channels * slices * rows * columns * stack.dtype.itemsize
     if slices >= 2 and size <= _LARGEST:

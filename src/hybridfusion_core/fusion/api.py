@@ -16,7 +16,7 @@ from hybridfusion_core.fusion.provenance import with_statistics
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.fusion.result import FuseResult, describe
 from hybridfusion_core.io.create import create_output, refuse_input_as_output
-from hybridfusion_core.io.decode_cache import spooled
+from hybridfusion_core.io.decode_cache import decoded_once
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.result_spec import Output, ResultSpec
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
@@ -64,7 +64,7 @@ def steps_in_memory(job: Job, stack: Stack, *, planar: bool = False) -> Generato
     Returns:
         (on exhaustion) the `FuseResult`.
     """
-    with spooled(stack, job.plan.block, room=job.plan.room) as planes:
+    with decoded_once(stack, job.plan.block, room=job.plan.room) as planes:
         statistics = yield from measure(job, planes)
         spec = with_statistics(describe(job, stack), statistics)
         arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.array_shapes().items()}
@@ -139,7 +139,7 @@ def steps_to_disk(
     # Started before anything is read: an output that cannot be written is refused at once.
     with (
         create_output(path, spec, block=job.plan.block, overwrite=overwrite, ngff=ngff) as output,
-        spooled(stack, job.plan.block, room=job.plan.room, folder=path.parent) as planes,
+        decoded_once(stack, job.plan.block, room=job.plan.room, folder=path.parent) as planes,
     ):
         statistics = yield from measure(job, planes)
         spec = with_statistics(spec, statistics)

@@ -30,19 +30,17 @@ from zarr.storage import LocalStore
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.disk.atomic import explained
-from hybridfusion_core.io.region import normalised
+from hybridfusion_core.io.region import DecodeUnit, normalised
 from hybridfusion_core.stack import ArrayLike, Stack
 
 _CHUNK = 512  # pixels
 _PREFIX = f".hybridfusion-{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}"
-_OURS = re.compile(re.escape(_PREFIX) + r"-(\d+)-(\d+)-.*\.spool")
+_OURS = re.compile(re.escape(_PREFIX) + r"-(\d+)-(\d+)-.*\.(?:decoded|spool)")  # spool: of version 0.1
 _CLOCK_SHIFT = 60  # s by which the start of a process may seem to move when the clock is set right
-
-Unit = tuple[int, int, int, int, int]
 
 
 @contextmanager
-def spooled(stack: Stack, block: int, *, room: int, folder: Path | None = None) -> Iterator[Stack]:
+def decoded_once(stack: Stack, block: int, *, room: int, folder: Path | None = None) -> Iterator[Stack]:
     """Give the stack in a form whose planes are decoded once, however it is read.
 
     Args:
@@ -64,20 +62,20 @@ def spooled(stack: Stack, block: int, *, room: int, folder: Path | None = None) 
     if unit is None or not _is_coarse(unit, stack, block):
         yield stack
         return
-    planes: Unit = (unit[0], 3 if stack.rgb else unit[1], unit[2], *stack.shape[3:])
+    planes: DecodeUnit = (unit[0], 3 if stack.rgb else unit[1], unit[2], *stack.shape[3:])
     _refuse_if_too_large(planes, stack)
     if math.prod(stack.shape) * stack.dtype.itemsize <= room:
         # The system gives memory to what is written only.
-        yield _on(Spool(stack, planes, np.empty(stack.shape, stack.dtype)))
+        yield _on(DecodeCache(stack, planes, np.empty(stack.shape, stack.dtype)))
         return
     if folder is None:
         folder = Path(tempfile.gettempdir())
         remove_abandoned(folder)
     with explained(folder / "scratch", creating=True):
-        scratch = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}-{maker(os.getpid())}-", suffix=".spool", dir=folder))
+        scratch = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}-{maker(os.getpid())}-", suffix=".decoded", dir=folder))
     try:
         with explained(scratch):
-            yield _on(Spool(stack, planes, _scratch_array(scratch, stack)))
+            yield _on(DecodeCache(stack, planes, _scratch_array(scratch, stack)))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -105,12 +103,12 @@ def _runs(pid: int, started: int) -> bool:
         return True
 
 
-def _is_coarse(unit: Unit, stack: Stack, block: int) -> bool:
+def _is_coarse(unit: DecodeUnit, stack: Stack, block: int) -> bool:
     """Say whether a block's pixels come only together with many others, or a plane only as a whole."""
     return max(unit[3:]) > block or unit[3:] == stack.shape[3:]
 
 
-def _refuse_if_too_large(planes: Unit, stack: Stack) -> None:
+def _refuse_if_too_large(planes: DecodeUnit, stack: Stack) -> None:
     needed, memory = math.prod(planes) * stack.dtype.itemsize, psutil.virtual_memory().total
     if needed > memory:
         raise UserInputError(
@@ -134,13 +132,13 @@ def _scratch_array(folder: Path, stack: Stack) -> Any:
     )
 
 
-def _on(spool: Spool) -> Stack:
-    stack, unit = spool.stack, spool.unit
+def _on(cache: DecodeCache) -> Stack:
+    stack, unit = cache.stack, cache.unit
     # Whoever opened the stack closes it.
-    return replace(stack, array=spool, axes="TCZYX", decode_unit=unit, closers=())
+    return replace(stack, array=cache, axes="TCZYX", decode_unit=unit, closers=())
 
 
-class Spool:
+class DecodeCache:
     """An array T C Z Y X that decodes each unit of a stack when it is first asked for, and keeps it.
 
     Args:
@@ -149,9 +147,9 @@ class Spool:
         scratch: array of the stack's shape and dtype, to keep it in.
     """
 
-    def __init__(self, stack: Stack, unit: Unit, scratch: ArrayLike) -> None:
+    def __init__(self, stack: Stack, unit: DecodeUnit, scratch: ArrayLike) -> None:
         self.stack = stack
-        self.unit: Unit = unit
+        self.unit: DecodeUnit = unit
         self.shape = stack.shape
         self.dtype = stack.dtype
         self._scratch: Any = scratch

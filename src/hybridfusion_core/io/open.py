@@ -10,14 +10,28 @@ from pathlib import Path
 
 from hybridfusion_core.errors import StoredDataError, UserInputError, printable
 from hybridfusion_core.io.disk.access import existing, permitted
+from hybridfusion_core.io.file_facts import FileFacts
+from hybridfusion_core.io.native.open import open_native
 from hybridfusion_core.io.slice_files import open_files, open_folder
-from hybridfusion_core.io.suffixes import PICTURE_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIXES, has_suffix
+from hybridfusion_core.io.suffixes import (
+    NATIVE_SUFFIXES,
+    PICTURE_SUFFIXES,
+    TIFF_SUFFIXES,
+    ZARR_SUFFIXES,
+    ZIPPED_SUFFIXES,
+    has_suffix,
+)
 from hybridfusion_core.io.tiff.file import open_tiff
+from hybridfusion_core.io.units import usual
+from hybridfusion_core.io.zarr.chunk_files import Absent
 from hybridfusion_core.io.zarr.image import is_zarr, open_ome_zarr
 from hybridfusion_core.stack import Axis, Stack
 
 Source = str | os.PathLike[str]
-_KNOWN = "OME-TIFF, TIFF, OME-Zarr, a folder of slice images, or PNG, JPEG or TIFF slices"
+_KNOWN = (
+    "OME-TIFF, TIFF, OME-Zarr, a microscope's own file (.nd2, .czi, .lif, .oib, .oif, .oir, .vsi), a folder of slice "
+    "images, or PNG, JPEG or TIFF slices"
+)
 
 
 def open_stack(
@@ -27,6 +41,7 @@ def open_stack(
     z_step_um: float | None = None,
     pixel_size_um: float | None = None,
     series: str | int | None = None,
+    absent: Absent = "refuse",
 ) -> Stack:
     """Open a focal stack lazily; pixels are read by `Stack.read`.
 
@@ -36,6 +51,8 @@ def open_stack(
         z_step_um: distance between slices in µm; replaces what the file says.
         pixel_size_um: distance between pixels in µm; replaces what the file says.
         series: which image, for a file with several: index or name.
+        absent: what to do about slices of which an OME-Zarr has no chunk: "refuse" them, or "fill" them with the
+            fill value that it states.
 
     Returns:
         The stack; close it, or use it as a context manager.
@@ -52,10 +69,12 @@ def open_stack(
     if not paths:
         raise UserInputError(f"No input was named; expected {_KNOWN}. Name at least one path.")
     with permitted(paths[0]):
-        stack = _open_one(paths[0], axes, series) if len(paths) == 1 else _open_several(paths, axes)
+        facts = FileFacts(axes, series, absent, sizes_known=z_step_um is not None or pixel_size_um is not None)
+        stack = _open_one(paths[0], facts) if len(paths) == 1 else _open_several(paths, axes)
     warnings = tuple(printable(warning) for warning in stack.warnings)
     source = (*(str(each) for each in listed), *stack.source)
-    stack = replace(stack, source=source, warnings=warnings).with_z_step(z_step_um)
+    steps = usual({"z": stack.z, "y": stack.y, "x": stack.x})
+    stack = replace(stack, source=source, warnings=warnings, **steps).with_z_step(z_step_um)
     if pixel_size_um is not None:
         size = Axis(pixel_size_um, "micrometer")
         stack = replace(stack, y=size, x=size)
@@ -68,20 +87,27 @@ def _not_empty(path: Path) -> Path:
     return path
 
 
-def _open_one(path: Path, axes: str | None, series: str | int | None) -> Stack:
+def _open_one(path: Path, facts: FileFacts) -> Stack:
     if path.is_dir():
         if is_zarr(path):
-            return open_ome_zarr(path, axes, series)
+            return open_ome_zarr(path, facts)
         if has_suffix(path, ZARR_SUFFIXES):
             raise StoredDataError(
                 f"{path.name} is named like a zarr store and has no zarr metadata; expected zarr.json or .zgroup in "
                 "it. It was copied in part: copy or write it again."
             )
-        return _slices(open_folder(path), axes)
+        return _slices(open_folder(path), facts.axes)
     if has_suffix(path, TIFF_SUFFIXES):
-        return open_tiff(path, axes, series)
+        return open_tiff(path, facts.axes, facts.series)
+    if has_suffix(path, NATIVE_SUFFIXES):
+        return open_native(path, facts.axes, facts.series)
     if has_suffix(path, PICTURE_SUFFIXES):
-        return _slices(open_files([path]), axes)
+        return _slices(open_files([path]), facts.axes)
+    if has_suffix(path, ZIPPED_SUFFIXES):
+        raise UserInputError(
+            f"{path.name} is an OME-Zarr in a zip file; expected a folder. Take it out with `python -m zipfile -e "
+            f"{path.name} FOLDER` and open the folder that then holds zarr.json or .zattrs."
+        )
     raise UserInputError(
         f"{path.name} has the suffix {path.suffix!r}; expected {_KNOWN}. Export the image as OME-TIFF first."
     )

@@ -12,7 +12,7 @@ from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.disk.access import guarded
 from hybridfusion_core.stack import ArrayLike
 
-Unit = tuple[int, int, int, int, int]
+DecodeUnit = tuple[int, int, int, int, int]
 
 
 class RegionView:
@@ -62,7 +62,7 @@ class RegionView:
         return np.asarray(self[...], dtype=dtype)
 
 
-def decode_unit(letters: str, chunks: tuple[int, ...], shape: tuple[int, int, int, int, int]) -> Unit:
+def decode_unit(letters: str, chunks: tuple[int, ...], shape: tuple[int, int, int, int, int]) -> DecodeUnit:
     """Return what a chunked array decodes as a whole, T C Z Y X.
 
     Args:

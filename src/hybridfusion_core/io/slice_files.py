@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import operator
+import re
+import shlex
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -15,8 +17,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.description import RGB_CHANNELS
-from hybridfusion_core.io.picture_files import Picture, inspect
+from hybridfusion_core.io.picture_files import Picture, as_shown, describe_slices, inspect
 from hybridfusion_core.io.region import normalised
+from hybridfusion_core.io.slice_names import Doubt, doubt, in_natural_order
 from hybridfusion_core.io.suffixes import PICTURE_SUFFIXES, TIFF_SUFFIXES, has_suffix
 from hybridfusion_core.stack import Stack
 
@@ -26,10 +29,10 @@ _CACHE_BYTES = 64 * 2**20
 
 
 def open_folder(folder: Path) -> Stack:
-    """Open all images of a folder in natural order (2 before 10).
+    """Open all images of a folder in natural order: 2 before 10, -1 before 0, 0.25 before 0.5.
 
     Raises:
-        UserInputError: no images, or images of several kinds.
+        UserInputError: no images, images of several kinds, or of several stacks by their names.
         StoredDataError: one of them is damaged.
     """
     entries = [each for each in folder.iterdir() if not each.name.startswith(".")]
@@ -40,11 +43,11 @@ def open_folder(folder: Path) -> Stack:
                 "file, since a slice must not be left out unseen. Copy the image there, or remove the link."
             )
     files = [each for each in entries if each.is_file()]
-    images = natsorted((each for each in files if has_suffix(each, _SUFFIXES)), key=lambda each: each.name)
+    images = in_natural_order([each for each in files if has_suffix(each, _SUFFIXES)])
     if not images:
         raise UserInputError(
             f"The folder {folder.name} holds no images; expected PNG, JPEG or TIFF files, one per slice, or an "
-            "OME-Zarr image. Name the folder that holds them."
+            f"OME-Zarr image. Name the folder that holds them{_stacks_inside(entries)}."
         )
     kinds = {each.suffix.lower().replace("jpeg", "jpg").replace("tiff", "tif"): each.name for each in images}
     if len(kinds) > 1:
@@ -55,7 +58,29 @@ def open_folder(folder: Path) -> Stack:
         )
     others = natsorted(each.name for each in files if not has_suffix(each, _SUFFIXES))
     warnings = (f"Not images, left out: {', '.join(others[:5])}{', …' if len(others) > 5 else ''}.",) if others else ()
+    found = doubt(images)
+    if found is not None and found.certain:
+        raise UserInputError(
+            f"{len(images)} images in the folder {folder.name} are not the slices of one stack: {found.reason}; "
+            "expected one number that varies. List the slices of one channel, position and time, for example "
+            f"`hybridfusion fuse {_quoted(str(folder / found.example))} -o OUTPUT`."
+        )
+    if found is not None:
+        warnings += (_uncertain(images, found),)
     return _stack(images, folder.name or str(folder), warnings)
+
+
+def _quoted(pattern: str) -> str:
+    """Return a pattern as a shell takes it, whatever else is in it."""
+    return "".join(
+        part if index % 2 else part and shlex.quote(part) for index, part in enumerate(re.split("([*?]+)", pattern))
+    )
+
+
+def _stacks_inside(entries: Sequence[Path]) -> str:
+    """Name a folder inside that may hold a stack, for a message."""
+    inside = natsorted(each.name for each in entries if each.is_dir())
+    return f", such as {inside[0]} in it: each of the {len(inside)} on its own" if inside else ""
 
 
 def open_files(paths: Sequence[Path]) -> Stack:
@@ -65,11 +90,32 @@ def open_files(paths: Sequence[Path]) -> Stack:
         UserInputError: they differ in size or pixel type.
         StoredDataError: one of them is damaged.
     """
-    return _stack(list(paths), paths[0].stem, ())
+    warnings = []
+    natural = in_natural_order(paths)
+    names = [path.name for path in paths]
+    # A pattern such as img_*.png comes from the shell in this order; another one was chosen by somebody.
+    if natural != list(paths) and names in (sorted(names), sorted(names, key=str.casefold)):
+        listed = ", ".join(names[:3])
+        warnings.append(
+            f"The slices are read in the order given, {listed}, …; by the numbers in their names it would be "
+            f"{', '.join(path.name for path in natural[:3])}, …. A folder in place of a list is read by the numbers."
+        )
+    found = doubt(paths)
+    if found is not None:
+        warnings.append(_uncertain(paths, found))
+    return _stack(list(paths), paths[0].stem, tuple(warnings))
+
+
+def _uncertain(paths: Sequence[Path], found: Doubt) -> str:
+    return (
+        f"{len(paths)} images are read as slices of one stack, though {found.reason}. Slices of one channel, position "
+        f"and time would be {found.example}."
+    )
 
 
 def _stack(paths: list[Path], name: str, warnings: tuple[str, ...]) -> Stack:
     pictures = [inspect(path) for path in paths]
+    pictures, turned = as_shown(pictures)
     first = pictures[0]
     for other in pictures[1:]:
         if (other.shape, other.samples, other.dtype) != (first.shape, first.samples, first.dtype):
@@ -77,16 +123,20 @@ def _stack(paths: list[Path], name: str, warnings: tuple[str, ...]) -> Stack:
                 f"{first.path.name} is {_kind(first)}, {other.path.name} is {_kind(other)}; expected slices of one "
                 "size and pixel type. Leave the odd one out or export it like the others."
             )
-    if first.alpha:
-        warnings = (*warnings, "The images have an alpha channel; it is left out.")
+    about = describe_slices(pictures)
     rgb = first.samples == 3
+    named = RGB_CHANNELS if rgb else about.channels if len(about.channels) == 1 else ()
     return Stack(
         array=PictureStack(pictures),
         axes="ZCYX" if rgb else "ZYX",
         name=name,
-        channels=RGB_CHANNELS if rgb else (),
+        channels=named,
+        z=about.z,
+        y=about.y,
+        x=about.x,
+        na=about.na,
         rgb=rgb,
-        warnings=warnings,
+        warnings=(*warnings, *turned, *about.warnings),
         decode_unit=(1, first.samples, 1, *first.shape),
     )
 

@@ -4,7 +4,11 @@ from pathlib import Path
 
 TIFF_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf", ".tif", ".tiff", ".tf8", ".btf")
 ZARR_SUFFIXES = (".ome.zarr", ".zarr")
+ZIPPED_SUFFIXES = (".zarr.zip", ".ozx")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+NATIVE_SUFFIXES = (".nd2", ".czi", ".lif", ".oib", ".oif", ".oir", ".vsi")
+STACK_FILES = (*TIFF_SUFFIXES, *NATIVE_SUFFIXES)  # files that may hold a whole stack
+IMAGE_FILES = (*STACK_FILES, *PICTURE_SUFFIXES)
 OUTPUT_SUFFIXES = (".ome.zarr", ".ome.tif", ".tif", ".png")
 
 
@@ -29,7 +33,7 @@ def result_paths(path: Path) -> dict[str, Path]:
 def image_name(path: Path) -> str:
     """Return the file name without its image suffix."""
     # The longest suffixes come first, so that `a.ome.tif` becomes `a` and not `a.ome`.
-    for suffix in (*ZARR_SUFFIXES, *TIFF_SUFFIXES, *PICTURE_SUFFIXES):
+    for suffix in (*ZARR_SUFFIXES, *IMAGE_FILES):
         if has_suffix(path, (suffix,)) and len(path.name) > len(suffix):
             return path.name[: -len(suffix)]
     return path.name or str(path)

@@ -18,7 +18,7 @@ from hybridfusion_core.io.description import RGB_CHANNELS
 from hybridfusion_core.io.disk.access import permitted
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.picture_files import Picture, inspect
-from hybridfusion_core.io.region import Unit as DecodeUnit
+from hybridfusion_core.io.region import DecodeUnit
 from hybridfusion_core.io.slice_files import PictureStack
 from hybridfusion_core.io.tiff.ome_xml import z_positions
 from hybridfusion_core.io.zarr.remote_image import open_remote_image

@@ -14,9 +14,8 @@ from pathlib import Path
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.disk.access import permitted
-from hybridfusion_core.io.suffixes import PICTURE_SUFFIXES, TIFF_SUFFIXES
+from hybridfusion_core.io.suffixes import IMAGE_FILES
 
-_IMAGES = (*TIFF_SUFFIXES, *PICTURE_SUFFIXES)
 _DEEPEST = 8  # folders below the plate; a loop of mounts would not end
 # Small copies and assemblies that microscopes, network drives and viewers leave beside the planes.
 _ASIDE_FOLDERS = re.compile(
@@ -26,6 +25,8 @@ _ASIDE_FILES = re.compile(
     r".*_thumb(?:[0-9a-f]{8}-|_?\[).*|(?:thumb(?:nail)?|montage)[._-].*|.*[._-](?:thumb(?:nail)?|montage|stitched)\.\w+",
     re.I,
 )
+# Folders that one image is made of: OME-Zarr, the planes of an OIF, the pixels of a VSI.
+_INSIDE_OTHERS = re.compile(r"\.zarr$|\.oif\.files$|^_.+_$", re.I)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def list_folder(root: Path) -> Listing:
     images, others, aside, refused = set(), set(), [], {}
     for path, entry in _walk(root, ""):
         name = entry.name
-        if not name.lower().endswith(_IMAGES):
+        if not name.lower().endswith(IMAGE_FILES):
             if entry.is_file(follow_symlinks=False):
                 others.add(path)
         elif _ASIDE_FILES.fullmatch(name) or any(_ASIDE_FOLDERS.fullmatch(each) for each in path.split("/")[:-1]):
@@ -111,7 +112,7 @@ def _walk(folder: Path, prefix: str, depth: int = 0) -> Iterator[tuple[str, os.D
         # Folders behind links are not entered: they may lead out of the plate, or round in a circle.
         if not entry.is_dir(follow_symlinks=False):
             yield f"{prefix}{entry.name}", entry
-        elif not entry.name.lower().endswith(".zarr"):
+        elif not _INSIDE_OTHERS.search(entry.name):
             if depth == _DEEPEST:
                 raise UserInputError(
                     f"{folder} has folders inside folders, more than {_DEEPEST} deep; expected the folder of one "

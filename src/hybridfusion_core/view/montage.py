@@ -115,7 +115,7 @@ def _draw(montage: Montage, path: Path) -> None:
 
 
 def _draw_decision(page: _Page, index: int, decision: NDArray[Any], slices: int) -> None:
-    from hybridfusion_core.io.zarr.ngff_writing import slice_colors  # noqa: PLC0415 - imports matplotlib
+    from hybridfusion_core.io.palette import slice_colors  # noqa: PLC0415 - imports matplotlib
 
     # The colours that napari shows for the labels in the file.
     colors = np.array([(*_UNKNOWN, 255), *slice_colors(slices)[1:]], dtype=np.uint8)

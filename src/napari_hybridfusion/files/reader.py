@@ -16,31 +16,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridfusion_core.errors import HybridFusionError, StoredDataError
+from hybridfusion_core.io.native.open import native_scenes
 from hybridfusion_core.io.open import open_stack
+from hybridfusion_core.io.palette import slice_colors
+from hybridfusion_core.io.suffixes import NATIVE_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIXES, has_suffix
 from hybridfusion_core.io.verify import stored_provenance
-from hybridfusion_core.io.zarr.ngff_writing import slice_colors
 from hybridfusion_core.stack import Stack
 from napari_hybridfusion.layers.depth import Depth
 from napari_hybridfusion.layers.pyramids import image_attributes, plane_levels, tiff_levels, zarr_levels
 from napari_hybridfusion.layers.sources import Frame
 from napari_hybridfusion.layers.stacks import LayerData, decision_layers, map_layers, shown_unit, stack_layers
 
-_ZARR = (".ome.zarr", ".zarr")
-_TIFF = (".ome.tif", ".ome.tiff", ".tif", ".tiff")
+_MOST_SCENES = 8  # of a microscope's file that are opened side by side
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 PathOrPaths = str | Sequence[str]
 
 
 def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[LayerData]] | None:
-    """Return what reads a path, or None if it is neither an OME-Zarr image nor a TIFF.
+    """Return what reads a path, or None if it is no OME-Zarr image, no TIFF and no file of a microscope.
 
     Args:
-        path: a file or folder; a list stands for the slices of one stack, or for several OME-Zarr images.
+        path: a file or folder; a list stands for the slices of one stack, or for several OME-Zarr images or
+            microscopes' files.
     """
     paths = _paths(path)
-    zarrs, tiffs = [_is_zarr_image(each) for each in paths], [_is_tiff(each) for each in paths]
-    return read if paths and (all(zarrs) or all(tiffs)) else None
+    kinds = (_is_zarr_image, _is_tiff, _is_native)
+    return read if paths and any(all(is_kind(each) for each in paths) for is_kind in kinds) else None
 
 
 def read(path: PathOrPaths) -> list[LayerData]:
@@ -54,11 +56,36 @@ def read(path: PathOrPaths) -> list[LayerData]:
         StoredDataError: the file is damaged.
     """
     paths = _paths(path)
+    if _is_native(paths[0]):
+        return [layer for each in paths for layer in _read_native(each)]
     if len(paths) > 1 and not paths[0].is_dir():
         stack = open_stack(paths)
         _show_warnings(stack)
         return stack_layers(stack, plane_levels(stack))
     return [layer for each in paths for layer in _read_with_companions(each)]
+
+
+def _read_native(path: Path) -> list[LayerData]:
+    """Read all images of a microscope's file, or the first ones of many; all but the first are hidden."""
+    count = len(native_scenes(path))
+    if count > _MOST_SCENES:
+        _show(
+            f"{path.name} holds {count} images; the first {_MOST_SCENES} are opened. All of them can be fused with "
+            "Fuse plate, which takes the file as it takes a folder."
+        )
+    layers: list[LayerData] = []
+    for index in range(min(count, _MOST_SCENES)):
+        try:
+            stack = open_stack(path, series=index)
+        except HybridFusionError as error:
+            if count == 1:
+                raise
+            _show(f"{error}")
+            continue
+        _show_warnings(stack)
+        hidden = {"visible": False} if layers else {}
+        layers += [(data, {**about, **hidden}, kind) for data, about, kind in stack_layers(stack, plane_levels(stack))]
+    return layers
 
 
 def _read_with_companions(path: Path) -> list[LayerData]:
@@ -160,7 +187,9 @@ def _label_colors(path: Path) -> NDArray[np.float64] | None:
 def _companions(path: Path) -> tuple[Path, Path]:
     """Return where the maps and the decision of a fused image stand, if there are any."""
     plate = path.parents[2] if len(path.parents) > 2 else path
-    if path.is_dir() and plate.name.lower().endswith(_ZARR):  # a field of a plate: its maps are one of another plate
+    if path.is_dir() and plate.name.lower().endswith(
+        ZARR_SUFFIXES
+    ):  # a field of a plate: its maps are one of another plate
         stem, suffix = _split(plate)
         maps = plate.with_name(f"{stem}.maps{suffix}").joinpath(*path.parts[-3:])
         return maps, path / "labels" / "decision"
@@ -183,7 +212,7 @@ def _role(path: Path) -> str:
 
 
 def _split(path: Path) -> tuple[str, str]:
-    for suffix in (*_ZARR, *_TIFF):
+    for suffix in (*ZARR_SUFFIXES, *TIFF_SUFFIXES):
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)], path.name[-len(suffix) :]
     return path.name, ""
@@ -194,13 +223,17 @@ def _is_zarr_image(path: Path) -> bool:
 
 
 def _is_tiff(path: Path) -> bool:
-    if not path.name.lower().endswith(_TIFF):
+    if not path.name.lower().endswith(TIFF_SUFFIXES):
         return False
     try:
         with path.open("rb") as file:
             return file.read(4) in _TIFF_SIGNATURES
     except OSError:
         return False
+
+
+def _is_native(path: Path) -> bool:
+    return has_suffix(path, NATIVE_SUFFIXES) and path.is_file()
 
 
 def _paths(path: PathOrPaths) -> list[Path]:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hybridfusion_core.io.palette import slice_colors
 from hybridfusion_core.io.result_spec import ResultSpec
-from hybridfusion_core.io.zarr.ngff_writing import slice_colors
 from napari_hybridfusion.layers.depth import Depth
 from napari_hybridfusion.layers.sources import Frame, Source
 from napari_hybridfusion.layers.stacks import LayerData, decision_look, image_layer

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.corrections import UNTOUCHED, Correction, correct, corrected_spec
 from hybridfusion_core.io.create import create_output
-from hybridfusion_core.io.zarr.ngff_writing import slice_colors
+from hybridfusion_core.io.palette import slice_colors
 from hybridfusion_core.progress import Progress
 from napari_hybridfusion.job.run import Fused, stored
 from napari_hybridfusion.layers.results import plane_views

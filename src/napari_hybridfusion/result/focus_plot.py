@@ -9,7 +9,7 @@ from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hybridfusion_core.io.zarr.ngff_writing import slice_colors
+from hybridfusion_core.io.palette import slice_colors
 
 _INK = "#8a8d91"  # readable on napari's dark and light themes
 _HEIGHT = 150  # px

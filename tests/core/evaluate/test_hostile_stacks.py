@@ -1,4 +1,4 @@
-"""`evaluate` of a folder in which every broken stack of `test_hostile_cli` stands beside a sound one."""
+"""`evaluate` of a folder in which every broken stack of `hostile_files` stands beside a sound one."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import imagecodecs
 import pytest
 from conftest import textured_stack
-from test_hostile_input import CASES, PIXELS, check_message
+from hostile_files import CASES, PIXELS, check_message
 
 from hybridfusion_core.cli import main
 from hybridfusion_core.errors import printable

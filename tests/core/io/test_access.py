@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from test_hostile_input import PIXELS, refused, write_store
-from test_tiff import multi_file
+from hostile_files import PIXELS, refused, write_store
+from image_makers import multi_file
 
 from hybridfusion_core.cli import main
 from hybridfusion_core.errors import StoredDataError, UserInputError

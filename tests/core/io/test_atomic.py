@@ -277,7 +277,7 @@ ENDLESS = """
 import itertools, os, sys
 import torch
 torch.set_num_threads(1)
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = [sys.argv[2], sys.argv[2] + "/io"]
 from test_atomic import FUSION, sources
 import hybridfusion_core as hf
 from hybridfusion_core.io.zarr.ngff_writing import label_attributes
@@ -301,7 +301,7 @@ def test_a_kill_at_any_moment_leaves_the_old_result_or_the_new_one(tmp_path, suf
     expected = [hf.fuse(source, **FUSION) for source in sources()]
     hf.fuse_to(sources()[0], path, **FUSION)
     delays = np.random.default_rng(0).uniform(0.02, 0.4, kills)
-    words = [sys.executable, "-c", ENDLESS, str(path), str(Path(__file__).parent)]
+    words = [sys.executable, "-c", ENDLESS, str(path), str(Path(__file__).parents[1])]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:  # noqa: S603
         for delay in delays:
             print(file=parent.stdin, flush=True)

@@ -20,7 +20,7 @@ from hybridfusion_core.fusion.api import steps_in_memory, steps_to_disk
 from hybridfusion_core.fusion.job import resolve
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io import picture_files
-from hybridfusion_core.io.decode_cache import _PREFIX, maker, spooled
+from hybridfusion_core.io.decode_cache import _PREFIX, decoded_once, maker
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.region import RegionView
 from hybridfusion_core.progress import exhaust
@@ -78,7 +78,7 @@ def test_every_plane_is_decoded_once_and_the_result_is_the_same(tmp_path, unit, 
 def test_what_can_be_read_by_region_is_left_alone(tmp_path) -> None:
     for unit in (None, (1, 1, 1, 64, 64)):
         stack, array = counting(unit)
-        with spooled(stack, 64, room=0, folder=tmp_path) as same:
+        with decoded_once(stack, 64, room=0, folder=tmp_path) as same:
             assert same is stack
         assert not array.reads
 
@@ -87,7 +87,7 @@ def test_what_can_be_read_by_region_is_left_alone(tmp_path) -> None:
 def test_a_spool_reads_as_the_stack_does(tmp_path, room) -> None:
     stack, array = counting((1, 1, 2, 70, 90))
     keys = [np.s_[0, 1, 0], np.s_[1, 0, 1:3, 5:9, ::3], np.s_[..., -1], np.s_[0, 0, 0, 3], np.s_[:, 1, 2, 4:4]]
-    with spooled(stack, 64, room=room, folder=tmp_path) as other:
+    with decoded_once(stack, 64, room=room, folder=tmp_path) as other:
         for key in keys:
             np.testing.assert_array_equal(other.array[key], array.array[key])
 
@@ -129,7 +129,7 @@ def test_compressed_tiff_planes_of_one_strip_are_decoded_once(tmp_path, monkeypa
         np.testing.assert_array_equal(fused[0, 0, 0], expected[0, 0, 0])
 
 
-def test_wide_strips_are_spooled_and_uncompressed_planes_read_by_row(tmp_path) -> None:
+def test_wide_strips_are_decoded_once_and_uncompressed_planes_read_by_row(tmp_path) -> None:
     planes = textured_stack((2, 40, 300), "uint16")
     tifffile.imwrite(
         tmp_path / "a.tif", planes, compression="lzw", rowsperstrip=8, photometric="minisblack", metadata=None
@@ -138,7 +138,7 @@ def test_wide_strips_are_spooled_and_uncompressed_planes_read_by_row(tmp_path) -
     with open_stack(tmp_path / "a.tif", axes="ZYX") as strips, open_stack(tmp_path / "b.tif", axes="ZYX") as raw:
         assert strips.decode_unit == (1, 1, 1, 8, 300)
         assert raw.decode_unit is None
-        with spooled(strips, 64, room=0, folder=tmp_path) as other:
+        with decoded_once(strips, 64, room=0, folder=tmp_path) as other:
             assert other is not strips
             np.testing.assert_array_equal(other.array[0, 0], planes)
 
@@ -148,10 +148,10 @@ def test_scratch_of_dead_processes_is_removed_and_of_living_ones_kept(tmp_path) 
     child.wait()
     assert not psutil.pid_exists(child.pid)
     pid, started = maker(os.getppid()).split("-")
-    dead = tmp_path / f"{_PREFIX}-{child.pid}-{started}-x.spool"
-    namesake = tmp_path / f"{_PREFIX}-{pid}-{int(started) - 3600}-x.spool"  # died, and its number was given again
-    alive = tmp_path / f"{_PREFIX}-{pid}-{started}-x.spool"
-    other = tmp_path / ".hybridfusion-0-1-1-x.spool"  # of another computer
+    dead = tmp_path / f"{_PREFIX}-{child.pid}-{started}-x.decoded"
+    namesake = tmp_path / f"{_PREFIX}-{pid}-{int(started) - 3600}-x.decoded"  # died, and its number was given again
+    alive = tmp_path / f"{_PREFIX}-{pid}-{started}-x.decoded"
+    other = tmp_path / ".hybridfusion-0-1-1-x.decoded"  # of another computer
     for path in (dead, namesake, alive, other):
         (path / "c").mkdir(parents=True)
     stack = Stack.from_array(textured_stack((2, 32, 32)))
@@ -163,7 +163,7 @@ def test_scratch_of_dead_processes_is_removed_and_of_living_ones_kept(tmp_path) 
 # Fuses a folder of pictures as far as the second one, whose decoding never ends.
 STUCK = """
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/io"]
 import imagecodecs
 from test_decode_cache import fuse_without_room
 real, decoded = imagecodecs.png_decode, []
@@ -226,8 +226,8 @@ def test_a_full_disk_is_explained(tmp_path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
     try:
         with (
-            pytest.raises(hf.UserInputError, match=r"no room left for .*\.spool"),
-            spooled(stack, 64, room=0, folder=tmp_path) as other,
+            pytest.raises(hf.UserInputError, match=r"no room left for .*\.decoded"),
+            decoded_once(stack, 64, room=0, folder=tmp_path) as other,
         ):
             other.read(0, 0, [0], slice(0, 70), slice(0, 90))
     finally:
@@ -238,13 +238,13 @@ def test_a_full_disk_is_explained(tmp_path) -> None:
 def test_a_plane_larger_than_memory_is_refused(tmp_path) -> None:
     huge = zarr.create_array(tmp_path / "a.zarr", shape=(2, 10**7, 10**7), chunks=(1, 10**7, 10**7), dtype="uint8")
     stack = Stack(huge, "ZYX", decode_unit=(1, 1, 1, 10**7, 10**7))
-    with pytest.raises(hf.UserInputError, match="can only be decoded as a whole"), spooled(stack, 64, room=0):
+    with pytest.raises(hf.UserInputError, match="can only be decoded as a whole"), decoded_once(stack, 64, room=0):
         pass
 
 
 def test_the_scratch_is_a_zarr_array_of_small_chunks(tmp_path: Path) -> None:
     stack, _ = counting((1, 1, 1, 70, 90))
-    with spooled(stack, 64, room=0, folder=tmp_path) as other:
+    with decoded_once(stack, 64, room=0, folder=tmp_path) as other:
         other.read(0, 0, [0], slice(0, 1), slice(0, 1))
         (scratch,) = tmp_path.iterdir()
         assert zarr.open_array(scratch, mode="r").nchunks_initialized == 1

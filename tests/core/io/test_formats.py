@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from test_hostile_input import write_store
+from hostile_files import write_store
 
 from hybridfusion_core.errors import StoredDataError
 from hybridfusion_core.io.open import open_stack

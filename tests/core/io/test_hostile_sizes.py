@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from test_hostile_input import FUSE, check_message, write_store
+from hostile_files import FUSE, check_message, write_store
 
 LIMIT = 6 << 30  # bytes of address space; libraries and stacks of threads take about 3 GiB of it
 HUGE = 10 << 30  # bytes that a bomb inflates to

@@ -1,11 +1,11 @@
 """What a TIFF says about itself arrives in the stack, and reading by region gives its pixels."""
 
 from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from image_makers import multi_file
 
 from hybridfusion_core import fuse_to
 from hybridfusion_core.errors import StoredDataError, UserInputError
@@ -209,23 +209,6 @@ def test_modality_comes_from_the_optics(tmp_path):
     tifffile.imwrite(tmp_path / "o.ome.tif", pixels((4, 2, 6, 6)), metadata={"axes": "CZYX", "Channel": channel})
     with open_stack(tmp_path / "o.ome.tif") as stack:
         assert [each.transmitted for each in stack.channels] == [True, False, False, None]
-
-
-def multi_file(folder: Path) -> None:
-    names, text = ("a.ome.tif", "b.ome.tif"), []
-    for index, name in enumerate(names):
-        text.append(
-            f'<TiffData FirstZ="{index}" IFD="0" PlaneCount="1"><UUID FileName="{name}">urn:uuid:0000000{index}-0000-'
-            f"0000-0000-000000000000</UUID></TiffData>"
-        )
-    for index, name in enumerate(names):
-        xml = (
-            '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
-            f'UUID="urn:uuid:0000000{index}-0000-0000-0000-000000000000"><Image ID="Image:0"><Pixels ID="Pixels:0" '
-            'DimensionOrder="XYZCT" Type="uint16" SizeX="6" SizeY="5" SizeZ="2" SizeC="1" SizeT="1">'
-            f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{"".join(text)}</Pixels></Image></OME>'
-        )
-        tifffile.imwrite(folder / name, np.full((5, 6), index + 1, "uint16"), description=xml, metadata=None)
 
 
 def test_parts_of_a_multi_file_image_are_read_together_or_not_at_all(tmp_path):

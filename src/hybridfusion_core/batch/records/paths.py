@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.suffixes import (
-    PICTURE_SUFFIXES,
-    TIFF_SUFFIXES,
+    IMAGE_FILES,
     ZARR_SUFFIXES,
     has_suffix,
     image_name,
@@ -22,7 +21,7 @@ from hybridfusion_core.io.suffixes import (
 )
 from hybridfusion_core.plates.plate import PlateField
 
-_IMAGES = (*ZARR_SUFFIXES, *TIFF_SUFFIXES, *PICTURE_SUFFIXES)
+_IMAGES = (*ZARR_SUFFIXES, *IMAGE_FILES)
 _PLAIN = re.compile("[A-Za-z0-9]{1,32}")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from imagecodecs import jpeg_encode
 from numpy.typing import NDArray
 
-from hybridfusion_core.io.zarr.ngff_writing import slice_colors
+from hybridfusion_core.io.palette import slice_colors
 from hybridfusion_core.view.thumbnails import shrink
 
 _SIDE = 64  # px at most: a report has up to 1536 of them inside

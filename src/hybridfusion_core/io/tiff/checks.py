@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence, Set
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -11,14 +12,18 @@ import tifffile
 
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.io.description import Description
+from hybridfusion_core.io.disk.spelling import on_disk
 from hybridfusion_core.io.suffixes import TIFF_SUFFIXES
 from hybridfusion_core.io.tiff import ome_xml
 
 _MOST_PLANES = 10_000_000
 
 
-def check_companions(root: Any, path: Path) -> None:
+def check_companions(root: Any, path: Path) -> dict[str, str]:
     """Check that every file that the OME-XML names lies beside this one.
+
+    Returns:
+        How files are called on the disk whose names look the same in the OME-XML and are spelt otherwise.
 
     Raises:
         StoredDataError: a companion is missing or lies elsewhere.
@@ -34,26 +39,30 @@ def check_companions(root: Any, path: Path) -> None:
                 else "Such a file without pixels cannot be opened either: export the image as OME-TIFF again."
             )
         )
-    for companion in sorted(ome_xml.file_names(root)):
+    names = sorted(ome_xml.file_names(root))
+    called = {}
+    for companion in names:
         if companion != PurePosixPath(companion).name or companion != PureWindowsPath(companion).name:
             raise StoredDataError(
                 f"{path.name} names the companion file {companion!r}; expected a file in the same folder. "
                 "The metadata are damaged or hostile: export the image again."
             )
         # A file that was renamed still finds itself: tifffile goes by its UUID.
-        lonely = len(ome_xml.file_names(root)) == 1
-        if not (path.parent / companion).is_file() and not lonely:
+        called[companion] = on_disk(companion, path.parent)
+        if called[companion] is None and len(names) > 1:
             raise StoredDataError(
                 f"{path.name} is one part of a multi-file OME-TIFF and {companion!r} is missing; expected all parts "
                 "in one folder. Copy the missing file beside this one."
             )
     for companion, stated in sorted(ome_xml.file_uuids(root).items()):
-        found = root.get("UUID") if companion == path.name else _uuid(path.parent / companion)
+        there = called[companion] or companion
+        found = root.get("UUID") if there == path.name else _uuid(path.parent / there)
         if found is not None and found != stated:
             raise StoredDataError(
                 f"{path.name} names {companion!r} with the UUID {stated!r}, that file has {found!r}; expected the file "
                 "that was written together with this one. Copy the right one beside it."
             )
+    return {stated: there for stated, there in called.items() if there is not None and there != stated}
 
 
 def _uuid(path: Path) -> str | None:
@@ -65,6 +74,16 @@ def _uuid(path: Path) -> str | None:
     return None if text is None else ome_xml.parse(text, path.name).get("UUID")
 
 
+def check_pages(file: Any, name: str) -> None:
+    """Check that there is a page at all.
+
+    Raises:
+        StoredDataError: there is none.
+    """
+    if len(file.pages) == 0:
+        raise StoredDataError(f"{name} has no pages; expected at least one image. Export it again.")
+
+
 def check_chain(file: Any, name: str) -> None:
     """Check that the last page says that it is the last.
 
@@ -72,8 +91,6 @@ def check_chain(file: Any, name: str) -> None:
         StoredDataError: the file is cut short.
     """
     pages = len(file.pages)
-    if pages == 0:
-        raise StoredDataError(f"{name} has no pages; expected at least one image. Export it again.")
     file.filehandle.seek(file.pages.next_page_offset)
     following = file.filehandle.read(file.tiff.offsetsize)
     if len(following) < file.tiff.offsetsize or any(following):
@@ -83,24 +100,47 @@ def check_chain(file: Any, name: str) -> None:
         )
 
 
-def check_page_count(file: Any, described: list[Description], companions: set[str], name: str) -> None:
-    """Check that the OME-XML describes as many planes as there are pages.
+def check_page_count(file: Any, described: Sequence[Description], companions: Set[str], name: str) -> tuple[str, ...]:
+    """Check that there are as many pages as the OME-XML describes planes.
 
     Before tifffile makes a list of them: a damaged size may promise more than fit in memory.
 
+    Returns:
+        Warnings: pages that are no planes, such as a thumbnail.
+
     Raises:
-        StoredDataError: it describes more or fewer.
+        StoredDataError: there are fewer.
     """
     promised, pages = sum(each.planes for each in described), len(file.pages)
-    wrong = promised > _MOST_PLANES if len(companions) > 1 else promised != pages
+    wrong = promised > _MOST_PLANES if len(companions) > 1 else promised > pages
     if described and wrong:
         raise StoredDataError(
-            f"{name}: the OME-XML describes {promised} planes, the file has {pages} pages; expected as many pages as "
-            "planes. The file is cut short or was edited: export it again."
+            f"{name}: the OME-XML describes {promised} planes, the file has {pages} pages; expected a page for every "
+            "plane. The file is cut short or was edited: export it again."
         )
+    if not described or len(companions) > 1 or promised == pages:
+        return ()
+    left = pages - promised
+    return (f"The file has {pages} pages, {left} more than the OME-XML describes (thumbnails?): left out.",)
 
 
-def check_planes(all_series: list[Any], described: list[Description], name: str) -> None:
+def check_alike(series: Any, name: str) -> None:
+    """Check that all pages of an image are of one size, for a file that has more pages than planes.
+
+    Raises:
+        StoredDataError: one is not.
+    """
+    wanted = series.keyframe.imagelength, series.keyframe.imagewidth
+    for number, page in enumerate(series.pages):
+        own = None if page is None or page.parent.filehandle.closed else page.aspage()
+        if own is not None and (own.imagelength, own.imagewidth) != wanted:
+            raise StoredDataError(
+                f"{name}: the page of plane {number} is {own.imagelength} × {own.imagewidth}, others are {wanted[0]} × "
+                f"{wanted[1]}; expected planes of one size. The OME-XML counts a thumbnail as a plane: export it again."
+            )
+
+
+def check_planes(all_series: list[Any], described: Sequence[Description], name: str) -> None:
     """Check that there are images, and that those the OME-XML describes were found.
 
     Raises:

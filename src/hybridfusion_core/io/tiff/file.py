@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,25 +16,26 @@ from typing import Any
 
 import tifffile
 
-from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.description import RGB_CHANNELS, Description
 from hybridfusion_core.io.disk.access import guarded
 from hybridfusion_core.io.region import RegionView, decode_unit
+from hybridfusion_core.io.series import chosen_series
 from hybridfusion_core.io.suffixes import image_name
-from hybridfusion_core.io.tiff import ome_xml
 from hybridfusion_core.io.tiff.axes import stored_letters
 from hybridfusion_core.io.tiff.checks import (
+    check_alike,
     check_chain,
-    check_companions,
     check_extent,
     check_imagej,
     check_page_count,
+    check_pages,
     check_planes,
     check_sizes,
 )
 from hybridfusion_core.io.tiff.micro_manager import apart
+from hybridfusion_core.io.tiff.ome_header import OmeHeader, read_ome_header
 from hybridfusion_core.io.tiff.raw import raw_planes
-from hybridfusion_core.io.tiff.tags import describe_imagej, describe_plain, has_alpha, is_rgb
+from hybridfusion_core.io.tiff.tags import describe_imagej, describe_plain, has_alpha, is_rgb, page_warnings
 from hybridfusion_core.io.tiff.tiles import tiled
 from hybridfusion_core.stack import ArrayLike, Channel, Stack
 
@@ -68,41 +69,57 @@ def open_tiff(path: Path, axes: str | None = None, series: str | int | None = No
 
 def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> Stack:
     name = path.name
-    text = file.ome_metadata
-    root = None if text is None else ome_xml.parse(text, name)
-    if root is not None:
-        check_companions(root, path)
+    check_pages(file, name)
+    header = read_ome_header(file, path, axes)
     check_chain(file, name)
-    described = [] if root is None else ome_xml.describe(root)
-    companions = set() if root is None else ome_xml.file_names(root)
-    check_page_count(file, described, companions, name)
-    all_series = list(apart(file.series, [each.name for each in described]))
-    check_planes(all_series, described, name)
-    index = _chosen([str(each.name or "") for each in all_series], [each.shape for each in all_series], series, name)
+    unnamed = check_page_count(file, header.described, header.companions, name)
+    all_series = _images(file, header, name)
+    names, shapes = [str(each.name or "") for each in all_series], [each.shape for each in all_series]
+    index = chosen_series(names, shapes, series, name)
     chosen = all_series[index]
-    page = chosen.keyframe
-    if chosen.kind == "imagej" or (root is None and file.is_imagej):
+    if chosen.kind == "imagej" or (not header.described and file.is_imagej):
         check_imagej(file, chosen, name)
     check_extent(chosen, name)
-
-    letters = stored_letters(chosen, axes, name, rgb=is_rgb(page))
-    shown, alpha = _channel_count(chosen, letters, page)
-    handle = page.parent.filehandle
+    if unnamed:
+        check_alike(chosen, name)
+    handle = chosen.keyframe.parent.filehandle
     if handle.closed:  # tifffile closes a companion once it was looked through
         handle.open()
-    array, chunks = _pixels(chosen)
+    stack = _stack(file, chosen, header.described[index : index + 1], axes, name)
+    stem = image_name(path)
+    return replace(
+        stack,
+        name=f"{stem} {chosen.name or index}" if len(all_series) > 1 else stem,
+        source=tuple(_companions(path, header.companions, all_series)),
+        warnings=(*header.warnings, *unnamed, *stack.warnings),
+        closers=(handle.close,),
+    )
+
+
+def _images(file: Any, header: OmeHeader, name: str) -> list[Any]:
+    """Return every image of a file as tifffile.TiffPageSeries, thumbnails of plain TIFF aside."""
+    found = list(apart(file.series, [each.name for each in header.described]))
+    check_planes(found, header.described, name)
+    whole = [each for each in found if each.kind in ("ome", "mmstack") or not each.keyframe.is_reduced]
+    return whole or found
+
+
+def _stack(file: Any, series: Any, described: Sequence[Description], axes: str | None, name: str) -> Stack:
+    """Make a stack of one image; `described` holds what OME-XML says of it, or nothing."""
+    page = series.keyframe
+    letters = stored_letters(series, axes, name, rgb=is_rgb(page))
+    shown, alpha = _channel_count(series, letters, page)
+    array, chunks = _pixels(series)
     view = RegionView(array, letters, name, channels=shown)
     rgb = is_rgb(page) and shown == 3
-    about = _description(file, chosen, described, index, view)
-    if chosen.kind == "ome":
-        check_sizes(chosen, about, name)
-    several = len(all_series) > 1
+    about = described[0] if described else _described_by_tags(file, series, view)
+    if series.kind == "ome":
+        check_sizes(series, about, name)
     # tifffile marks a stack of three slices as colours when it is not told what they are.
-    guessed = rgb and axes is None and int(page.planarconfig) == 2 and chosen.kind not in ("ome", "imagej")
+    guessed = rgb and axes is None and int(page.planarconfig) == 2 and series.kind not in ("ome", "imagej")
     stack = Stack(
         array=view,
         axes=view.axes,
-        name=f"{image_name(path)} {chosen.name or index}" if several else image_name(path),
         channels=_channels(about, view, rgb=rgb),
         t=about.t,
         z=about.z,
@@ -111,14 +128,12 @@ def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> 
         z_positions_um=_positions(about, view),
         na=about.na,
         rgb=rgb,
-        source=tuple(_companions(path, companions, all_series)),
-        warnings=(*about.warnings, *_page_warnings(page, alpha=alpha, guessed=guessed)),
-        closers=(handle.close,),
+        warnings=(*about.warnings, *page_warnings(page, alpha=alpha), *_colour_warnings(guessed=guessed)),
     )
     return stack if chunks is None else replace(stack, decode_unit=decode_unit(letters, chunks, stack.shape))
 
 
-def _companions(path: Path, named: set[str], all_series: list[Any]) -> list[str]:
+def _companions(path: Path, named: Set[str], all_series: list[Any]) -> list[str]:
     """Return all other files of an image: those its OME-XML names, and those tifffile found its planes in."""
     several = [series for series in all_series if series.kind in ("ome", "mmstack")]
     parents = {page.parent.filehandle.path for series in several for page in series.pages if page is not None}
@@ -132,11 +147,11 @@ def _pixels(series: Any) -> tuple[ArrayLike, tuple[int, ...] | None]:
     return tiled(series) if raw is None else (raw, None)
 
 
-def _description(file: Any, series: Any, described: list[Description], index: int, view: RegionView) -> Description:
-    channels = view.shape[view.axes.index("C")] if "C" in view.axes else 1
-    if index < len(described):
-        return described[index]
-    return describe_imagej(file, channels) if series.kind == "imagej" else describe_plain(file)
+def _described_by_tags(file: Any, series: Any, view: RegionView) -> Description:
+    lengths = dict(zip(view.axes, view.shape, strict=True))
+    if series.kind == "imagej":
+        return describe_imagej(file, lengths.get("C", 1), lengths.get("Z", 1))
+    return describe_plain(file)
 
 
 def _channel_count(series: Any, letters: str, page: Any) -> tuple[int | None, bool]:
@@ -165,35 +180,9 @@ def _positions(about: Description, view: RegionView) -> tuple[float, ...] | None
     return positions if positions is not None and len(positions) == slices else None
 
 
-def _page_warnings(page: Any, *, alpha: bool, guessed: bool) -> Iterator[str]:
+def _colour_warnings(*, guessed: bool) -> Iterator[str]:
     if guessed:
         yield "The three planes are marked as red, green and blue; if they are slices, say --axes ZYX (Python: axes=)."
-    if alpha:
-        yield "The image has an alpha channel; it is left out."
-    if int(page.photometric) == 0:
-        yield "The file says that 0 is white; the values are used as they are stored."
-
-
-def _chosen(names: list[str], shapes: list[Any], series: str | int | None, name: str) -> int:
-    """Return the index of the image that was asked for."""
-    listing = ", ".join(
-        f"{index} ({found!r}, shape {tuple(shape)})"
-        for index, (found, shape) in enumerate(zip(names[:20], shapes, strict=False))
-    )
-    if series is None:
-        if len(names) == 1:
-            return 0
-        raise UserInputError(
-            f"{name} holds {len(names)} images: {listing}; expected one, or to be told which. "
-            "Choose one with --series N or --series NAME (Python: series=)."
-        )
-    if isinstance(series, str) and series in names:
-        return names.index(series)
-    if str(series).isdecimal() and int(series) < len(names):
-        return int(series)
-    raise UserInputError(
-        f"{name} has no image {series!r}; expected one of: {listing}. Choose one of these with --series (series=)."
-    )
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from defusedxml import DefusedXmlException, ElementTree
 
 from hybridfusion_core.errors import StoredDataError
 from hybridfusion_core.io.description import Description
-from hybridfusion_core.io.units import axis, ngff_unit, number
+from hybridfusion_core.io.units import axis, is_no_length, number, ome_time_unit, ome_unit
 from hybridfusion_core.stack import UNITS_UM, Axis, Channel
 
 _TRANSMITTED = {
@@ -33,6 +33,23 @@ _TRANSMITTED = {
 _EMITTED = {"Fluorescence", "Epifluorescence", "NonLinear"}
 
 
+def refuse_declarations(text: str, name: str) -> None:
+    """Refuse a document type or entities, before any parser sees the text: tifffile uses the standard library's.
+
+    Args:
+        text: the XML.
+        name: what to call the file in messages.
+
+    Raises:
+        StoredDataError: it declares some.
+    """
+    if re.search(r"<!\s*(DOCTYPE|ENTITY)", text, re.IGNORECASE):
+        raise StoredDataError(
+            f"{name}: the OME-XML declares a DOCTYPE or ENTITY; expected plain OME-XML without either. "
+            "Such declarations can make a reader hang: export the image again."
+        )
+
+
 def parse(text: str, name: str) -> Any:
     """Parse OME-XML.
 
@@ -43,73 +60,138 @@ def parse(text: str, name: str) -> Any:
     Raises:
         StoredDataError: it is no well-formed XML, or declares a document type or entities.
     """
-    # Looked for before any parser sees the text: tifffile parses it with the standard library.
-    if re.search(r"<!\s*(DOCTYPE|ENTITY)", text, re.IGNORECASE):
-        raise StoredDataError(
-            f"{name}: the OME-XML declares a DOCTYPE or ENTITY; expected plain OME-XML without either. "
-            "Such declarations can make a reader hang: export the image again."
-        )
+    refuse_declarations(text, name)
     try:
         return ElementTree.fromstring(text)
     except (ElementTree.ParseError, DefusedXmlException, ValueError) as error:
         raise StoredDataError(
-            f"{name}: the OME-XML is not well-formed ({error}); expected valid XML. "
-            "The metadata are damaged: export the image again."
+            f"{name}: the OME-XML is not well-formed ({error}); expected valid XML. The metadata are damaged or cut "
+            "off: export the image again, or say what the axes are, for example --axes ZYX (Python: axes=), to read "
+            "it without them."
         ) from error
 
 
 def file_names(root: Any) -> set[str]:
     """Return the names of all files that hold planes of these images."""
-    names = (uuid.get("FileName") for data in _all(root, "TiffData") for uuid in _all(data, "UUID"))
+    names = (uuid.get("FileName") for uuid in _uuids(root))
     return {name for name in names if name}
 
 
 def file_uuids(root: Any) -> dict[str, str]:
     """Return the UUID of each file that is named together with one."""
-    elements = (uuid for data in _all(root, "TiffData") for uuid in _all(data, "UUID"))
-    return {uuid.get("FileName"): uuid.text.strip() for uuid in elements if uuid.get("FileName") and uuid.text}
+    return {uuid.get("FileName"): uuid.text.strip() for uuid in _uuids(root) if uuid.get("FileName") and uuid.text}
+
+
+def with_file_names(root: Any, names: Mapping[str, str]) -> str:
+    """Return the XML with other names of files.
+
+    Args:
+        root: of the XML; it is changed.
+        names: what each file is to be called, by the name that the XML has for it.
+    """
+    for uuid in _uuids(root):
+        stated = uuid.get("FileName")
+        if stated in names:
+            uuid.set("FileName", names[stated])
+    return str(ElementTree.tostring(root, encoding="unicode"))
 
 
 def metadata_file(root: Any) -> str | None:
     """Return the companion that holds the metadata, for a file that has pixels only."""
-    for element in _all(root, "BinaryOnly"):
+    for element in _children(root, "BinaryOnly"):
         return str(element.get("MetadataFile") or "unnamed")
     return None
 
 
-def describe(root: Any) -> list[Description]:
-    """Describe every image, in file order."""
-    apertures = {lens.get("ID"): number(lens.get("LensNA")) for lens in _all(root, "Objective")}
-    return [_image(image, apertures) for image in _all(root, "Image") if next(_all(image, "Pixels"), None) is not None]
+def describe(root: Any, samples: int = 1) -> list[Description]:
+    """Describe every image, in file order.
+
+    Args:
+        root: of the XML.
+        samples: how many values a pixel of the file's first page has, for channels that leave it out.
+    """
+    lenses = (lens for instrument in _children(root, "Instrument") for lens in _children(instrument, "Objective"))
+    apertures = {lens.get("ID"): number(lens.get("LensNA")) for lens in lenses}
+    return [
+        _image(image, apertures, samples)
+        for image in _children(root, "Image")
+        if next(_children(image, "Pixels"), None) is not None
+    ]
 
 
-def _image(image: Any, apertures: Mapping[str, float | None]) -> Description:
-    pixels = next(_all(image, "Pixels"))
+def state_samples(root: Any, samples: int) -> str | None:
+    """Write the samples of a pixel into channels that leave them out; None if there is nothing to write.
+
+    Args:
+        root: of the XML; it is changed.
+        samples: how many values a pixel of the file's first page has.
+    """
+    changed = False
+    for pixels in _pixels(root):
+        channels = list(_children(pixels, "Channel"))
+        count = int(number(pixels.get("SizeC")) or 0)
+        if samples > 1 and count == samples * len(channels) and all(not each.get(_SAMPLES) for each in channels):
+            changed = True
+            for each in channels:
+                each.set(_SAMPLES, str(samples))
+    return str(ElementTree.tostring(root, encoding="unicode")) if changed else None
+
+
+def _image(image: Any, apertures: Mapping[str, float | None], samples: int) -> Description:
+    pixels = next(_children(image, "Pixels"))
     sizes = {letter: int(number(pixels.get(f"Size{letter}")) or 0) for letter in "TCZYX"}
-    z = _length(pixels, "PhysicalSizeZ")
+    x, y, z, t = (_step(pixels, key) for key in _STEPS)
     positions, z, warnings = z_positions(_stated_positions(pixels, sizes["Z"]), z)
     return Description(
         name=image.get("Name") or "",
-        t=axis(pixels.get("TimeIncrement"), ngff_unit(pixels.get("TimeIncrementUnit", "s"))),
+        t=t,
         z=z,
-        y=_length(pixels, "PhysicalSizeY"),
-        x=_length(pixels, "PhysicalSizeX"),
-        channels=tuple(_channel(channel, index) for index, channel in enumerate(_all(pixels, "Channel"))),
+        y=y,
+        x=x,
+        channels=tuple(_channel(channel, index) for index, channel in enumerate(_children(pixels, "Channel"))),
         z_positions_um=positions,
         sizes=tuple(sizes.items()),
-        planes=sizes["T"] * sizes["Z"] * sizes["C"] // _samples(pixels),
-        na=next((apertures.get(used.get("ID")) for used in _all(image, "ObjectiveSettings")), None),
-        warnings=warnings,
+        planes=sizes["T"] * sizes["Z"] * sizes["C"] // _samples(pixels, samples, sizes["C"]),
+        na=next((apertures.get(used.get("ID")) for used in _children(image, "ObjectiveSettings")), None),
+        warnings=(*_odd_steps(pixels), *warnings),
     )
 
 
-def _samples(pixels: Any) -> int:
-    first = next(_all(pixels, "Channel"), None)
-    return max(1, int(number(first.get("SamplesPerPixel")) or 1)) if first is not None else 1
+def _samples(pixels: Any, of_page: int, channels: int) -> int:
+    """Return the samples of a pixel: they are optional in the schema, and 1 where nothing else fits."""
+    listed = list(_children(pixels, "Channel"))
+    if not listed:
+        return 1
+    stated = listed[0].get(_SAMPLES)
+    if stated is None and of_page > 1 and channels == of_page * len(listed):
+        return of_page
+    return max(1, int(number(stated) or 1))
 
 
-def _length(pixels: Any, key: str) -> Axis:
-    return axis(pixels.get(key), ngff_unit(pixels.get(f"{key}Unit", "µm")))
+_SAMPLES = "SamplesPerPixel"
+_STEPS = ("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeZ", "TimeIncrement")
+
+
+def _step(pixels: Any, key: str) -> Axis:
+    value = number(pixels.get(key))
+    if key == "TimeIncrement":
+        return axis(value, ome_time_unit(pixels.get("TimeIncrementUnit", "s")))
+    unit, factor = ome_unit(pixels.get(f"{key}Unit", "µm"))
+    return axis(None if value is None else value * factor, unit)
+
+
+def _odd_steps(pixels: Any) -> Iterator[str]:
+    """Yield a sentence for each step that is stated and counts as unknown."""
+    for key in _STEPS:
+        stated, symbol = pixels.get(key), pixels.get(f"{key}Unit", "")
+        value = number(stated)
+        if stated is None:
+            continue
+        if value is None:
+            comma = ": a decimal comma is none in XML" if re.fullmatch(r"\s*\d+,\d+\s*", stated) else ""
+            yield f"{key} is {stated!r} in the OME-XML, which is no number{comma}; it counts as not stated."
+        elif value > 0 and _step(pixels, key).unit is None and not is_no_length(symbol):
+            yield f"{key}Unit is {symbol!r} in the OME-XML, which is no unit that is known; {key} counts as not stated."
 
 
 def _channel(channel: Any, index: int) -> Channel:
@@ -138,14 +220,14 @@ def _transmitted(channel: Any) -> bool | None:
 def _stated_positions(pixels: Any, slices: int) -> list[float] | None:
     """Return the Z positions in µm of the first time point and channel, if all of them are stated."""
     stated: dict[int, float] = {}
-    for plane in _all(pixels, "Plane"):
+    for plane in _children(pixels, "Plane"):
         index, position = number(plane.get("TheZ")), number(plane.get("PositionZ"))
         # The schema's default unit, the reference frame of the stage, has no known length.
-        factor = UNITS_UM.get(ngff_unit(plane.get("PositionZUnit")) or "")
+        unit, factor = ome_unit(plane.get("PositionZUnit"))
         if plane.get("TheC", "0") != "0" or plane.get("TheT", "0") != "0":
             continue
-        if index is not None and position is not None and factor is not None:
-            stated[int(index)] = position * factor
+        if index is not None and position is not None and unit in UNITS_UM:
+            stated[int(index)] = position * factor * UNITS_UM[unit]
     # The length first: a damaged size may be larger than memory.
     whole = 1 < slices <= len(stated) and all(z in stated for z in range(slices))
     return [stated[z] for z in range(slices)] if whole else None
@@ -173,6 +255,19 @@ def z_positions(stated: Sequence[float] | None, z: Axis) -> tuple[tuple[float, .
     return (None if regular and step > 0 else tuple(stated)), z, ()
 
 
-def _all(parent: Any, tag: str) -> Iterator[Any]:
-    """Iterate over descendants by local name: the namespace differs from version to version."""
-    return (element for element in parent.iter() if str(element.tag).rpartition("}")[2] == tag)
+def _pixels(root: Any) -> Iterator[Any]:
+    return (pixels for image in _children(root, "Image") for pixels in _children(image, "Pixels"))
+
+
+def _uuids(root: Any) -> Iterator[Any]:
+    return (
+        uuid for pixels in _pixels(root) for data in _children(pixels, "TiffData") for uuid in _children(data, "UUID")
+    )
+
+
+def _children(parent: Any, tag: str) -> Iterator[Any]:
+    """Iterate over children by local name: the namespace differs from version to version.
+
+    Not over descendants: annotations may hold whole OME-XML documents of their own.
+    """
+    return (element for element in parent if str(element.tag).rpartition("}")[2] == tag)

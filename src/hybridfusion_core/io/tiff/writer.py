@@ -44,7 +44,7 @@ class Unkept:
         pass
 
 
-class SpooledOutput(AtomicOutput):
+class ScratchZarrOutput(AtomicOutput):
     """A result whose blocks are collected in zarr arrays and written to files on commit.
 
     Args:
@@ -98,7 +98,7 @@ class SpooledOutput(AtomicOutput):
         return dict(json.loads(json.dumps(dict(self._spec.provenance), sort_keys=True)))
 
 
-class OmeTiffOutput(SpooledOutput):
+class OmeTiffOutput(ScratchZarrOutput):
     """A result being written as pyramidal OME-TIFF: `X.ome.tif`, `X.decision.ome.tif`, `X.maps.ome.tif`."""
 
     def __init__(self, path: Path, spec: ResultSpec, *, block: int, overwrite: bool) -> None:
@@ -119,7 +119,7 @@ class OmeTiffOutput(SpooledOutput):
         check_written(part, levels)
 
 
-class ImageJOutput(SpooledOutput):
+class ImageJOutput(ScratchZarrOutput):
     """A result being written as ImageJ hyperstack: `X.tif`, `X.decision.tif`, `X.maps.tif`."""
 
     def __init__(self, path: Path, spec: ResultSpec, *, block: int, overwrite: bool) -> None:
@@ -149,7 +149,7 @@ class ImageJOutput(SpooledOutput):
         check_written(part, [array])
 
 
-class PngOutput(SpooledOutput):
+class PngOutput(ScratchZarrOutput):
     """A fused image being written as PNG, values kept; decision and maps have no place in it."""
 
     def __init__(self, path: Path, spec: ResultSpec, *, block: int, overwrite: bool) -> None:

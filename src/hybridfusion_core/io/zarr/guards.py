@@ -1,21 +1,14 @@
-"""What zarr itself does not look for: chunks that are not there, and chunks that inflate without end.
-
-An absent chunk reads as the fill value. That is the standard's way to leave out constant regions, and also
-what a copy that was cut short looks like.
-"""
+"""Codecs that look before they leap: a chunk of a few bytes may claim to hold gigabytes, and zarr believes it."""
 
 from __future__ import annotations
 
 import asyncio
 import bz2
 import lzma
-import os
-import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import imagecodecs
@@ -23,107 +16,8 @@ import numcodecs  # type: ignore[import-untyped]
 import zarr
 from zarr.codecs import BloscCodec, GzipCodec, ShardingCodec, ZstdCodec
 
-from hybridfusion_core.errors import StoredDataError
-
-_MOST_ABSENT = 1000  # a store with fewer than one of so many chunks is no image
 _TEXT = 256  # bytes of a string in a table, on average
 _SLACK = 1 << 20  # bytes; headers of codecs and of filters before them
-
-
-def check_chunks(folder: Path, array: Any, letters: str, name: str) -> tuple[str, ...]:
-    """Look for the file of every chunk (shard, if the array is sharded).
-
-    Args:
-        folder: of the array.
-        array: zarr.Array.
-        letters: one per stored axis, as for `RegionView`.
-        name: what to call the store in messages.
-
-    Returns:
-        Warnings: how many chunks are absent.
-
-    Raises:
-        StoredDataError: a slice has no chunk at all, or hardly any chunk exists.
-    """
-    files = getattr(array, "shards", None) or array.chunks
-    grid = tuple(-(-length // size) for length, size in zip(array.shape, files, strict=True))
-    return check_present(_present(folder, grid, name), array, letters, name)
-
-
-def check_present(present: set[tuple[int, ...]], array: Any, letters: str, name: str) -> tuple[str, ...]:
-    """Say what it means that some chunks are there and others are not.
-
-    Args:
-        present: places in the grid of chunks (of shards, if the array is sharded).
-        array: zarr.Array.
-        letters: one per stored axis, as for `RegionView`.
-        name: what to call the store in messages.
-
-    Returns:
-        Warnings: how many chunks are absent.
-
-    Raises:
-        StoredDataError: a slice has no chunk at all, or hardly any chunk exists.
-    """
-    files = getattr(array, "shards", None) or array.chunks
-    grid = tuple(-(-length // size) for length, size in zip(array.shape, files, strict=True))
-    expected = prod(grid)
-    absent = expected - len(present)
-    if not absent:
-        return ()
-    leading = [axis for axis, letter in enumerate(letters) if letter not in "YX"]
-    slices = {tuple(key[axis] for axis in leading) for key in present}
-    if len(slices) < prod(grid[axis] for axis in leading):
-        missing = _first_missing(slices, [grid[axis] for axis in leading])
-        place = ", ".join(f"{letters[axis]}={at * files[axis]}" for axis, at in zip(leading, missing, strict=True))
-        raise StoredDataError(
-            f"{name}: no chunk of the slice at {place or 'any place'} exists; expected pixels in every slice. "
-            "The store was written or copied in part: copy or write it again."
-        )
-    if absent >= (_MOST_ABSENT - 1) * len(present):
-        raise StoredDataError(
-            f"{name}: {len(present)} of {expected} chunks exist; expected most of them. "
-            "The store was written or copied in part, or its metadata are damaged: copy or write it again."
-        )
-    return (f"{absent} of {expected} chunks are absent; by the standard they are the fill value {array.fill_value}.",)
-
-
-def _present(folder: Path, grid: tuple[int, ...], name: str) -> set[tuple[int, ...]]:
-    found = set()
-    for path in _everything(folder):
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise StoredDataError(
-                f"{name}: {path.name} is a pipe or a device; expected files and folders only, because reading anything "
-                "else may wait forever. The store is hostile or damaged: remove it."
-            )
-        parts = re.split(r"[/.]", path.relative_to(folder).as_posix().removeprefix("c/").removeprefix("c."))
-        if len(parts) == len(grid) and all(part.isdecimal() for part in parts):
-            key = tuple(int(part) for part in parts)
-            if all(at < length for at, length in zip(key, grid, strict=True)) and path.is_file():
-                found.add(key)
-    return found
-
-
-def _everything(folder: Path) -> Iterator[Path]:
-    """Yield all files and folders; unlike `Path.rglob`, not without those that may not be listed."""
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    for inside, folders, files in os.walk(folder, onerror=fail):
-        yield from (Path(inside, name) for name in (*folders, *files))
-
-
-def _first_missing(present: set[tuple[int, ...]], grid: list[int]) -> tuple[int, ...]:
-    """Return the first index of a grid that is not among those present; one more step than there are of them."""
-    for number in range(len(present) + 1):
-        index, rest = [], number
-        for length in reversed(grid):
-            index.append(rest % length)
-            rest //= length
-        if tuple(reversed(index)) not in present:
-            break
-    return tuple(reversed(index))
 
 
 def bounded(array: Any) -> Any:

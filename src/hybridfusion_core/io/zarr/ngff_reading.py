@@ -37,25 +37,27 @@ def described_axes(entry: Mapping[str, Any], ndim: int, name: str) -> str:
     return letters
 
 
-def describe(entry: Mapping[str, Any], attributes: Mapping[str, Any], name: str) -> Description:
+def describe(
+    entry: Mapping[str, Any], attributes: Mapping[str, Any], name: str, *, sizes_known: bool = False
+) -> Description:
     """Describe one multiscale image at full resolution.
 
     Args:
         entry: one element of "multiscales".
         attributes: what stands beside "multiscales", for "omero".
         name: what to call the store in messages.
+        sizes_known: the user gave pixel size or Z step: a scale that does not fit is left out, with a warning.
 
     Raises:
-        StoredDataError: a scale has the wrong length or is no number.
+        StoredDataError: a scale has the wrong length or holds something else than numbers.
     """
     stored = entry.get("axes") or list("tczyx")
-    dataset = entry["datasets"][0]
-    first = _scale(dataset.get("coordinateTransformations") if isinstance(dataset, Mapping) else None, stored, name)
-    common = _scale(entry.get("coordinateTransformations"), stored, name)
-    steps: dict[str, Axis] = {}
-    for each, step, factor in zip(stored, first, common, strict=True):
-        if isinstance(each, Mapping):
-            steps[str(each.get("name")).lower()] = axis(step * factor, _unit(each.get("unit")))
+    try:
+        steps, warnings = _steps(entry, stored, name), ()
+    except StoredDataError as error:
+        if not sizes_known:
+            raise
+        steps, warnings = {}, (f"{str(error).partition(';')[0]}; it is not used.",)
     return Description(
         name=str(entry.get("name") or ""),
         t=steps.get("t", Axis()),
@@ -63,7 +65,19 @@ def describe(entry: Mapping[str, Any], attributes: Mapping[str, Any], name: str)
         y=steps.get("y", Axis()),
         x=steps.get("x", Axis()),
         channels=_channels(attributes.get("omero")),
+        warnings=warnings,
     )
+
+
+def _steps(entry: Mapping[str, Any], stored: Sequence[Any], name: str) -> dict[str, Axis]:
+    dataset = entry["datasets"][0]
+    first = _scale(dataset.get("coordinateTransformations") if isinstance(dataset, Mapping) else None, stored, name)
+    common = _scale(entry.get("coordinateTransformations"), stored, name)
+    return {
+        str(each.get("name")).lower(): axis(step * factor, _unit(each.get("unit")))
+        for each, step, factor in zip(stored, first, common, strict=True)
+        if isinstance(each, Mapping)
+    }
 
 
 def _scale(transformations: Any, stored: Sequence[Any], name: str) -> list[float]:
@@ -76,7 +90,8 @@ def _scale(transformations: Any, stored: Sequence[Any], name: str) -> list[float
         if len(numbers) != len(stored) or any(value is None for value in numbers):
             raise StoredDataError(
                 f"{name}: the scale {scale!r} does not fit {len(stored)} axes; expected one number for each. "
-                "The metadata are damaged: write the image again."
+                "Give the sizes yourself, --pixel-size and --z-step in µm (Python: pixel_size_um=, z_step_um=), or "
+                "write the image again."
             )
         found = [value * (other or 1.0) for value, other in zip(found, numbers, strict=True)]
     return found

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from yaozarrs import v04, v05
 
+from hybridfusion_core.io.palette import slice_colors
 from hybridfusion_core.io.pyramid import level_factors
 from hybridfusion_core.io.result_spec import ResultSpec
 from hybridfusion_core.io.units import ngff_unit
@@ -57,15 +58,6 @@ def label_attributes(spec: ResultSpec, name: str, ngff: Ngff) -> dict[str, Any]:
 def labels_group_attributes(ngff: Ngff) -> dict[str, Any]:
     """Return the attributes of the group that lists the labels."""
     return attributes_of((v04 if ngff == "0.4" else v05).LabelsGroup, {"labels": ["decision"]}, ngff)
-
-
-def slice_colors(slices: int) -> list[tuple[int, int, int, int]]:
-    """Return RGBA for label 0 (transparent) and for each slice, in an order that the eye follows."""
-    import matplotlib as mpl  # noqa: PLC0415 - takes half a second, and reading needs none of it
-
-    colormap = mpl.colormaps["viridis"]
-    colors = colormap(np.linspace(0, 1, slices), bytes=True)
-    return [(0, 0, 0, 0), *((int(red), int(green), int(blue), int(alpha)) for red, green, blue, alpha in colors)]
 
 
 def _multiscale(spec: ResultSpec, name: str, method: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from math import ceil, prod
+from math import prod
 from typing import Any
 
 import zarr
@@ -12,8 +12,8 @@ from zarr.storage import FsspecStore
 
 from hybridfusion_core.errors import StoredDataError
 from hybridfusion_core.io.disk.access import guarded
-from hybridfusion_core.io.zarr.guards import check_present
-from hybridfusion_core.io.zarr.image import axis_letters, first_multiscale, ome_attributes, stack_of
+from hybridfusion_core.io.zarr.chunk_files import check_present, chunk_grid
+from hybridfusion_core.io.zarr.image import axis_letters, chosen_multiscale, ome_attributes, stack_of
 from hybridfusion_core.io.zarr.ngff_reading import describe, described_axes
 from hybridfusion_core.io.zarr.source import UrlSource, reached
 from hybridfusion_core.stack import Stack
@@ -35,7 +35,7 @@ def open_remote_image(url: str) -> Stack:
     damage = "those of an OME-Zarr image. They are damaged: write the image again."
     with guarded(f"{source.url}: the metadata cannot be understood", damage), reached(source.url):
         attributes = ome_attributes(_opened(source.url, zarr.open_group))
-        entry = first_multiscale(attributes, source.name)
+        entry = chosen_multiscale(attributes, source.name)
         inside = str(entry["datasets"][0]["path"])
         if not source.holds(inside):
             raise StoredDataError(
@@ -55,8 +55,7 @@ def _opened(url: str, how: Any) -> Any:
 
 def _present(source: UrlSource, inside: str, array: Any) -> set[tuple[int, ...]]:
     """Return the places in the grid whose chunks, or shards, are there: what is not there would be read as black."""
-    lengths = array.shards or array.chunks
-    grid = [ceil(length / size) for length, size in zip(array.shape, lengths, strict=True)]
+    grid = chunk_grid(array)
     if prod(grid) > _MOST_CHUNKS:
         raise StoredDataError(
             f"{source.url}: the array {inside!r} has {prod(grid)} chunks; expected at most {_MOST_CHUNKS}. The "

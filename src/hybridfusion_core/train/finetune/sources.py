@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from hybridfusion_core.errors import HybridFusionError, UserInputError, printable
 from hybridfusion_core.io.disk.access import existing
 from hybridfusion_core.io.open import open_stack
-from hybridfusion_core.io.suffixes import TIFF_SUFFIXES, ZARR_SUFFIXES, has_suffix
+from hybridfusion_core.io.suffixes import NATIVE_SUFFIXES, STACK_FILES, ZARR_SUFFIXES, has_suffix
 from hybridfusion_core.io.zarr.image import is_zarr
 from hybridfusion_core.plates.field_stack import open_field
 from hybridfusion_core.plates.open import open_plate
@@ -127,13 +127,14 @@ def _listed(path: Path, request: FinetuneRequest, warnings: list[str]) -> Iterat
     """Yield what can be opened behind one path: a stack, each stack of a folder, or each field of a plate."""
     existing(path, "a stack, a folder of stacks, or a plate")
     scale: dict[str, Any] = {"z_step_um": request.z_step_um, "pixel_size_um": request.pixel_size_um}
-    if not path.is_dir():
+    if path.is_file() and not has_suffix(path, NATIVE_SUFFIXES):
         yield path.name, str(path), partial(open_stack, path, axes=request.axes, **scale), True
         return
     try:
-        plate = open_plate(path, pattern=request.pattern)
+        # A microscope's own file may hold many positions: each of them is a field.
+        plate = open_plate(path, pattern=None if path.is_file() else request.pattern)
     except HybridFusionError:
-        if request.pattern is not None:
+        if request.pattern is not None or path.is_file():
             raise
         yield from _stacks_of(path, request, scale)
         return
@@ -160,7 +161,7 @@ def _name(unit: PlateField) -> str:
 def _stacks_of(path: Path, request: FinetuneRequest, scale: dict[str, Any]) -> Iterator[_Opener]:
     """Yield the stacks in a folder that is no plate; a folder of slices is one stack, as an OME-Zarr image is."""
     inside = [] if is_zarr(path) else sorted(each for each in path.iterdir() if not each.name.startswith("."))
-    stacks = [each for each in inside if has_suffix(each, (*TIFF_SUFFIXES, *ZARR_SUFFIXES))]
+    stacks = [each for each in inside if has_suffix(each, (*STACK_FILES, *ZARR_SUFFIXES))]
     if not any(_is_deep(each, request) for each in stacks):
         yield path.name, str(path), partial(open_stack, path, axes=request.axes, **scale), True
         return
