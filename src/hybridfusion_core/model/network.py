@@ -16,8 +16,8 @@ import torch
 from pydantic import ConfigDict, with_config
 from torch import Tensor, nn
 
-from hybridfusion_core.model.coarse import CELL_FEATURES, CoarseLevel, coarse_tokens_behind, told_behind, upsampled
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.model.coarse import CELL_FEATURES, CoarseLevel, coarse_tokens_behind, told_behind, upsampled
 from hybridfusion_core.model.exchange import exchanged, pooled
 from hybridfusion_core.model.focus_measures import (
     WHITE_NOISE_ENERGY,
@@ -321,7 +321,7 @@ class HybridFusionNet(nn.Module):
     def _coarse(
         self, guide: Tensor, noise: Tensor, features: list[Tensor]
     ) -> tuple[list[Tensor | None], Tensor | None]:
-        """Tokens of the coarse level for each chunk, and its logit of being in focus; None if there is no such level."""
+        """Tokens of the coarse level for each chunk, and its logit of being in focus; None without such a level."""
         if not self.config.coarse_depth:
             return [None] * len(features), None
         tokens, judged = self.coarse(guide, noise, features)

@@ -238,7 +238,7 @@ def calibrate(network: HybridFusionNet, recipe: Recipe, scenes: int = 48, lab: L
 
 
 def calibrate_in_focus(network: HybridFusionNet, batches: Sequence[Batch]) -> None:
-    """Fit the line under which "in focus" is a probability: by Newton's method, on pixels about which scenes are sure."""
+    """Fit the line under which "in focus" is a probability: by Newton's method, where scenes are sure."""
     logits, truths = [], []
     for batch in batches:
         with torch.inference_mode():

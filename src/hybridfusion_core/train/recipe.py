@@ -86,8 +86,8 @@ class Recipe:
         ema: decay of the exponential moving average of the weights that becomes the model; 0 takes the last weights.
         haze: probability of haze in a scene that has none by nature.
         scenes: share of each kind of scene; they are made to sum to one.
-        network: sizes; None takes those of `start`, or the default ones if there is no start. Other levels than those of
-            `start` take over what fits (`transplant`).
+        network: sizes; None takes those of `start`, or the default ones if there is no start. Other levels than those
+            of `start` take over what fits (`transplant`).
         weights: of the loss terms.
         unlabelled: real stacks to learn from too.
     """

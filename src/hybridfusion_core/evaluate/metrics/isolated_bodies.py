@@ -1,16 +1,17 @@
 """What a result says of the dark around bright bodies, where only their own slice can be in focus.
 
-A bead or a nucleus on dark ground lights its surroundings in every slice, and is in focus in one. Around it a decision
-is right if it is "nothing in focus" or the body's own slice, and light is right if it is that slice's. No truth is needed
-to know that.
+A bead or a nucleus on dark ground lights its surroundings in every slice, and is in focus in one. Around it a
+decision is right if it is "nothing in focus" or the body's own slice, and light is right if it is that slice's. No
+truth is needed to know that.
 
-Distances are from a body's edge, where its own light falls to half; a bead of 4 px has its rings at 12 to 34 px (decision)
-and 8 to 18 px (light) from its middle.
+Distances are from a body's edge, where its own light falls to half; a bead of 4 px has its rings at 12 to 34 px
+(decision) and 8 to 18 px (light) from its middle.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,54 +50,59 @@ class DarkField:
     far: NDArray[np.bool_]
 
 
-def dark_field(stack: NDArray[np.generic]) -> DarkField | None:
+def dark_field(stack: NDArray[Any]) -> DarkField | None:
     """Find bright bodies on dark ground; None if the stack shows no such thing.
 
     Ground and its noise are the median and the scaled median deviation of the slices' maximum. What exceeds the ground
-    clearly is a peak, and its body what exceeds half of it; that of a twentieth of the brightest peak or less is only kept
-    clear of. A body's slice is the one in which it is brightest; where bodies of different slices are within reach, nobody
-    is asked.
+    clearly is a peak, and its body what exceeds half of it; bodies of a twentieth of the brightest peak or less are
+    only kept clear of. A body's slice is the one in which it is brightest; where bodies of different slices are within
+    reach, nobody is asked.
 
     Args:
         stack: Z Y X counts.
     """
-    top = gaussian_filter(stack.max(axis=0).astype(np.float64), 1)
-    ground = float(np.median(top))
-    light = top - ground
-    noise = 1.4826 * float(np.median(np.abs(light)))
-    peaks = (light == maximum_filter(light, _PEAK)) & (light > _CLEAR * noise) & (light > 0)
-    bright, dim = np.zeros(top.shape, dtype=bool), np.zeros(top.shape, dtype=bool)
-    for y, x in zip(*np.nonzero(peaks), strict=True):
-        parts, _ = label(light > 0.5 * light[y, x])
-        body = parts == parts[y, x]
-        (bright if light[y, x] > _BRIGHT * light.max() else dim)[body] = True
+    bright, dim = _bodies(_smoothed_top(stack))
     outside = distance_transform_edt(~(bright | dim))
     if not bright.any() or (outside >= RING[0]).mean() < _LEAST_GROUND:
         return None
-    bodies, count = label(bright)
-    if np.bincount(bodies.ravel())[1:].max() > _LARGEST * bodies.size:
-        return DarkField(
-            0, bright, np.zeros(top.shape, dtype=np.intp), *[np.zeros(top.shape, dtype=bool)] * 2, outside > _REACH
-        )
-    own = np.array(
-        [int(stack[:, bodies == body].mean(axis=1, dtype=np.float64).argmax()) for body in range(1, count + 1)]
-    )
+    labels, count = label(bright)
+    if np.bincount(labels.ravel())[1:].max() > _LARGEST * labels.size:
+        nowhere = np.zeros(bright.shape, dtype=bool)
+        return DarkField(0, bright, np.zeros(bright.shape, dtype=np.intp), nowhere, nowhere, outside > _REACH)
+    own = np.array([stack[:, labels == body].mean(axis=1, dtype=np.float64).argmax() for body in range(1, count + 1)])
     distance, nearest = distance_transform_edt(~bright, return_indices=True)
-    slices = own[bodies[tuple(nearest)] - 1]
-    asked = distance_transform_edt(~dim) >= RING[0] if dim.any() else np.ones(top.shape, dtype=bool)
+    slices = own[labels[tuple(nearest)] - 1]
+    asked = distance_transform_edt(~dim) >= RING[0] if dim.any() else np.ones(bright.shape, dtype=bool)
     for each in np.unique(own):
-        near = distance_transform_edt(~np.isin(bodies, np.flatnonzero(own == each) + 1)) < _REACH
+        near = distance_transform_edt(~np.isin(labels, np.flatnonzero(own == each) + 1)) < _REACH
         asked &= ~(near & (np.abs(slices - each) > 1))
     ring, haze = ((distance >= low) & (distance < high) & asked for low, high in (RING, HAZE))
     return DarkField(count, bright, slices, ring, haze, outside > _REACH)
 
 
+def _smoothed_top(stack: NDArray[Any]) -> NDArray[np.float64]:
+    """Maximum over Z, smoothed by a pixel; Y X."""
+    return np.asarray(gaussian_filter(stack.max(axis=0).astype(np.float64), 1))
+
+
+def _bodies(top: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Where bright bodies are, and where dim ones; Y X each."""
+    light = top - np.median(top)
+    noise = 1.4826 * float(np.median(np.abs(light)))
+    peaks = (light == maximum_filter(light, _PEAK)) & (light > _CLEAR * noise) & (light > 0)
+    bright, dim = np.zeros(top.shape, dtype=bool), np.zeros(top.shape, dtype=bool)
+    for y, x in zip(*np.nonzero(peaks), strict=True):
+        parts, _ = label(light > 0.5 * light[y, x])
+        (bright if light[y, x] > _BRIGHT * light.max() else dim)[parts == parts[y, x]] = True
+    return bright, dim
+
+
 def around_bodies(
     field: DarkField,
-    stack: NDArray[np.generic],
-    fused: NDArray[np.generic],
-    decision: NDArray[np.integer] | None = None,
-    confidence: NDArray[np.floating] | None = None,
+    stack: NDArray[Any],
+    fused: NDArray[Any],
+    decision: NDArray[Any] | None = None,
+    confidence: NDArray[Any] | None = None,
 ) -> dict[str, float]:
     """Measure the dark around bodies.
 
@@ -133,13 +139,13 @@ def around_bodies(
     return found
 
 
-def _above_ground(image: NDArray[np.generic], field: DarkField) -> float:
+def _above_ground(image: NDArray[Any], field: DarkField) -> float:
     """Mean light around bodies above that of the ground, or of the outer ring if all ground is near bodies."""
     ground = field.far if field.far.any() else field.ring & ~field.haze
     return float(image[field.haze].mean(dtype=np.float64)) - float(np.median(image[ground]))
 
 
-def bright_kept(stack: NDArray[np.generic], decision: NDArray[np.integer]) -> float:
+def bright_kept(stack: NDArray[Any], decision: NDArray[Any]) -> float:
     """Share of the brightest structure that has a decision: who says "nothing" everywhere keeps none of it.
 
     The brightest structure is the brighter quarter of what exceeds Otsu's threshold.
@@ -148,7 +154,7 @@ def bright_kept(stack: NDArray[np.generic], decision: NDArray[np.integer]) -> fl
         stack: Z Y X counts; brightness is their maximum over Z, smoothed by a pixel.
         decision: Y X, 0 where nothing is in focus.
     """
-    top = gaussian_filter(stack.max(axis=0).astype(np.float64), 1)
+    top = _smoothed_top(stack)
     if np.ptp(top) <= 0:
         return float("nan")
     structure = top > threshold_otsu(top)

@@ -22,15 +22,13 @@ from torch import Tensor, nn
 from hybridfusion_core.model.coarse import CELL_FEATURES, upsampled
 from hybridfusion_core.model.focus_measures import WHITE_NOISE_ENERGY
 from hybridfusion_core.model.network import HybridFusionNet, Scores
+from hybridfusion_core.model.openvino.coarse_graphs import cell_graph, cell_weights, mixer_graph
 from hybridfusion_core.model.openvino.graphs import (
     Frame,
     block_graph,
-    cell_graph,
-    cell_weights,
     energy_graph,
     feature_graph,
     head_graph,
-    mixer_graph,
     own_share,
     token_graph,
     token_weights,
@@ -234,8 +232,8 @@ class CompiledNetwork:
     def _attended(self, graphs: Mapping[str, openvino.CompiledModel], tokens: Tensor) -> Tensor:
         """Pass tokens, Z h w D, through all blocks and exchanges, in place.
 
-        Of the last exchange at full resolution only what slices share is returned, h w D: the rest is one step with what
-        follows.
+        Of the last exchange at full resolution only what slices share is returned, h w D: the rest is one step with
+        what follows.
         """
         shared = tokens.new_zeros(())
         exchanges = zip(self._blocks, self._swin(), self._exchanges, strict=True)
