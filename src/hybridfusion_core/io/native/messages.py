@@ -8,7 +8,7 @@ from typing import Any
 
 from hybridfusion_core.io.description import Description
 from hybridfusion_core.io.native.scene import Scene
-from hybridfusion_core.io.region import Unit
+from hybridfusion_core.io.region import DecodeUnit
 from hybridfusion_core.stack import Axis, Channel
 
 
@@ -60,6 +60,6 @@ def _numbers(stated: Sequence[Any] | None) -> tuple[float, ...] | None:
     return None if stated is None else tuple(float(each) for each in stated)
 
 
-def _unit(stated: Sequence[Any]) -> Unit:
+def _unit(stated: Sequence[Any]) -> DecodeUnit:
     t, c, z, y, x = (int(each) for each in stated)
     return t, c, z, y, x

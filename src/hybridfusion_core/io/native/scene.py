@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from hybridfusion_core.io.description import Description
-from hybridfusion_core.io.region import Unit
+from hybridfusion_core.io.region import DecodeUnit
 
 # What light did, from the flags of the libraries. Transmitted light wins: a confocal's transmission detector is one.
 CONFOCAL, WIDEFIELD, MULTIPHOTON, TRANSMITTED = "confocal", "widefield", "multiphoton", "transmitted"
@@ -39,7 +39,7 @@ class Scene:
     dtype: str = "uint16"
     rgb: bool = False
     objective: str | None = None
-    decode_unit: Unit | None = None
+    decode_unit: DecodeUnit | None = None
     well: str | None = None
     position_um: tuple[float, float] | None = None
     problem: str = ""
