@@ -79,12 +79,15 @@ class Frame:
 
 
 def energy_graph(network: HybridFusionNet, frame: Frame) -> Graph:
-    """Gradient energy of one slice in the network's focus windows: guide 1 1 H W -> outer part 1 K h w.
+    """Logarithm of one slice's gradient energy in the network's focus windows, that of noise added to it.
+
+    Inputs: guide 1 1 H W; the noise's energy 1 1 1 1. Output: of the outer part, 1 K h w.
 
     A blur is a product with a band of weights; in float32 products are the fastest thing that there is, and short rows
     of few channels the slowest.
     """
     guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
+    floor = op.parameter([1, 1, 1, 1], np.float32)
     smooth, slope = np.array([0.25, 0.5, 0.25]), np.array([-0.5, 0.0, 0.5])
     around, shape = cut_or_padded(guide, -1), (frame.height, frame.width)
     gradients = [
@@ -100,7 +103,7 @@ def energy_graph(network: HybridFusionNet, frame: Frame) -> Graph:
         along_y = op.concat([op.matmul(band, part, False, False) for band, part in _bands(plane, 0, height, sigma)], 0)
         blur = op.concat([op.matmul(part, band, False, True) for band, part in _bands(along_y, 1, width, sigma)], 1)
         blurred.append(op.reshape(blur, integers(1, 1, height, width), False))
-    return Graph([op.concat(blurred, 1)], [guide], "energies")
+    return Graph([op.log(op.add(op.concat(blurred, 1), floor))], [guide, floor], "energies")
 
 
 def _bands(plane: Node, axis: int, size: int, sigma: float) -> list[tuple[Node, Node]]:

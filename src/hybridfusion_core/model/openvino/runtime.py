@@ -176,8 +176,8 @@ class CompiledNetwork:
         windows = len(self._network.config.focus_windows)
         levels = buffers.take("energies", len(planes), windows, *frame.size(frame.outer))
         if graph is not None:
-            _each_slice(self._lanes, graph, [planes], [], levels)
-            levels.add_(WHITE_NOISE_ENERGY * noise.square()).log_()
+            floor = (WHITE_NOISE_ENERGY * noise.square()).reshape(1, 1, 1, 1)
+            _each_slice(self._lanes, graph, [planes], [floor], levels)
             levels.sub_(levels.amax(dim=0))
         return levels
 
