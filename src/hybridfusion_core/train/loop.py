@@ -221,12 +221,12 @@ def calibrate(network: HybridFusionNet, recipe: Recipe, scenes: int = 48, lab: L
     says about which pixels a fusion decides.
     """
     device = network.temperature.device
+    batches = [draw_batch(recipe, _CALIBRATION + step, device, lab) for step in range(scenes)]
     if network.config.coarse_depth:
-        calibrate_in_focus(network, [draw_batch(recipe, _CALIBRATION + step, device, lab) for step in range(scenes)])
+        calibrate_in_focus(network, batches)
     candidates = torch.exp(torch.linspace(math.log(0.5), math.log(6), 51))
     total = torch.zeros(len(candidates))
-    for step in range(scenes):
-        batch = draw_batch(recipe, _CALIBRATION + step, device, lab)
+    for batch in batches:
         with torch.inference_mode():
             scores = network(batch.guide, batch.noise)
             asked = where_in_focus(network, scores, batch.guide, batch.noise) & (batch.structure > 0.5)
@@ -247,14 +247,33 @@ def calibrate_in_focus(network: HybridFusionNet, batches: Sequence[Batch]) -> No
         sure = batch.in_focus_weight > 0.5
         logits.append(said[sure].double().cpu())
         truths.append((batch.in_focus[sure] > 0.5).double().cpu())
-    x, y = torch.cat(logits), torch.cat(truths)
-    inputs, line = torch.stack([x, torch.ones_like(x)], dim=1), torch.tensor([1.0, 0.0], dtype=torch.float64)
+    network.in_focus_line.copy_(_logistic_line(torch.cat(logits), torch.cat(truths)))
+
+
+def _logistic_line(logit: Tensor, truth: Tensor) -> Tensor:
+    """Slope and intercept under which a logit fits the truth best; Newton's method, with steps that never climb.
+
+    Args:
+        logit: n, float64.
+        truth: n, 0 or 1.
+    """
+    inputs = torch.stack([logit, torch.ones_like(logit)], dim=1)
+    as_it_is = torch.tensor([1.0, 0.0], dtype=torch.float64)
+
+    def loss(line: Tensor) -> Tensor:
+        entropy = torch.nn.functional.binary_cross_entropy_with_logits(inputs @ line, truth, reduction="sum")
+        return entropy + 0.5 * _RIDGE * (line - as_it_is).square().sum()
+
+    line = torch.zeros(2, dtype=torch.float64)
     for _ in range(20):
         probability = torch.sigmoid(inputs @ line)
-        gradient = inputs.T @ (probability - y) + _RIDGE * (line - torch.tensor([1.0, 0.0], dtype=torch.float64))
-        curvature = (inputs * (probability * (1 - probability))[:, None]).T @ inputs + _RIDGE * torch.eye(2)
-        line = line - torch.linalg.solve(curvature, gradient)
-    network.in_focus_line.copy_(line)
+        gradient = inputs.T @ (probability - truth) + _RIDGE * (line - as_it_is)
+        curvature = (inputs * (probability * (1 - probability))[:, None]).T @ inputs
+        step = torch.linalg.solve(curvature + _RIDGE * torch.eye(2, dtype=torch.float64), gradient)
+        while loss(line - step) > loss(line) and bool(step.abs().max() > 1e-9):
+            step = step / 2
+        line = line - step
+    return line
 
 
 def starting_network(recipe: Recipe) -> HybridFusionNet:
