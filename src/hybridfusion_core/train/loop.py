@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.model.model_file import ModelCard, load_model, save_model
-from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig
+from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig, Scores
 from hybridfusion_core.model.posterior import (
     confidence_map,
     focus_posterior,
@@ -205,10 +205,21 @@ def validate(network: HybridFusionNet, unseen: Sequence[Batch]) -> dict[str, flo
     for batch in unseen:
         with torch.inference_mode():
             scores = network(batch.guide, batch.noise)
-        fused = fuse_soft(fusion_weights(scores), batch.counts)
-        ratios.append(-10 * ((fused - batch.truth).square().mean(dim=(1, 2)) + _BEST_ERROR).log10())
+        ratios.append(_decibels(scores, batch))
         errors.append(supervised.height_l1(focus_posterior(scores), batch.height, (batch.structure > 0.5).float()))
     return {"psnr": float(torch.cat(ratios).mean()), "height": float(torch.stack(errors).mean())}
+
+
+def decibels(network: HybridFusionNet, batch: Batch) -> Tensor:
+    """PSNR of each scene's fused image; B."""
+    with torch.inference_mode():
+        return _decibels(network(batch.guide, batch.noise), batch)
+
+
+def _decibels(scores: Scores, batch: Batch) -> Tensor:
+    fused = fuse_soft(fusion_weights(scores), batch.counts)
+    ratio: Tensor = -10 * ((fused - batch.truth).square().mean(dim=(1, 2)) + _BEST_ERROR).log10()
+    return ratio
 
 
 def calibrate(network: HybridFusionNet, recipe: Recipe, scenes: int = 48, lab: Lab = ANY_LAB) -> None:
