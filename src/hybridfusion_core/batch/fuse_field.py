@@ -33,7 +33,6 @@ from hybridfusion_core.batch.records.store import (
     uncount_start,
     unit_record,
     write_json,
-    write_whole,
 )
 from hybridfusion_core.batch.report.drift import slice_figures
 from hybridfusion_core.batch.report.flags import figures
@@ -46,6 +45,7 @@ from hybridfusion_core.fusion.request import FuseRequest
 from hybridfusion_core.fusion.result import describe
 from hybridfusion_core.io.decode_cache import decoded_once
 from hybridfusion_core.io.disk.access import system_error
+from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.io.disk.lock import Lock
 from hybridfusion_core.io.zarr.source import is_url
 from hybridfusion_core.model.noise import FieldStatistics

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hybridfusion_core.batch.plate_statistics import common_statistics, sampled
 from hybridfusion_core.batch.records.paths import Places, key_of
-from hybridfusion_core.batch.records.store import write_json, write_whole
+from hybridfusion_core.batch.records.store import write_json
 from hybridfusion_core.batch.report.field_table import COLUMNS, Row, report_csv, rows_of
 from hybridfusion_core.batch.report.flags import figures
 from hybridfusion_core.batch.report.page import render
@@ -24,6 +24,7 @@ from hybridfusion_core.batch.run import Result
 from hybridfusion_core.fusion.job import resolve
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.fusion.result import describe
+from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.model.noise import FieldStatistics, NoiseModel
 from hybridfusion_core.plates.plate import Field, Frame, Imaging, Plate, Well
 from hybridfusion_core.plates.select import read_failures

@@ -9,7 +9,7 @@ from typing import Any
 
 from hybridfusion_core.batch.output.file_names import padded_well
 from hybridfusion_core.batch.records.paths import FieldKey, Places, key_of
-from hybridfusion_core.batch.records.store import write_whole
+from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.plates.plate import Plate
 from hybridfusion_core.plates.select import guarded_cell
 

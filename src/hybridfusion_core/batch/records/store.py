@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from hybridfusion_core.batch.records.paths import FieldKey, Places
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.io.disk.access import guarded
+from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.io.zarr.source import UrlSource, is_url, reached
 from hybridfusion_core.plates.plate import PlateField
 from hybridfusion_core.stack import Axis
@@ -23,25 +23,6 @@ from hybridfusion_core.stack import Axis
 FORMAT = 1
 _LARGEST = 64 << 20  # bytes of a record
 _SUSPECT = 3  # runs that were killed while they worked on the same unit
-
-
-def write_whole(path: Path, content: bytes, *, durable: bool = False) -> None:
-    """Write a file that is there whole or not at all, whenever its writer is killed.
-
-    Args:
-        path: of the file.
-        content: of it.
-        durable: it is there after a power cut, too. That takes 5 to 30 ms; and pixels, which a record must not
-            outlive, are not written so.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as stream:
-        stream.write(content)
-        if durable:
-            stream.flush()
-            os.fsync(stream.fileno())
-    part.replace(path)
 
 
 def write_json(path: Path, content: Mapping[str, Any], *, durable: bool = False) -> None:

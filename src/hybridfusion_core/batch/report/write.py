@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from hybridfusion_core.batch.records.store import read_json, write_whole
+from hybridfusion_core.batch.records.store import read_json
 from hybridfusion_core.batch.report.field_table import report_csv, rows_of
 from hybridfusion_core.batch.report.page import render
 from hybridfusion_core.batch.run import Result
+from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.plates.plate import Plate
 from hybridfusion_core.plates.select import failures_csv
 
