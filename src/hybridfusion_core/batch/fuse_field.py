@@ -35,7 +35,6 @@ from hybridfusion_core.batch.records.store import (
     uncount_start,
     unit_record,
     write_json,
-    write_whole,
 )
 from hybridfusion_core.batch.records.writing import unwritable
 from hybridfusion_core.batch.task import Outcome, Settings, Task
@@ -45,6 +44,7 @@ from hybridfusion_core.fusion.loop import measure, run
 from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
 from hybridfusion_core.fusion.result import describe
 from hybridfusion_core.io.decode_cache import decoded_once
+from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.io.disk.lock import Lock
 from hybridfusion_core.io.zarr.source import is_url
 from hybridfusion_core.model.noise import FieldStatistics

@@ -9,9 +9,9 @@ from pathlib import Path
 from hybridfusion_core.batch.output.verify import inventory, verify_files
 from hybridfusion_core.batch.records.failure_list import failures_csv
 from hybridfusion_core.batch.records.paths import BatchPaths
-from hybridfusion_core.batch.records.store import write_whole
 from hybridfusion_core.batch.records.writing import written
 from hybridfusion_core.errors import StoredDataError
+from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.io.verify import verify
 
 UNFINISHED = 3  # exit status, as of `batch`

@@ -17,7 +17,7 @@ from hybridfusion_core.batch.figures.flags import figures
 from hybridfusion_core.batch.plate_statistics import common_statistics, sampled
 from hybridfusion_core.batch.records.failure_list import read_failures
 from hybridfusion_core.batch.records.paths import BatchPaths, key_of
-from hybridfusion_core.batch.records.store import write_json, write_whole
+from hybridfusion_core.batch.records.store import write_json
 from hybridfusion_core.batch.report.field_table import COLUMNS, Row, field_rows, report_csv
 from hybridfusion_core.batch.report.page import render
 from hybridfusion_core.batch.report.write import write_reports
@@ -25,6 +25,7 @@ from hybridfusion_core.batch.result import Result
 from hybridfusion_core.fusion.job import resolve
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.fusion.result import describe
+from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.model.noise import FieldStatistics, NoiseModel
 from hybridfusion_core.plates.plate import Field, Frame, Imaging, Plate, Well
 from hybridfusion_core.stack import Stack

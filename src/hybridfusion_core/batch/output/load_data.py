@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from hybridfusion_core.batch.output.file_names import padded_well
 from hybridfusion_core.batch.records.failure_list import guarded_cell
 from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
-from hybridfusion_core.batch.records.store import write_whole
+from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.io.suffixes import result_paths
 from hybridfusion_core.plates.plate import Plate
 

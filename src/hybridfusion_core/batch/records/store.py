@@ -6,9 +6,7 @@ Each file appears whole or not at all, and is read as an untrusted file.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,36 +14,13 @@ from typing import Any
 from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.io.disk.access import guarded
+from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.plates.plate import PlateField
 
 FORMAT = 1
 _LARGEST = 64 << 20  # bytes of a record
 _SHORT = "-memory"  # after the name of a session whose start ended so
 _SUSPECT = 3  # runs that were killed while they worked on the same unit
-
-
-def write_whole(path: Path, content: bytes, *, durable: bool = False) -> None:
-    """Write a file that is there whole or not at all, whenever its writer is killed.
-
-    Args:
-        path: of the file.
-        content: of it.
-        durable: it is there after a power cut, too. That takes 5 to 30 ms; and pixels, which a record must not
-            outlive, are not written so.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as stream:
-            stream.write(content)
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
-        part.replace(path)
-    except OSError:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
 
 
 def write_json(path: Path, content: Mapping[str, Any], *, durable: bool = False) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from hybridfusion_core.batch.records.failure_list import failures_csv, row_of
-from hybridfusion_core.batch.records.store import read_json, write_whole
+from hybridfusion_core.batch.records.store import read_json
 from hybridfusion_core.batch.report.field_table import field_rows, report_csv
 from hybridfusion_core.batch.report.page import render
 from hybridfusion_core.batch.result import Result
+from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.plates.plate import Plate
 
 
