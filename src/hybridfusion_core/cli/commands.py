@@ -40,7 +40,6 @@ def fuse(options: argparse.Namespace) -> None:
     request = make_request(**chosen)
     with _open(options) as stack, ProgressLine("Mpx·slices", 1e6) as line:
         job = resolve(request, stack)
-        _warn(job.notes)
         if len(job.slices) < 2:
             raise UserInputError(
                 f"{stack.name} has {stack.shape[2]} slice(s), {len(job.slices)} chosen; expected two or more to fuse. "
@@ -58,6 +57,7 @@ def fuse(options: argparse.Namespace) -> None:
         )
         spec = exhaust(steps, lambda step: line.update(step.stage, step.done, step.total))
         seconds = time.monotonic() - started
+    _warn(spec.provenance["warnings"])
     summary = {
         "output": options.output,
         "shape": list(spec.shape),
@@ -67,6 +67,7 @@ def fuse(options: argparse.Namespace) -> None:
         "statistics": spec.provenance["statistics"],
         "settings": spec.provenance["settings"],
         "model": spec.provenance["model"],
+        "warnings": spec.provenance["warnings"],
     }
     t, c, y, x = spec.shape
     _print(options, summary, f"{options.output}: {t} × {c} × {y} × {x} {spec.dtype.name} in {seconds:.1f} s")
@@ -74,16 +75,9 @@ def fuse(options: argparse.Namespace) -> None:
 
 def batch(options: argparse.Namespace) -> int:
     """Fuse every field of a plate, or say what that would take."""
-    from hybridfusion_core.cli.batch import dry_run, open_selection
+    from hybridfusion_core.cli.batch import command
 
-    request = make_request(**_chosen(options))
-    plate, units = open_selection(options)
-    if options.dry_run:
-        _print(options, *dry_run(plate, units, request, options))
-        return 0
-    from hybridfusion_core.cli.batch_run import run
-
-    return run(plate, units, request, options)
+    return command(options, _chosen(options))
 
 
 def info(options: argparse.Namespace) -> None:
@@ -98,22 +92,26 @@ def info(options: argparse.Namespace) -> None:
     _print(options, summary, "\n".join(lines))
 
 
-def verify(options: argparse.Namespace) -> None:
+def verify(options: argparse.Namespace) -> int:
     """Look through a result, from its metadata to its last pixel."""
-    from hybridfusion_core.batch.output.verify import holds_files, verify_files
+    from hybridfusion_core.batch.output.verify import paths_of
+    from hybridfusion_core.cli.batch_verify import verify_batch
 
-    output = Path(options.output)
-    findings = verify_files(output) if holds_files(output) else find_faults(output)
+    paths = paths_of(Path(options.output))
+    if paths is not None:
+        return verify_batch(paths, options)
+    findings = find_faults(Path(options.output))
     if options.json:
         _print(options, {"output": options.output, "findings": findings}, "")
     if findings:
-        listing = "".join(f"\n  {finding}" for finding in findings)
         raise StoredDataError(
             f"{options.output} is not what was written; expected a whole and consistent result. Fuse the stack again, "
-            f"with --overwrite; of a batch, remove what is damaged and run it again. Found:{listing}"
+            "with --overwrite. Found:",
+            findings,
         )
     if not options.json:
         _print(options, {}, f"{options.output}: whole")
+    return 0
 
 
 def sample(options: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """A model as a BioImage.IO package (model RDF 0.5, https://bioimage.io), which other programs can run and test.
 
-The package takes raw counts and does all that a fusion does, so nobody has to make a guide. Its weights are a PyTorch
+The package takes raw counts and does all that a fusion does, so it needs no guide. Its weights are a PyTorch
 state dict whose architecture is this package's own class, so it runs wherever `napari-hybridfusion` is installed.
 """
 
@@ -20,9 +20,9 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.fusion.plan import common_geometry
 from hybridfusion_core.fusion.tiles import reflected
 from hybridfusion_core.io.disk.atomic import Delivery, explained
-from hybridfusion_core.model.focus_measures import has_structure
 from hybridfusion_core.model.model_file import Model, load_model
 from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig
 from hybridfusion_core.model.noise import CELL, field_statistics
@@ -32,6 +32,7 @@ from hybridfusion_core.model.posterior import (
     focus_posterior,
     fuse_soft,
     fusion_weights,
+    where_in_focus,
 )
 
 _FORMAT = "0.5.12"
@@ -69,9 +70,10 @@ class Fusion(nn.Module):
         """Z Y X -> Y X each."""
         height, width = counts.shape[1:]
         statistics = field_statistics([counts.detach().cpu().numpy()])
-        lattice, halo = self.network.config.lattice, self.network.config.halo
+        geometry = common_geometry([self.network.config])
+        halo = geometry.halo
         # As everywhere the plane is reflected to whole windows and a halo around them, and cut off afterwards.
-        rows, columns = (reflected(-halo, -(-length // lattice) * lattice + halo, length) for length in (height, width))
+        rows, columns = (reflected(-halo, geometry.round_up(length) + halo, length) for length in (height, width))
         guide = statistics.guide([counts.detach().cpu().numpy()])[:, rows[:, None], columns]
         x = torch.from_numpy(np.ascontiguousarray(guide))[None].to(counts.device)
         noise = torch.tensor([statistics.noise], dtype=torch.float32, device=counts.device)
@@ -79,7 +81,7 @@ class Fusion(nn.Module):
         plane = slice(halo, halo + height), slice(halo, halo + width)
         weights = fusion_weights(scores)[..., plane[0], plane[1]]
         posterior = focus_posterior(scores, self.network.temperature)[..., plane[0], plane[1]]
-        structure = has_structure(x, noise)[..., plane[0], plane[1]]
+        structure = where_in_focus(self.network, scores, x, noise)[..., plane[0], plane[1]]
         confidence = confidence_map(posterior, structure).nan_to_num(0.0)
         decision = decision_mask(posterior, structure).float()
         return fuse_soft(weights, counts[None])[0], decision[0], confidence[0]
@@ -97,9 +99,7 @@ def export_bioimageio(name: str, path: Path, *, overwrite: bool = False) -> None
         UserInputError: no such model, another suffix, or a file that may not be written.
     """
     if path.suffix.lower() != ".zip":
-        raise UserInputError(
-            f"The package {path.name!r} has another suffix; expected a name that ends in .zip. Rename it."
-        )
+        raise UserInputError(f"The package {path.name!r} has another suffix; expected a name that ends in .zip.")
     model = load_model(name)
     delivery = Delivery([path], overwrite=overwrite)
     try:

@@ -17,7 +17,7 @@ from hybridfusion_core.io.disk.access import existing, permitted
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.picture_files import inspect
 from hybridfusion_core.io.result_spec import array_of
-from hybridfusion_core.io.suffixes import OUTPUT_SUFFIXES, output_suffix, result_paths
+from hybridfusion_core.io.suffixes import OUTPUT_SUFFIXES, ZARR_SUFFIXES, has_suffix, output_suffix, result_paths
 from hybridfusion_core.io.tiff.check import check_tiff
 from hybridfusion_core.io.zarr.check import check_zarr, field_paths, group_attributes, label_folders
 
@@ -42,8 +42,20 @@ def verify(path: str | os.PathLike[str]) -> list[str]:
         return _findings(target)
 
 
+def check_image(folder: Path) -> list[str]:
+    """Read one image of an OME-Zarr plate, with its labels.
+
+    Args:
+        folder: of the image.
+
+    Returns:
+        What is wrong, one sentence each.
+    """
+    return list(_check_zarr(folder))
+
+
 def _findings(target: Path) -> list[str]:
-    suffix = output_suffix(target)
+    suffix = ".ome.zarr" if has_suffix(target, ZARR_SUFFIXES) else output_suffix(target)
     if suffix is None or target.is_dir() != (suffix == ".ome.zarr"):
         raise UserInputError(
             f"{target} is no output of `fuse`; expected a name that ends in {', '.join(OUTPUT_SUFFIXES)}. "

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from hybridfusion_core.errors import HybridFusionError, UserInputError
-from hybridfusion_core.io.disk.access import permitted
+from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.plates.plane_records import number_name
 from hybridfusion_core.plates.plate import Plate, PlateField, Well
-from hybridfusion_core.plates.well_names import well_index
-
-FAILURE_COLUMNS = ("well", "field", "time", "reason")
-_LARGEST = 256 << 20  # bytes of a list of failures
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
+from hybridfusion_core.plates.well_names import UNUSUAL_ROW, well_index
 
 FieldTime = tuple[str, str, int]  # well, field, time
 
@@ -82,7 +74,8 @@ def select_wells(wells: Sequence[Well], text: str) -> tuple[Well, ...]:
 
     Args:
         wells: of the plate.
-        text: names and ranges, such as "B02:C05,D07"; leading zeros make no difference.
+        text: names and ranges, such as "B02:C05,D07"; leading zeros make no difference. Wells that are called
+            otherwise go by their own names.
 
     Returns:
         The wells, in their own order.
@@ -92,22 +85,30 @@ def select_wells(wells: Sequence[Well], text: str) -> tuple[Well, ...]:
     """
     chosen: set[tuple[int, int]] = set()
     at = {(well.row_index, well.column_index) for well in wells}
+    written = {name: (well.row_index, well.column_index) for well in wells for name in _names(well)}
     for part in _parts(text, "wells"):
-        corners = [well_index(name) for name in part.split(":")]
+        corners = [written[part]] if part in written else [_corner(name, written) for name in part.split(":")]
         if len(corners) > 2 or None in corners:
-            raise UserInputError(
-                f"--wells has {part!r}; expected wells and ranges of wells, such as B02:C05,D07. Correct it."
-            )
+            raise UserInputError(f"--wells has {part!r}; expected wells and ranges of wells, such as B02:C05,D07.")
         (top, left), (bottom, right) = (corner for corner in (corners[0], corners[-1]) if corner is not None)
         rows, columns = sorted((top, bottom)), sorted((left, right))
         found = {(y, x) for y, x in at if rows[0] <= y <= rows[1] and columns[0] <= x <= columns[1]}
         if not found:
             raise UserInputError(
                 f"--wells has {part!r}, and the plate has images of none of these wells; expected some of "
-                f"{', '.join(well.name for well in wells[:8])}{', …' if len(wells) > 8 else ''}. Correct it."
+                f"{', '.join(well.name for well in wells[:8])}{', …' if len(wells) > 8 else ''}."
             )
         chosen |= found
     return tuple(well for well in wells if (well.row_index, well.column_index) in chosen)
+
+
+def _names(well: Well) -> tuple[str, ...]:
+    return (well.name, well.column) if well.row == UNUSUAL_ROW else (well.name,)
+
+
+def _corner(name: str, written: Mapping[str, tuple[int, int]]) -> tuple[int, int] | None:
+    """Return the place of a well as the plate writes its name, or as wells are usually called."""
+    return written.get(name.strip()) or well_index(name)
 
 
 def select_fields(names: Iterable[str], text: str) -> frozenset[str]:
@@ -135,7 +136,7 @@ def select_fields(names: Iterable[str], text: str) -> frozenset[str]:
         else:
             raise UserInputError(
                 f"--fields has {part!r}, which no well has; expected some of {', '.join(sorted(known)[:8])}"
-                f"{', …' if len(known) > 8 else ''}, or a range such as 3-5. Correct it."
+                f"{', …' if len(known) > 8 else ''}, or a range such as 3-5."
             )
     return frozenset(chosen)
 
@@ -160,7 +161,7 @@ def select_times(count: int, text: str) -> frozenset[int]:
         if not found:
             raise UserInputError(
                 f"--times has {part!r}, of {count} time points that are counted from 0; expected an index or a range "
-                "such as 0:10. Correct it."
+                "such as 0:10."
             )
         chosen.update(found)
     return frozenset(chosen)
@@ -206,59 +207,13 @@ def spread(wells: Sequence[Well], count: int) -> tuple[Well, ...]:
     return tuple(well for well in wells if well.name in chosen)
 
 
-def read_failures(path: Path) -> frozenset[FieldTime]:
-    """Read which fields failed from a list of failures.
-
-    Raises:
-        UserInputError: there is no such file, it is no list of failures, or it is empty.
-    """
-    try:
-        with permitted(path):
-            size = path.stat().st_size
-            text = path.read_text(encoding="utf-8-sig", errors="replace") if size <= _LARGEST else ""
-        rows = csv.DictReader(io.StringIO(text, newline=""))
-        return frozenset((_plain(row["well"]), _plain(row["field"]), int(row["time"])) for row in rows) or _none(path)
-    except HybridFusionError:
-        raise
-    except (OSError, LookupError, ValueError, TypeError, AttributeError, csv.Error) as error:
-        raise UserInputError(
-            f"{path} is no list of failures ({type(error).__name__}); expected a CSV file with the columns "
-            f"{', '.join(FAILURE_COLUMNS)}, as a batch writes it. Name the failures.csv of this plate."
-        ) from error
-
-
-def failures_csv(failures: Iterable[tuple[PlateField, str]]) -> str:
-    """Return a list of failures that `read_failures` reads.
-
-    Args:
-        failures: fields and why each failed.
-
-    Returns:
-        CSV with the columns `FAILURE_COLUMNS`. Names of files are hostile: what a spreadsheet would take for a formula
-        has an apostrophe before it.
-    """
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(FAILURE_COLUMNS)
-    for field, reason in failures:
-        writer.writerow((guarded_cell(field.well), guarded_cell(field.field), field.t, guarded_cell(reason)))
-    return stream.getvalue()
-
-
-def _none(path: Path) -> frozenset[FieldTime]:
-    raise UserInputError(
-        f"{path} lists no failures; expected at least one row. There is nothing to do again: leave --only out to fuse "
-        "the whole plate."
-    )
-
-
 def _only(fields: list[PlateField], plate: Plate, only: frozenset[FieldTime]) -> list[PlateField]:
     known = {(field.well, field.field, field.t) for field in plate.fields()}
-    strangers = sorted(only - known)
-    if strangers:
-        well, field, time = strangers[0]
+    unknown = sorted(only - known)
+    if unknown:
+        well, field, time = unknown[0]
         raise UserInputError(
-            f"{len(strangers)} of {len(only)} failures are none of plate {plate.name!r}, the first well {well!r} field "
+            f"{len(unknown)} of {len(only)} failures are none of plate {plate.name!r}, the first well {well!r} field "
             f"{field!r} time {time}; expected failures of this plate. Name its own failures.csv."
         )
     return [field for field in fields if (field.well, field.field, field.t) in only]
@@ -271,18 +226,9 @@ def _most_times(plate: Plate) -> int:
 def _parts(text: str, option: str) -> list[str]:
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
-        raise UserInputError(f"--{option} is {text!r}, with an empty part; expected names between commas. Correct it.")
+        raise UserInputError(f"--{option} is {text!r}, with an empty part; expected names between commas.")
     return parts
 
 
 def _distance(one: Sequence[float], other: Sequence[float]) -> float:
     return (one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2
-
-
-def guarded_cell(text: str) -> str:
-    """Return a cell of a CSV file that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith((*_FORMULA, "'")) else text
-
-
-def _plain(text: str) -> str:
-    return text[1:] if text.startswith("'") else text
