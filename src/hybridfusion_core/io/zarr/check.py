@@ -80,7 +80,6 @@ class _Image:
     arrays: list[Any]
     scales: list[list[float]]
     method: Method
-    missing_times: frozenset[int]
 
     @classmethod
     def of(cls, folder: Path) -> _Image:
@@ -89,8 +88,7 @@ class _Image:
         Raises:
             Exception: of any kind, when its metadata are damaged.
         """
-        attributes = group_attributes(folder)
-        entry = attributes["multiscales"][0]
+        entry = group_attributes(folder)["multiscales"][0]
         paths = [str(dataset["path"]) for dataset in entry["datasets"]]
         return cls(
             "".join(str(axis["name"]).upper() for axis in entry["axes"]),
@@ -98,7 +96,6 @@ class _Image:
             [zarr.open_array(LocalStore(_inside(folder, each), read_only=True), mode="r") for each in paths],
             [dataset["coordinateTransformations"][0]["scale"] for dataset in entry["datasets"]],
             "nearest" if entry.get("type") == "nearest" else "mean",
-            _missing_times(attributes),
         )
 
     @property
@@ -110,7 +107,7 @@ class _Image:
 def _check_image(folder: Path, name: str) -> Iterator[str]:
     try:
         image = _Image.of(folder)
-        fits = image.fits
+        fits, gaps = image.fits, _missing_times(folder)
     except Exception as error:
         yield f"{name} cannot be opened as an image ({type(error).__name__}: {first_line(error)})"
         return
@@ -120,7 +117,7 @@ def _check_image(folder: Path, name: str) -> Iterator[str]:
         return
     levels = []
     for part, array in zip(image.paths, image.arrays, strict=True):
-        missing = _missing_files(array, folder / part, image.missing_times)
+        missing = _missing_files(array, folder / part, gaps)
         yield from (f"{name}: {file.relative_to(folder)} is missing or empty" for file in missing)
         lengths = dict(zip(image.axes, array.shards or array.chunks, strict=True))
         levels.append(Level(array, image.axes, (lengths["Y"], lengths["X"]), not missing, _namer(array, part)))
@@ -128,16 +125,15 @@ def _check_image(folder: Path, name: str) -> Iterator[str]:
     yield from _check_scales(levels, image, name)
 
 
-def _missing_files(array: Any, folder: Path, missing_times: frozenset[int]) -> list[Path]:
+def _missing_files(array: Any, folder: Path, gaps: frozenset[int]) -> list[Path]:
     # zarr takes an empty file for an absent one, and an absent one for zeros.
     missing = [file for _, file in files_of(array, folder) if not file.is_file() or not file.stat().st_size]
-    return [file for file in missing if not _is_missing_time(file.relative_to(folder), missing_times)]
+    return [file for file in missing if not _is_missing_time(file.relative_to(folder), gaps)]
 
 
-def _missing_times(attributes: Mapping[str, Any]) -> frozenset[int]:
+def _missing_times(folder: Path) -> frozenset[int]:
     """Return the time points that a batch could not fuse, and has named in the metadata of the image."""
-    provenance = attributes.get("hybridfusion")
-    found = provenance.get("missing_times") if isinstance(provenance, Mapping) else None
+    found = group_attributes(folder).get("hybridfusion", {}).get("missing_times")
     return frozenset(each for each in found if isinstance(each, int)) if isinstance(found, list) else frozenset()
 
 
