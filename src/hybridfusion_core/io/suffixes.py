@@ -1,5 +1,6 @@
 """Which file endings are known, and what is left of a name without them."""
 
+import re
 from pathlib import Path
 
 TIFF_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf", ".tif", ".tiff", ".tf8", ".btf")
@@ -10,6 +11,13 @@ NATIVE_SUFFIXES = (".nd2", ".czi", ".lif", ".oib", ".oif", ".oir", ".vsi")
 STACK_FILES = (*TIFF_SUFFIXES, *NATIVE_SUFFIXES)  # files that may hold a whole stack
 IMAGE_FILES = (*STACK_FILES, *PICTURE_SUFFIXES)
 OUTPUT_SUFFIXES = (".ome.zarr", ".ome.tif", ".tif", ".png")
+
+_COMPANIONS = re.compile(r"\.oif\.files$|^_.+_$", re.IGNORECASE)
+
+
+def belongs_to_file(folder: str) -> bool:
+    """Say whether a folder of that name holds the planes of a file beside it: those of an OIF or of a VSI."""
+    return _COMPANIONS.search(folder) is not None
 
 
 def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
