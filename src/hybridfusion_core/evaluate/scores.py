@@ -23,6 +23,7 @@ from hybridfusion_core.evaluate.metrics.calibration import (
     auroc,
     reliability,
 )
+from hybridfusion_core.evaluate.metrics.isolated_bodies import around_bodies, bright_kept, dark_field
 from hybridfusion_core.evaluate.metrics.traces import (
     dark_ring,
     speckle,
@@ -76,6 +77,11 @@ FIGURES = (
     Figure("edges_confidence", "…, confidence", 3, None, gain=False),
     Figure("dark_ring", "dark ring", 4, None, gain=False),
     Figure("speckle", "speckle", 4, None, gain=False),
+    Figure("false_ring", "false ring", 4, False, gain=False),
+    Figure("false_ring_sure", "…, sure", 4, False, gain=False),
+    Figure("glow", "glow around bodies", 3, None, gain=False),
+    Figure("far_decided", "decided far from bodies", 4, False, gain=False),
+    Figure("bright_kept", "brightest structure kept", 3, True, gain=False),
 )
 
 Scores = dict[str, dict[str, float]]  # method -> key of a figure -> value
@@ -176,6 +182,12 @@ def _traces(outcome: Outcome, case: Case, ground: NDArray[np.float64]) -> dict[s
         if case.height is not None and outcome.confidence is not None and case.slices >= CALIBRATED_FROM:
             found["auroc"] = auroc(*_mistakes(case, outcome))
         return found
+    stack = np.stack([case.planes(z)[0] for z in range(case.slices)])
+    if outcome.decision is not None:
+        found["bright_kept"] = bright_kept(stack, outcome.decision)
+    if (field := dark_field(stack)) is not None:
+        around = around_bodies(field, stack, outcome.fused[0], outcome.decision, outcome.confidence)
+        found |= {name: value for name, value in around.items() if name != "bodies_kept"}
     found["edges_fused"] = window_edges(outcome.fused[0])
     found["dark_ring"] = dark_ring(outcome.fused[0], ground)
     if outcome.decision is not None:

@@ -23,7 +23,7 @@ from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.picture_files import inspect
 from hybridfusion_core.io.pyramid import Method
 from hybridfusion_core.io.result_spec import array_of
-from hybridfusion_core.io.suffixes import OUTPUT_SUFFIXES, output_suffix, result_paths
+from hybridfusion_core.io.suffixes import OUTPUT_SUFFIXES, ZARR_SUFFIXES, has_suffix, output_suffix, result_paths
 from hybridfusion_core.io.tiff.tiles import tiled
 from hybridfusion_core.io.zarr.arrays import files_of
 from hybridfusion_core.io.zarr.image import is_zarr
@@ -50,8 +50,20 @@ def verify(path: str | os.PathLike[str]) -> list[str]:
         return _findings(target)
 
 
+def check_image(folder: Path) -> list[str]:
+    """Read one image of an OME-Zarr plate, with its labels.
+
+    Args:
+        folder: of the image.
+
+    Returns:
+        What is wrong, one sentence each.
+    """
+    return list(_check_zarr(folder))
+
+
 def _findings(target: Path) -> list[str]:
-    suffix = output_suffix(target)
+    suffix = ".ome.zarr" if has_suffix(target, ZARR_SUFFIXES) else output_suffix(target)
     if suffix is None or target.is_dir() != (suffix == ".ome.zarr"):
         raise UserInputError(
             f"{target} is no output of `fuse`; expected a name that ends in {', '.join(OUTPUT_SUFFIXES)}. "
@@ -155,6 +167,7 @@ def _check_zarr_image(folder: Path, name: str) -> Iterator[str]:
         inside = [str(dataset["path"]) for dataset in entry["datasets"]]
         scales = [dataset["coordinateTransformations"][0]["scale"] for dataset in entry["datasets"]]
         arrays = [zarr.open_array(LocalStore(_inside(folder, each), read_only=True), mode="r") for each in inside]
+        gaps = _missing_times(folder)
         method: Method = "nearest" if entry.get("type") == "nearest" else "mean"
         fits = "Y" in axes and "X" in axes and all(len(array.shape) == len(axes) for array in arrays)
     except Exception as error:
@@ -168,6 +181,7 @@ def _check_zarr_image(folder: Path, name: str) -> Iterator[str]:
         files = [file for _, file in files_of(array, folder / part)]
         # zarr takes an empty file for an absent one, and an absent one for zeros.
         missing = [file for file in files if not file.is_file() or not file.stat().st_size]
+        missing = [file for file in missing if not _is_missing_time(file.relative_to(folder / part), gaps)]
         yield from (f"{name}: {file.relative_to(folder)} is missing or empty" for file in missing)
         lengths = dict(zip(axes, array.shards or array.chunks, strict=True))
         levels.append(Level(array, axes, (lengths["Y"], lengths["X"]), not missing, _namer(array, part)))
@@ -179,6 +193,18 @@ def _check_zarr_image(folder: Path, name: str) -> Iterator[str]:
             # The last pixel may stand for one that is not there.
             if not abs(step * length - whole) < step:
                 yield f"{name}, level {number} has a scale that does not fit its size along {axis}"
+
+
+def _missing_times(folder: Path) -> frozenset[int]:
+    """Return the time points that a batch could not fuse, and has named in the metadata of the image."""
+    found = stored_provenance(folder).get("missing_times")
+    return frozenset(each for each in found if isinstance(each, int)) if isinstance(found, list) else frozenset()
+
+
+def _is_missing_time(chunk: Path, times: frozenset[int]) -> bool:
+    """Say whether the file of a chunk, T C Z Y X, belongs to a time point that has no pixels."""
+    first = next((each for each in chunk.parts if each.isdecimal()), "")
+    return first.isdecimal() and int(first) in times
 
 
 def _namer(array: Any, part: str) -> Callable[[tuple[int, ...]], str]:
