@@ -3,8 +3,7 @@
     python benchmarks/real_stacks.py FOLDER docs/pictures
 
 FOLDER, or folders in it, hold the files named below. Writes real_NAME.png for each (sharpest slice, fused, decision,
-height) and prints
-the table of docs/real_stacks.md: no truth is known, so the figures describe and judge nothing.
+height) and prints the table of docs/real_stacks.md: no truth is known, so the figures describe and judge nothing.
 """
 
 import argparse

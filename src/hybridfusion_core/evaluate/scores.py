@@ -72,6 +72,8 @@ FIGURES = (
     Figure("nmi", "NMI", 4, True),
     Figure("auroc", "AUROC of mistakes", 3, True, gain=False),
     Figure("unknown", "nothing in focus", 3, None, gain=False),
+    Figure("missed", "in focus and missed", 3, False, gain=False),
+    Figure("invented", "in focus and invented", 4, False, gain=False),
     Figure("edges_fused", "window edges, fused", 3, None, gain=False),
     Figure("edges_height", "…, height", 3, None, gain=False),
     Figure("edges_confidence", "…, confidence", 3, None, gain=False),
@@ -178,6 +180,8 @@ def _traces(outcome: Outcome, case: Case, ground: NDArray[np.float64]) -> dict[s
     found: dict[str, float] = {}
     if outcome.decision is not None:
         found["unknown"] = float((outcome.decision == 0).mean())
+        if case.in_focus is not None:
+            found |= _in_focus(case.in_focus, outcome.decision)
     if case.truth is not None:
         if case.height is not None and outcome.confidence is not None and case.slices >= CALIBRATED_FROM:
             found["auroc"] = auroc(*_mistakes(case, outcome))
@@ -197,6 +201,12 @@ def _traces(outcome: Outcome, case: Case, ground: NDArray[np.float64]) -> dict[s
     if outcome.confidence is not None and case.slices > 3:
         found["edges_confidence"] = window_edges(outcome.confidence)
     return found
+
+
+def _in_focus(truth: NDArray[np.float64], decision: NDArray[Any]) -> dict[str, float]:
+    """Shares of what is in focus without a decision, and of what is not with one. Y X each; the truth may be NaN."""
+    shares = {"missed": (decision == 0)[truth > 0.5], "invented": (decision > 0)[truth < 0.5]}
+    return {name: float(wrong.mean()) for name, wrong in shares.items() if wrong.size}
 
 
 def _mistakes(case: Case, outcome: Outcome) -> tuple[NDArray[Any], NDArray[np.bool_]]:
