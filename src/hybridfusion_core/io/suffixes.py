@@ -18,12 +18,12 @@ _COMPANIONS = {
     ".tif": ("decision", "maps"),
 }
 
-_COMPANIONS = re.compile(r"\.oif\.files$|^_.+_$", re.IGNORECASE)
+_OF_A_FILE = re.compile(r"\.oif\.files$|^_.+_$", re.IGNORECASE)
 
 
 def belongs_to_file(folder: str) -> bool:
     """Say whether a folder of that name holds the planes of a file beside it: those of an OIF or of a VSI."""
-    return _COMPANIONS.search(folder) is not None
+    return _OF_A_FILE.search(folder) is not None
 
 
 def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
