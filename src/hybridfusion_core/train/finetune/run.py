@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from hybridfusion_core.batch.records.store import write_whole
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.create import refuse_input_as_output
-from hybridfusion_core.io.disk.atomic import Delivery, explained
+from hybridfusion_core.io.disk.atomic import Delivery, explained, write_whole
 from hybridfusion_core.model.devices import limited_threads, resolve_device
 from hybridfusion_core.model.model_file import Model, ModelCard, load_model, save_model
 from hybridfusion_core.progress import Progress, exhaust
