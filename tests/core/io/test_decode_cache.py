@@ -194,7 +194,7 @@ def test_a_run_killed_while_it_spools_leaves_scratch_that_the_next_start_removes
         sys.executable,
         "-c",
         STUCK,
-        f"{Path(__file__).parent}:{Path(__file__).parents[1]}",
+        str(Path(__file__).parents[1]),
         str(pictures),
         str(results / "a.ome.zarr"),
     ]
