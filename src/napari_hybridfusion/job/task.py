@@ -202,4 +202,20 @@ def blame(field: str) -> Iterator[None]:
     except FieldError:
         raise
     except HybridFusionError as error:
-        raise FieldError(field, re.sub(r"--(?=[a-z])", "", str(error))) from error
+        raise FieldError(field, in_this_window(str(error))) from error
+
+
+# What messages of the core say of the command line and of Python, and how this window calls it.
+_WORDS = (
+    (r"\s*\((?:Python: )?[a-z_]+=[^)]*\)", ""),
+    (r"--nan ignore\b", "NaN pixels: ignore, in Advanced options"),
+    (r"--overwrite\b", "tick Replace what is there"),
+    (r"--([a-z]+)(?:-([a-z]+))?", lambda found: " ".join(filter(None, found.groups()))),
+)
+
+
+def in_this_window(message: str) -> str:
+    """Return a message of the core with the names that the fields of this window have."""
+    for pattern, words in _WORDS:
+        message = re.sub(pattern, words, message)
+    return message

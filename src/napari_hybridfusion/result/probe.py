@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 _TITLES = {
-    "decision": "slice {:.0f}",
+    "decision": "slice {:.0f}",  # counted from 1; `describe` adds the slider's own number
     "height_um": "height {:.2f} µm",
     "height_slices": "height at slice {:.2f}",  # counted from 1, as decisions are
     "confidence": "confidence {:.2f}",
