@@ -54,6 +54,8 @@ class ResultPanel(Container):  # type: ignore[misc]
         self.margins = (0, 0, 0, 0)
         self._viewer, self._run = viewer, run
         self.results = results_of(viewer)
+        self._surface: Layer | None = None
+        self._before: list[tuple[Layer, bool]] = []  # what was visible before the surface was shown
         self.probe = Probe(viewer, self.results)
         self.plot: FocusPlot | None = None
         self.posterior: FocusPosterior | None = None
@@ -122,7 +124,10 @@ class ResultPanel(Container):  # type: ignore[misc]
         self._run(steps, lambda fused: self._show_corrected(base, old, fused))
 
     def show_surface(self) -> None:
-        """Show the selected result's height in three dimensions, alone; it may have been opened from a file."""
+        """Show the selected result's height in three dimensions, alone; or go back to what was shown before."""
+        if self._surface is not None:
+            self._leave_surface()
+            return
         layer = self._viewer.layers.selection.active
         if layer is None or not shows_result(layer):
             self._say(_NO_RESULT)
@@ -133,12 +138,26 @@ class ResultPanel(Container):  # type: ignore[misc]
             self._say(str(error))
             return
         self._say("")
+        self._before = [(each, bool(each.visible)) for each in self._viewer.layers]
         for each in self._viewer.layers:
             each.visible = False
         self._viewer.add_layer(surface)
+        self._surface = surface
+        self.surface.text = "Back to 2-D"
         self._viewer.dims.ndisplay = 3
         self._viewer.reset_view()
         self._viewer.scene.camera.angles = _TILTED
+
+    def _leave_surface(self) -> None:
+        if self._surface in self._viewer.layers:
+            self._viewer.layers.remove(self._surface)
+        self._surface = None
+        self.surface.text = "3-D"
+        self._viewer.dims.ndisplay = 2
+        for layer, visible in self._before:
+            if layer in self._viewer.layers:
+                layer.visible = visible
+        self._viewer.reset_view()
 
     def start_saving(self) -> None:
         """Ask where to, and write the selected result there."""
@@ -208,7 +227,7 @@ class ResultPanel(Container):  # type: ignore[misc]
         path = None if base.path is None else corrected_path(base.path)
         self._add(base.source, fused, path, base)
 
-    def _painted(self) -> list[Edit]:
+    def _painted(self) -> list[Any]:
         """Return what was painted on the result that is selected, or else on the one that was painted on last."""
         self.results.edits = [each for each in self.results.edits if each.layer in self._viewer.layers]
         active = self.results.active()

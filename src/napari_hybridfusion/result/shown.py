@@ -128,6 +128,11 @@ def fused_beside(viewer: ViewerModel, layer: Layer) -> list[Layer]:
     return [each for each in _alike(viewer, layer, "result") if _is_fused(each)]
 
 
+def together(viewer: ViewerModel, layer: Layer) -> list[Layer]:
+    """Return all layers of the result that a layer shows."""
+    return _alike(viewer, layer, "result")
+
+
 def shows_result(layer: Layer) -> bool:
     """Say whether a layer is of a result, be it just fused or opened from a file."""
     return _about(layer) is not None
