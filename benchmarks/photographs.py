@@ -21,7 +21,7 @@ from skimage.io import imread
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import hybridfusion_core as hf
-from hybridfusion_core.evaluate.metrics.agreement import edge_preservation, luminance
+from hybridfusion_core.evaluate.metrics.agreement import edge_preservation, published_grey
 
 NAMES = ("camera", "brick", "grass", "gravel", "coins", "moon", "page", "text")
 METHODS = {
@@ -69,7 +69,7 @@ def without_truth(what: str, pairs: list[tuple[np.ndarray, np.ndarray]]) -> None
             stack = np.stack([first, second])  # Z C Y X, C is 1 or 3
             made = hf.fuse(stack, axes="ZCYX", focus_from="joint", products=("fused",), **options)
             images = (*stack, made.fused[0, :, 0])
-            grey = [luminance(each) if len(each) == 3 else each[0] for each in images]
+            grey = [published_grey(each) if len(each) == 3 else each[0] for each in images]
             kept.append(edge_preservation(grey[:2], grey[2]))
         print(f"| {what} | {len(pairs)} | {method} | {statistics.mean(kept):.4f} | {min(kept):.4f} |", flush=True)
 

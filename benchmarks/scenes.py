@@ -3,8 +3,9 @@
     python benchmarks/scenes.py docs/pictures
     python benchmarks/scenes.py --rates
 
-Each row of a sheet is one scene, twice: three slices (first, middle, last), the truth, and the height (blue first
-slice, red last; pale where nothing stands in focus, black where a second layer is in focus too).
+Each row of a sheet is one scene, twice: three slices (first, middle, last), the truth, the height (blue first slice,
+red last; pale where nothing stands in focus, black where a second layer is in focus too), and where something is in
+focus (white; grey where that is left open). Lonely things are shown by the inverse hyperbolic sine of their counts.
 """
 
 import argparse
@@ -43,21 +44,27 @@ def sheet(kind: SceneKind, size: int, rows: int, seed: int) -> Image.Image:
     drawn = []
     for number in range(2 * rows):
         generator = Generator().manual_seed(seed + number)
-        drawn.append(row(make_scene((3, 5, 7, 10)[number % 4], size, NOISES[number % 3], generator, kind=kind)))
+        scene = make_scene((3, 5, 7, 10)[number % 4], size, NOISES[number % 3], generator, kind=kind)
+        drawn.append(row(scene, stretch=kind == "isolated"))
     gap = np.full((rows * drawn[0].shape[0], 10, 3), 255, dtype=np.uint8)
     picture = np.hstack([np.vstack(drawn[:rows]), gap, np.vstack(drawn[rows:])])
     # 144 colours instead of 16 million: a sheet stays below 400 kB.
     return Image.fromarray(picture).quantize(palette=palette(), dither=Image.Dither.NONE)
 
 
-def row(scene: Scene) -> np.ndarray:
+def row(scene: Scene, stretch: bool) -> np.ndarray:
     slices = len(scene.counts)
-    shown = scene.counts[[0, slices // 2, slices - 1]]
+    shown, truth = scene.counts[[0, slices // 2, slices - 1]], scene.truth
+    if stretch:
+        ground, noise = shown.median(), max(4 * scene.noise, 1e-4)
+        shown, truth = (torch.asinh((part - ground) / noise) for part in (shown, truth))
     low, high = (float(q) for q in torch.quantile(shown.flatten(), torch.tensor([0.002, 0.998])))
-    grey = [np.clip((plane.numpy() - low) / max(high - low, 1e-6), 0, 1) for plane in (*shown, scene.truth)]
+    grey = [np.clip((plane.numpy() - low) / max(high - low, 1e-6), 0, 1) for plane in (*shown, truth)]
     tiles = [np.repeat((255 * plane).astype(np.uint8)[..., None], 3, axis=-1) for plane in grey]
     colours = mpl.colormaps["turbo"](scene.height.numpy() / (slices - 1))[..., :3]
     tiles.append((255 * paled(colours, scene.structure.numpy()) * ~scene.overlap.numpy()[..., None]).astype(np.uint8))
+    label = torch.where(scene.in_focus_weight > 0, scene.in_focus, torch.tensor(0.5)).numpy()
+    tiles.append(np.repeat((255 * label).astype(np.uint8)[..., None], 3, axis=-1))
     return np.pad(np.hstack([np.pad(tile, ((0, 0), (0, 2), (0, 0))) for tile in tiles]), ((0, 2), (0, 0), (0, 0)))
 
 

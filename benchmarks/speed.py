@@ -35,7 +35,7 @@ from scipy.ndimage import gaussian_filter
 import memory
 import rivals
 from hybridfusion_core import fuse_to
-from hybridfusion_core.fusion import loop as fusion
+from hybridfusion_core.fusion import tile
 from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.tiff.writer import write_stack
@@ -160,7 +160,7 @@ def cost(slices: int, side: int, method: str, options: argparse.Namespace, cores
 def end_to_end(options: argparse.Namespace, cores: int) -> None:
     """Print what reading, statistics, maps and writing add to the network's own seconds."""
     own: list[float] = []
-    score = fusion.score
+    score = tile.score
 
     def timed(*arguments: Any) -> Any:
         started = time.perf_counter()
@@ -168,7 +168,7 @@ def end_to_end(options: argparse.Namespace, cores: int) -> None:
         own.append(time.perf_counter() - started)
         return found
 
-    with tempfile.TemporaryDirectory() as name, mock.patch.object(fusion, "score", timed):
+    with tempfile.TemporaryDirectory() as name, mock.patch.object(tile, "score", timed):
         for side in (64, options.side):  # the first loads libraries and weights
             source = Path(name) / f"{side}.ome.zarr"
             memory.make_stack(str(source), str(options.slices), str(side))

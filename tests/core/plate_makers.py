@@ -168,6 +168,7 @@ def metaseries(z: int) -> str:
         '<prop id="spatial-calibration-x" type="float" value="0.7032"/>'
         '<prop id="spatial-calibration-y" type="float" value="0.7032"/>'
         f'<prop id="spatial-calibration-units" type="string" value="um"/>'
+        '<prop id="stage-position-x" type="float" value="30"/><prop id="stage-position-y" type="float" value="20"/>'
         f'<prop id="z-position" type="float" value="{3000 + 4 * z}"/></MetaData>'
     )
 

@@ -303,8 +303,8 @@ class _Run:
             try:
                 return future.result(timeout=_TICK)
             except TimeoutError:
-                if future.done():
-                    raise
+                if future.done():  # by now: it has a value, or raises what it ended with
+                    return future.result()
 
     def _task(self, unit: PlateField, statistics: Mapping[str, tuple[FieldStatistics, ...]] | None) -> Task:
         times = self._times[key_of(unit)]

@@ -1,8 +1,4 @@
-"""The command line: `hybridfusion`.
-
-Exit status: 0 done · 1 our bug (with traceback) · 2 the request or its input is wrong · 3 a batch is finished and some
-fields failed · 130 interrupted.
-"""
+"""The command line: `hybridfusion`. What its exit status means, `options.EXIT_STATUS` says."""
 
 from __future__ import annotations
 

@@ -15,6 +15,8 @@ from hybridfusion_core.errors import UserInputError, printable
 from hybridfusion_core.fusion.request import FuseRequest
 from hybridfusion_core.io.create import refuse_input_as_output
 from hybridfusion_core.io.zarr.source import is_url
+from hybridfusion_core.plates.acquired import with_acquired_times
+from hybridfusion_core.plates.dropped_slices import without_missing_slices
 from hybridfusion_core.plates.forecast import Forecast, forecast
 from hybridfusion_core.plates.open import open_plate
 from hybridfusion_core.plates.plate import Plate, PlateField
@@ -77,9 +79,11 @@ def choices_of(plate: Plate, request: FuseRequest, options: argparse.Namespace) 
 def open_selection(options: argparse.Namespace) -> tuple[Plate, tuple[PlateField, ...]]:
     """Open the plate that was named and choose from it; what is odd about it goes to stderr."""
     only = None if options.only is None else read_failures(Path(options.only))
-    plate = open_plate(options.input, pattern=options.pattern)
+    plate = with_acquired_times(open_plate(options.input, pattern=options.pattern, axes=options.axes), options.channels)
+    if options.missing == "drop":
+        plate = without_missing_slices(plate, options.channels)
     if not is_url(plate.folder):
-        refuse_input_as_output(Path(options.output), [plate.folder])
+        refuse_input_as_output(Path(options.output), plate.inputs)
     for warning in plate_warnings(plate):
         print(f"hybridfusion: warning: {warning}", file=sys.stderr)
     chosen = Selection(options.wells, options.fields, options.times, options.pilot, only)

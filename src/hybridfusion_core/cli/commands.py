@@ -40,7 +40,6 @@ def fuse(options: argparse.Namespace) -> None:
     request = make_request(**chosen)
     with _open(options) as stack, ProgressLine("Mpx·slices", 1e6) as line:
         job = resolve(request, stack)
-        _warn(job.notes)
         if len(job.slices) < 2:
             raise UserInputError(
                 f"{stack.name} has {stack.shape[2]} slice(s), {len(job.slices)} chosen; expected two or more to fuse. "
@@ -58,6 +57,7 @@ def fuse(options: argparse.Namespace) -> None:
         )
         spec = exhaust(steps, lambda step: line.update(step.stage, step.done, step.total))
         seconds = time.monotonic() - started
+    _warn(spec.provenance["warnings"])
     summary = {
         "output": options.output,
         "shape": list(spec.shape),
@@ -67,6 +67,7 @@ def fuse(options: argparse.Namespace) -> None:
         "statistics": spec.provenance["statistics"],
         "settings": spec.provenance["settings"],
         "model": spec.provenance["model"],
+        "warnings": spec.provenance["warnings"],
     }
     t, c, y, x = spec.shape
     _print(options, summary, f"{options.output}: {t} × {c} × {y} × {x} {spec.dtype.name} in {seconds:.1f} s")

@@ -139,7 +139,7 @@ def _interruptible() -> Iterator[list[bool]]:
         if asked:
             raise KeyboardInterrupt
         asked.append(True)
-        print("\nstopping after this step; the same command goes on from there", file=sys.stderr, flush=True)
+        print("\nstopping after this step; the same command resumes from there", file=sys.stderr, flush=True)
 
     before = signal.signal(signal.SIGINT, ask)
     try:

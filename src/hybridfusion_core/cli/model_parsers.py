@@ -38,12 +38,12 @@ def add_finetune(commands: Any) -> None:
     parser = command(
         commands,
         "finetune",
-        "adapt a model to your own stacks, which nobody labelled, and say what that changed",
+        "adapt a model to your own stacks, without labels, and say what that changed",
         "  hybridfusion finetune our_stacks -o our-spinning-disk.safetensors\n"
         "  hybridfusion finetune plate.ome.zarr -o my.safetensors --na 0.75 --minutes 20\n"
         "  hybridfusion finetune phase/*.tif -o phase.safetensors --preset transmitted --phase-contrast\n"
         "The folder NAME.finetune beside the model holds live.png, curves.png, report.html and the state. After\n"
-        "Ctrl-C the same command goes on. Nothing uses the new model unless you name it.",
+        "Ctrl-C the same command resumes the training. Nothing uses the new model unless you name it.",
     )
     parser.add_argument(
         "input",
@@ -53,7 +53,7 @@ def add_finetune(commands: Any) -> None:
     )
     parser.add_argument("-o", "--output", required=True, metavar="MODEL", help="the model to write, a .safetensors")
     parser.add_argument("--overwrite", action="store_true", help="replace MODEL, and forget another run of its name")
-    what = parser.add_argument_group("what is learnt")
+    what = parser.add_argument_group("Training")
     what.add_argument(
         "--from",
         dest="start",
@@ -80,7 +80,7 @@ def add_finetune(commands: Any) -> None:
         help="results whose decisions were corrected by hand in napari; their stacks are among INPUT",
     )
     what.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
-    proof = parser.add_argument_group("evidence")
+    proof = parser.add_argument_group("Evidence")
     proof.add_argument(
         "--repeat",
         nargs=2,
@@ -90,7 +90,7 @@ def add_finetune(commands: Any) -> None:
         help="two acquisitions of the same field; may be given several times",
     )
     proof.add_argument("--height-standard", metavar="STACK", help="stack of a flat standard, or of beads on glass")
-    facts = parser.add_argument_group("what the files do not say")
+    facts = parser.add_argument_group("What the files do not say")
     facts.add_argument(
         "--na", type=float, help="numerical aperture (default: drawn among those that go with the pixels)"
     )
@@ -102,8 +102,8 @@ def add_finetune(commands: Any) -> None:
     )
     add_scale(facts)
     facts.add_argument("--axes", metavar="LETTERS", help="what each axis is, some of TCZYX; not of plates")
-    facts.add_argument("--pattern", metavar="P", help="what the files of a folder are called, as for batch")
-    machine = parser.add_argument_group("with what")
+    facts.add_argument("--pattern", metavar="P", help="how the files of a folder are named, as for batch")
+    machine = parser.add_argument_group("Hardware")
     add_device(machine)
     machine.add_argument("--threads", type=positive, metavar="N", help="of PyTorch on the CPU")
 

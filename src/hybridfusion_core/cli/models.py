@@ -60,7 +60,7 @@ def _described(model: Model) -> dict[str, Any]:
 
 
 def _shown(about: dict[str, Any]) -> str:
-    """Lay out a card; those of local models were written by strangers."""
+    """Lay out a card; those of local models are untrusted."""
     local = f"  local: {about['path']}\n" if "path" in about else ""
     name, description, training, limits = (
         printable(about[key]) for key in ("name", "description", "training", "limits")

@@ -7,9 +7,17 @@ import re
 from collections.abc import Mapping
 from typing import Any, get_args
 
+from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.fusion.request import camera_fields
 from hybridfusion_core.model.devices import AUTO, DEVICE_KINDS
 
 _SUFFIXES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+EXIT_STATUS = (
+    "exit status: 0 done; 1 a bug of this program, with its traceback; 2 the request or its input is wrong;\n"
+    "3 a batch is finished and some fields failed; 130 interrupted, with nothing left half-written"
+)
 
 
 def command(commands: Any, name: str, summary: str, example: str) -> argparse.ArgumentParser:
@@ -18,7 +26,7 @@ def command(commands: Any, name: str, summary: str, example: str) -> argparse.Ar
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
-        epilog=f"example:\n{example}",
+        epilog=f"example:\n{example}\n\n{EXIT_STATUS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print one machine-readable summary on stdout")
@@ -97,10 +105,9 @@ def names(text: str) -> tuple[str, ...]:
 def camera(text: str) -> dict[str, float]:
     """Read the noise of a camera."""
     try:
-        gain, offset, read_noise = (float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not GAIN,OFFSET,READNOISE, such as 0.46,100,1.6") from None
-    return {"gain": gain, "offset": offset, "read_noise": read_noise}
+        return camera_fields(text)
+    except UserInputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def positive(text: str) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from hybridfusion_core.cli.model_parsers import add_finetune, add_models
 from hybridfusion_core.cli.options import (
+    EXIT_STATUS,
     add_choice,
     add_device,
     add_file_facts,
@@ -29,7 +30,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hybridfusion",
         description="Fuse focal stacks into one sharp image, with the decision mask, height and confidence behind it.",
-        epilog="hybridfusion COMMAND --help explains each command with an example.",
+        epilog=f"hybridfusion COMMAND --help explains each command with an example.\n\n{EXIT_STATUS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('napari-hybridfusion')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
@@ -158,19 +160,22 @@ def _add_batch(commands: Any) -> None:
         "  hybridfusion batch screen7 screen7_fused.ome.zarr --dry-run\n"
         "  hybridfusion batch screen7 screen7_fused.ome.zarr --wells B02:C05,D07 --fields 1,3-5\n"
         "  hybridfusion batch screen7 screen7_fused.ome.zarr --only screen7_fused.hybridfusion/failures.csv\n"
+        "  hybridfusion batch plate.czi plate_fused.ome.zarr\n"
         "  hybridfusion batch screen7 screen7_fused --format tiff --name '{well}_s{field}_w{channel}.tif'\n"
         "  hybridfusion batch scans out.ome.zarr --pattern '{row}{column}_f{field}_z{z}_c{channel}.tif' --workers 4\n"
         "The same command again resumes a batch that was stopped. Records, failures.csv, report.csv and\n"
-        "report.html are in the folder NAME.hybridfusion beside OUTPUT. Exit status 3: some fields failed.",
+        "report.html are in the folder NAME.hybridfusion beside OUTPUT.",
     )
     # The titles of the table in `plates`, which is not imported here; a test compares them.
     parser.add_argument(
         "input",
         metavar="INPUT",
         help="OME-Zarr HCS 0.4 and 0.5, also behind s3:// and https:// (extra 'cloud'); "
-        "folder of OME-TIFFs, one field or more in each; names that --pattern "
-        "describes; and, experimental because no files of the vendors have been read with them yet: Opera Phenix and "
-        "Operetta (Harmony), ImageXpress (MetaXpress), Yokogawa CV7000 and CV8000. The index file of a plate stands "
+        "folder of OME-TIFFs, one field or more in each; a microscope's own file or a folder of stacks, each file or "
+        "subfolder of slices a field; names that --pattern "
+        "describes; ImageXpress (MetaXpress); Yokogawa CV7000 and CV8000; and, written from documentation, since no "
+        "real export of them has been read yet: Opera Phenix and Operetta (Harmony), ImageXpress HCS.ai (MetaXpress "
+        "Acquire), Yokogawa CQ1 and CQ3K, Evident (Olympus) scanR, IN Cell Analyzer. The index file of a plate stands "
         "for its folder",
     )
     parser.add_argument(
@@ -185,9 +190,10 @@ def _add_batch(commands: Any) -> None:
     which.add_argument(
         "--pattern",
         metavar="P",
-        help="how the files are named: '{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif', with {well} in place of "
-        "row and column, {plate}, and * for anything; or a regular expression with groups of these names. Without {z}, "
-        "each file is a whole stack. With '/' in it, paths inside INPUT are compared",
+        help="how the files are named: '{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif', with {well} "
+        "(a name or a number) in place of row and column, {plate}, and * for anything; or a regular expression with "
+        "groups of these names. Without {z}, each file is a whole stack. With '/' in it, paths inside INPUT "
+        "are compared",
     )
     which.add_argument("--wells", metavar="LIST", help="such as B02:C05,D07; a range is a rectangle (default: all)")
     which.add_argument("--fields", metavar="LIST", help="as the plate names them, such as 1,3-5 (default: all)")
@@ -195,6 +201,13 @@ def _add_batch(commands: Any) -> None:
         "--times", metavar="LIST", help="indices from 0, such as 0:10 without the 10 itself (default: all)"
     )
     which.add_argument("--pilot", type=positive, metavar="N", help="only N wells, spread over the plate")
+    which.add_argument(
+        "--missing",
+        choices=("fail", "drop"),
+        default="fail",
+        help="what becomes of fields with missing planes: they fail, or are fused without the slices of these planes, "
+        "all others at their heights (default: fail)",
+    )
     which.add_argument("--only", metavar="failures.csv", help="only what this list of an earlier batch names")
     how = _add_choices(parser)
     how.add_argument(
@@ -210,7 +223,9 @@ def _add_batch(commands: Any) -> None:
     )
     where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, such as tcp://host:8786")
     where.add_argument("--scheduler-file", metavar="F", help="that `dask scheduler --scheduler-file F` wrote")
-    add_scale(parser.add_argument_group("What the files do not say"))
+    unsaid = parser.add_argument_group("What the files do not say")
+    unsaid.add_argument("--axes", help="what the axes of stacks are, such as ZYX: plain TIFFs in a folder of stacks")
+    add_scale(unsaid)
     form = parser.add_argument_group("Output")
     form.add_argument(
         "--format",

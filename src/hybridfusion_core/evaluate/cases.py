@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator
 
-from hybridfusion_core.evaluate.metrics.agreement import luminance
+from hybridfusion_core.evaluate.metrics.agreement import published_grey
 from hybridfusion_core.evaluate.metrics.truth import boundary_band, textured
 from hybridfusion_core.model.noise import field_statistics
 from hybridfusion_core.scenes.camera import NOISES, Noise
@@ -95,8 +95,8 @@ class Group:
 
 
 def scored_planes(planes: NDArray[Any], rgb: bool) -> NDArray[Any]:
-    """C Y X as it is scored: a colour image by its luminance, 1 Y X."""
-    return luminance(planes)[np.newaxis] if rgb else planes
+    """C Y X as it is scored: a colour image in grey, 1 Y X."""
+    return published_grey(planes)[np.newaxis] if rgb else planes
 
 
 def scene_groups(scenes: int, kinds: tuple[SceneKind, ...] = KINDS) -> list[Group]:

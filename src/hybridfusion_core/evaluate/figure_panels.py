@@ -12,20 +12,12 @@ from scipy.ndimage import gaussian_filter, uniform_filter
 from hybridfusion_core.evaluate.cases import Case
 from hybridfusion_core.evaluate.methods import MEAN, NETWORK, TENENGRAD, Outcome
 from hybridfusion_core.evaluate.scores import Scored
+from hybridfusion_core.view.pixels import Picture, coloured, grey
 
 _CROP = 128  # px
 _SMOOTH = 1.0  # px
 _WIDEST = 384  # px; side of a map, which is thinned out to fit
 _KEPT = 3  # stacks of a group that are shown
-_UNKNOWN = (90, 90, 90)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture with its caption; uint8, Y X or Y X 3."""
-
-    caption: str
-    pixels: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -110,18 +102,3 @@ def _maps(name: str, outcome: Outcome, slices: int) -> list[Picture]:
 def _thin(plane: NDArray[Any]) -> NDArray[Any]:
     step = -(-max(plane.shape) // _WIDEST)
     return plane[::step, ::step]
-
-
-def grey(image: NDArray[Any], low: float, span: float) -> NDArray[np.uint8]:
-    """Grey levels from `low` to `low + span`; any shape."""
-    return (255 * (image - low) / span).clip(0, 255).round().astype(np.uint8)
-
-
-def coloured(values: NDArray[Any], top: float, name: str = "viridis") -> NDArray[np.uint8]:
-    """Colours from 0 to `top`; grey where there is no number."""
-    from matplotlib import colormaps  # noqa: PLC0415 - slow to import, needed for pages alone
-
-    known = np.isfinite(values)
-    picture = 255 * colormaps[name](np.where(known, values, 0) / max(top, 1e-12))[..., :3]
-    picture[~known] = _UNKNOWN
-    return np.asarray(picture.round(), dtype=np.uint8)

@@ -11,13 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from hybridfusion_core.evaluate.cases import Case, scored_planes
-from hybridfusion_core.evaluate.metrics.agreement import luminance
 from hybridfusion_core.fusion.api import fuse
 from hybridfusion_core.fusion.job import resolve
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.fusion.result import FuseResult
 from hybridfusion_core.model.focus_measures import SMOOTHING, has_structure, tenengrad
-from hybridfusion_core.model.noise import field_statistics
+from hybridfusion_core.model.noise import field_statistics, luminance
 from hybridfusion_core.model.posterior import fuse_soft, height_map
 
 NETWORK = "network"

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from imagecodecs import png_encode
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hybridfusion_core.errors import UserInputError, printable
-from hybridfusion_core.evaluate.figure_panels import Look, Picture
+from hybridfusion_core.evaluate.figure_panels import Look
 from hybridfusion_core.evaluate.methods import NETWORK, TENENGRAD
 from hybridfusion_core.evaluate.tables import Evaluation, Scoreboard
 from hybridfusion_core.io.disk.atomic import Delivery, explained
+from hybridfusion_core.view.page import inline, render_page
 
 _SIDE = 240  # px of a reliability diagram
 
@@ -53,16 +51,10 @@ class Page:
 
 def render(found: Evaluation, title: str) -> str:
     """Lay out a page; every name is escaped."""
-    # Names of stacks and methods come from strangers: nothing is marked as safe.
-    environment = Environment(
-        loader=PackageLoader("hybridfusion_core.evaluate", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     boards = [_board(board) for board in found.boards.values()]
-    return environment.get_template("page.html").render(
+    return render_page(
+        "hybridfusion_core.evaluate",
+        "page.html",
         title=printable(title),
         boards=boards,
         artefacts=found.artefact_table() if found.artefacts else None,
@@ -102,15 +94,4 @@ def _look(look: Look) -> dict[str, Any]:
         "where": look.where,
         "crops": [inline(each) for each in look.crops],
         "maps": [inline(each) for each in look.maps],
-    }
-
-
-def inline(picture: Picture) -> dict[str, Any]:
-    """Return what a page needs to show a picture that is part of it."""
-    encoded = base64.b64encode(png_encode(np.ascontiguousarray(picture.pixels), level=9)).decode("ascii")
-    return {
-        "caption": printable(picture.caption),
-        "source": f"data:image/png;base64,{encoded}",
-        "width": picture.pixels.shape[1],
-        "height": picture.pixels.shape[0],
     }

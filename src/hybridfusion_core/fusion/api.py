@@ -66,7 +66,7 @@ def steps_in_memory(job: Job, stack: Stack, *, planar: bool = False) -> Generato
     """
     with decoded_once(stack, job.plan.block, room=job.plan.room) as planes:
         statistics = yield from measure(job, planes)
-        spec = with_statistics(describe(job, stack), statistics)
+        spec = with_statistics(describe(job, stack), job, stack, statistics)
         arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.array_shapes().items()}
         yield from run(job, planes, statistics, arrays)
     z_um = None if stack.z_um is None else tuple(float(stack.z_um[index]) for index in job.slices)
@@ -142,7 +142,7 @@ def steps_to_disk(
         decoded_once(stack, job.plan.block, room=job.plan.room, folder=path.parent) as planes,
     ):
         statistics = yield from measure(job, planes)
-        spec = with_statistics(spec, statistics)
+        spec = with_statistics(spec, job, stack, statistics)
         output.record(spec.provenance)
         thumbnails = yield from fuse_into(output, job, planes, spec, statistics)
         output.commit()

@@ -1,6 +1,6 @@
 """A model as a BioImage.IO package (model RDF 0.5, https://bioimage.io), which other programs can run and test.
 
-The package takes raw counts and does all that a fusion does, so nobody has to make a guide. Its weights are a PyTorch
+The package takes raw counts and does all that a fusion does, so it needs no guide. Its weights are a PyTorch
 state dict whose architecture is this package's own class, so it runs wherever `napari-hybridfusion` is installed.
 """
 
@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.fusion.plan import common_geometry
 from hybridfusion_core.fusion.tiles import reflected
 from hybridfusion_core.io.disk.atomic import Delivery, explained
 from hybridfusion_core.model.focus_measures import has_structure
@@ -69,9 +70,10 @@ class Fusion(nn.Module):
         """Z Y X -> Y X each."""
         height, width = counts.shape[1:]
         statistics = field_statistics([counts.detach().cpu().numpy()])
-        lattice, halo = self.network.config.lattice, self.network.config.halo
+        geometry = common_geometry([self.network.config])
+        halo = geometry.halo
         # As everywhere the plane is reflected to whole windows and a halo around them, and cut off afterwards.
-        rows, columns = (reflected(-halo, -(-length // lattice) * lattice + halo, length) for length in (height, width))
+        rows, columns = (reflected(-halo, geometry.round_up(length) + halo, length) for length in (height, width))
         guide = statistics.guide([counts.detach().cpu().numpy()])[:, rows[:, None], columns]
         x = torch.from_numpy(np.ascontiguousarray(guide))[None].to(counts.device)
         noise = torch.tensor([statistics.noise], dtype=torch.float32, device=counts.device)
@@ -97,9 +99,7 @@ def export_bioimageio(name: str, path: Path, *, overwrite: bool = False) -> None
         UserInputError: no such model, another suffix, or a file that may not be written.
     """
     if path.suffix.lower() != ".zip":
-        raise UserInputError(
-            f"The package {path.name!r} has another suffix; expected a name that ends in .zip. Rename it."
-        )
+        raise UserInputError(f"The package {path.name!r} has another suffix; expected a name that ends in .zip.")
     model = load_model(name)
     delivery = Delivery([path], overwrite=overwrite)
     try:

@@ -6,6 +6,7 @@ It knows arrays that can be read and written by region, and nothing of files.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hybridfusion_core.fusion.blank_slices import BlankSlices, kept_slices
 from hybridfusion_core.fusion.block import Planes, guide_planes, read_planes
 from hybridfusion_core.fusion.device_settings import device_settings
 from hybridfusion_core.fusion.job import Decider, Job
@@ -46,14 +48,19 @@ def measure(job: Job, stack: Stack) -> Generator[Progress, None, list[list[Field
         found = []
         for decider in job.deciders:
             collector = StatisticsCollector(1 if stack.rgb else len(decider.guide), stack.shape[3:], len(job.slices))
+            blank = BlankSlices(math.prod(stack.shape[3:]))
             for first, slices in _batches(job, stack):
                 for core in cores:
                     planes = read_planes(job, stack, t, decider, core, slices, with_halo=False)
                     for index, counts in enumerate(guide_planes(stack, decider, planes)):
                         for number, plane in enumerate(counts):  # a slice's share of scratch memory, not a stack's
                             collector.add(index, plane[np.newaxis], core.y.start, core.x.start, first + number)
+                    for channel, number in itertools.product(planes, range(len(slices))):
+                        blank.add(channel, slices[number], planes[channel][number])
                     yield steps.add(core, decider, len(slices))
-            found.append(job.request.stats or collector.finish(known))
+            without = {job.slices.index(number) for number in blank.without_guide(job, decider, in_any=True)}
+            measured = job.request.stats or collector.finish(known, without)
+            found.append(blank.applied(job, decider, measured))
         statistics.append(found)
     return statistics
 
@@ -172,7 +179,9 @@ def posterior_at(
     with device_settings(job), torch.inference_mode():
         planes = read_planes(job, stack, t, decider, rect, job.slices, with_halo=True)
         scored, _ = score_window(job, stack, decider, planes, statistics[number])
-    return np.asarray(scored.posterior[:, y - rect.y.low, x - rect.x.low].cpu().numpy())
+    posterior = np.zeros(len(job.slices), dtype=np.float32)
+    posterior[kept_slices(job, statistics[number])] = scored.posterior[:, y - rect.y.low, x - rect.x.low].cpu().numpy()
+    return posterior
 
 
 def _span(job: Job, part: slice) -> Span:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from hybridfusion_core.io.palette import SCALE
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
@@ -24,7 +26,7 @@ class Painted:
     """What a correction by hand says of a rectangle; Y X each.
 
     Attributes:
-        pixels: bool, where somebody painted.
+        pixels: bool, where something was painted.
         share: in [0, 1], of the painted slice in the fused image; less than 1 in the soft border, 0 where nothing is in
             focus.
         height: position of the painted slice in the unit of the height map; NaN where nothing is in focus.
@@ -59,7 +61,7 @@ class Product:
     default: bool = False
     along_z: bool = False
     window: tuple[float, float] | None = (0.0, 1.0)
-    colormap: str = "viridis"
+    colormap: str = SCALE
     status: str = "{:.2f}"
     compute: Callable[[Evidence], Tensor] | None = None
     after_correction: Callable[[NDArray[Any], Painted], None] | None = None

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from hybridfusion_core.fusion.blank_slices import blank_warnings
 from hybridfusion_core.fusion.job import Job, one_or_all
 from hybridfusion_core.io.disk.access import permitted
 from hybridfusion_core.io.result_spec import ResultSpec
@@ -18,7 +19,7 @@ from hybridfusion_core.io.zarr.source import is_url
 from hybridfusion_core.model.noise import FieldStatistics
 from hybridfusion_core.stack import Stack
 
-ALGORITHM_VERSION = 6  # raised whenever equal settings would give other pixels
+ALGORITHM_VERSION = 7  # raised whenever equal settings would give other pixels
 _STATISTICS = TypeAdapter(FieldStatistics)
 
 
@@ -42,13 +43,16 @@ def provenance(
         "z_positions_um": None if stack.z_positions_um is None else [float(each) for each in stack.z_positions_um],
         "model": one_or_all([{"name": model.card.name, "sha256": model.sha256} for model in job.models]),
         "settings": job.settings(),
-        "statistics": _plain(statistics),
+        **_measured(job, stack, statistics),
         "runtime": str(job.runtime),
     }
 
 
-def _plain(statistics: Sequence[Sequence[FieldStatistics]]) -> list[Any]:
-    return [_STATISTICS.dump_python(one, mode="json") for of_frame in statistics for one in of_frame]
+def _measured(job: Job, stack: Stack, statistics: Sequence[Sequence[FieldStatistics]]) -> dict[str, Any]:
+    return {
+        "statistics": [_STATISTICS.dump_python(one, mode="json") for of_frame in statistics for one in of_frame],
+        "warnings": [*job.notes, *blank_warnings(job, stack, statistics)],
+    }
 
 
 def _identify(path: Path, checksum: bool) -> dict[str, Any]:
@@ -75,9 +79,11 @@ def _identity(path: Path, checksum: bool) -> dict[str, Any]:
     return identity
 
 
-def with_statistics(spec: ResultSpec, statistics: Sequence[Sequence[FieldStatistics]]) -> ResultSpec:
-    """Add to a result's description what it was normalised with: what `measure` returned."""
-    return replace(spec, provenance={**spec.provenance, "statistics": _plain(statistics)})
+def with_statistics(
+    spec: ResultSpec, job: Job, stack: Stack, statistics: Sequence[Sequence[FieldStatistics]]
+) -> ResultSpec:
+    """Add to a result's description what `measure` returned: what it was normalised with, and what it warns of."""
+    return replace(spec, provenance={**spec.provenance, **_measured(job, stack, statistics)})
 
 
 def statistics_of(spec: ResultSpec, job: Job, t: int) -> list[FieldStatistics]:

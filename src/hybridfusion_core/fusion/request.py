@@ -48,6 +48,21 @@ class Camera:
             )
 
 
+def camera_fields(text: str) -> dict[str, float]:
+    """Read the fields of a `Camera` from three numbers between commas, as the command line and forms take them.
+
+    Raises:
+        UserInputError: the text is anything else.
+    """
+    try:
+        gain, offset, read_noise = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UserInputError(
+            f"The camera is {text!r}; expected three numbers, GAIN,OFFSET,READNOISE, such as 0.46,100,1.6."
+        ) from None
+    return {"gain": gain, "offset": offset, "read_noise": read_noise}
+
+
 @dataclass(frozen=True)
 class FuseRequest:
     """Every choice about a fusion; the defaults are what most people want.

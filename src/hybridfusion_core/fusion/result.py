@@ -85,6 +85,11 @@ class FuseResult:
         """Probability that anything is in focus, in [0, 1]; what decision 0 comes from."""
         return self.product("in_focus")
 
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know of the result, one sentence each: slices without weight, heights in slices."""
+        return list(self.spec.provenance.get("warnings", ()))
+
     def _shaped(self, array: NDArray[Any]) -> NDArray[Any]:
         return array[0, 0, 0] if self.planar else array
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hybridfusion_core.fusion.blank_slices import kept_slices
 from hybridfusion_core.fusion.block import Planes, fill, guide_planes
 from hybridfusion_core.fusion.device_settings import compiled_network
 from hybridfusion_core.fusion.evidence import Evidence
@@ -78,31 +79,39 @@ def fuse_tile(
     if (project := job.method.project) is not None:
         return FusedTile({channel: project(counts) for channel, counts in served.items()}, {})
     assert statistics is not None  # noqa: S101 - narrows the type
+    kept = kept_slices(job, statistics)
     with torch.inference_mode():
         scored, structure = score_window(job, stack, decider, planes, statistics)
         posterior, weights = scored.posterior[core], scored.weights[core]
         if job.request.select == "hard":
             chosen = most_probable(posterior[None])  # 1 h w
             weights = torch.zeros_like(posterior).scatter_(0, chosen, 1)
-            fused = {channel: _copied(job, posterior, chosen, counts) for channel, counts in served.items()}
-        else:
-            fused = {channel: _averaged(job, weights, counts) for channel, counts in served.items()}
+        fused = {}
+        for channel, counts in served.items():
+            counts = counts if len(kept) == len(job.slices) else counts[kept]  # noqa: PLW2901
+            valid = _valid(job, counts, [kept.index(position) for position in _blank_of(job, statistics, channel)])
+            if job.request.select == "hard":
+                fused[channel] = _copied(posterior, chosen, counts, valid)
+            else:
+                fused[channel] = _averaged(weights, counts, valid)
         if structure is None:
             return FusedTile(fused, {})
         in_focus = structure.float() if scored.in_focus is None else scored.in_focus
-        evidence = _evidence(job, stack, posterior, weights, structure[core[1:]], in_focus[core[1:]])
+        evidence = _evidence(job, stack, kept, posterior, weights, structure[core[1:]], in_focus[core[1:]])
         return FusedTile(fused, _explained(job, evidence))
 
 
 def score_window(
     job: Job, stack: Stack, decider: Decider, planes: Planes, statistics: FieldStatistics
 ) -> tuple[Scored, Tensor | None]:
-    """Score the slices of a window.
+    """Score the slices of a window that are not blank; see `kept_slices`.
 
     Returns:
         Z h w each (in_focus: h w); and where it has structure, h w, bool, if a product needs that.
     """
-    guide, invalid = fill(statistics.guide(guide_planes(stack, decider, planes)))
+    guide, invalid = fill(
+        statistics.guide(guide_planes(stack, decider, _without_blank(job, decider, planes, statistics)))
+    )
     stacked = torch.from_numpy(guide)[None].to(job.device)  # Z h w -> 1 Z h w
     noise = torch.tensor([statistics.noise], dtype=torch.float32, device=job.device)
     scored = score(job, decider, stacked, noise)
@@ -155,25 +164,43 @@ def _by_energy(measure_focus: Callable[[Tensor], Tensor], guide: Tensor) -> Scor
     return Scored(posterior, posterior)
 
 
-def _valid(job: Job, counts: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """Where counts are numbers; None if all of them are."""
-    if job.request.nan == "refuse" or counts.dtype.kind != "f":
+def _without_blank(job: Job, decider: Decider, planes: Planes, statistics: FieldStatistics) -> Planes:
+    """Leave blank slices out of what decides; where only some channels are saturated, they say nothing there."""
+    if not (statistics.blank or statistics.blank_of):
+        return planes
+    kept, left = kept_slices(job, statistics), {}
+    for index, channel in enumerate(decider.guide):
+        counts = planes[channel].copy()
+        for position in _blank_of(job, statistics, channel):
+            counts[position] = statistics.models[min(index, len(statistics.models) - 1)].low  # colours have one model
+        left[channel] = counts[kept]
+    return left
+
+
+def _blank_of(job: Job, statistics: FieldStatistics, channel: int) -> list[int]:
+    """Positions in the job's slices of those that are blank in one channel alone."""
+    return [job.slices.index(number) for of, number in statistics.blank_of if of == channel]
+
+
+def _valid(job: Job, counts: NDArray[Any], blank: list[int]) -> NDArray[np.bool_] | None:
+    """Where counts, Z Y X, may be fused: in slices that are not blank, and finite; None if everywhere."""
+    ignoring = job.request.nan == "ignore" and counts.dtype.kind == "f"
+    if not (ignoring or blank):
         return None
-    valid = np.isfinite(counts)
+    valid = np.isfinite(counts) if ignoring else np.ones(counts.shape, dtype=bool)
+    valid[blank] = False
     return None if valid.all() else valid
 
 
-def _copied(job: Job, posterior: Tensor, chosen: Tensor, counts: NDArray[Any]) -> NDArray[Any]:
+def _copied(posterior: Tensor, chosen: Tensor, counts: NDArray[Any], valid: NDArray[np.bool_] | None) -> NDArray[Any]:
     """Copy each pixel of one channel, Z Y X, from the chosen slice, 1 Y X, or the most probable one that is valid."""
-    valid = _valid(job, counts)
     if valid is not None:
         chosen = most_probable(posterior.masked_fill(torch.from_numpy(~valid).to(posterior.device), -1)[None])
     return np.asarray(np.take_along_axis(counts, chosen.cpu().numpy(), axis=0)[0])
 
 
-def _averaged(job: Job, weights: Tensor, counts: NDArray[Any]) -> NDArray[Any]:
+def _averaged(weights: Tensor, counts: NDArray[Any], valid: NDArray[np.bool_] | None) -> NDArray[Any]:
     """Average one channel's counts, Z Y X, in its own dtype."""
-    valid = _valid(job, counts)
     # float32 holds neither every uint32 nor a float64; such counts are added up on the CPU.
     wide = counts.dtype.itemsize > 4 or counts.dtype == np.uint32
     slices = torch.from_numpy(counts.astype(np.float64 if wide else np.float32))
@@ -187,13 +214,20 @@ def _averaged(job: Job, weights: Tensor, counts: NDArray[Any]) -> NDArray[Any]:
 
 
 def _evidence(
-    job: Job, stack: Stack, posterior: Tensor, weights: Tensor, structure: Tensor, in_focus: Tensor
+    job: Job,
+    stack: Stack,
+    kept: list[int],
+    posterior: Tensor,
+    weights: Tensor,
+    structure: Tensor,
+    in_focus: Tensor,
 ) -> Evidence:
-    """Gather what is known of a tile's core; posterior and weights Z Y X, the others Y X."""
+    """Gather what is known of a tile's core; posterior and weights Z Y X of the kept slices, the others Y X."""
+    slices = [job.slices[position] for position in kept]
     # Slices are numbered as in the file, also when only some of them are fused.
-    numbers = torch.tensor((0, *(index + 1 for index in job.slices)), device=posterior.device)
+    numbers = torch.tensor((0, *(index + 1 for index in slices)), device=posterior.device)
     known = np.arange(stack.shape[2]) if stack.z_um is None else stack.z_um
-    positions = torch.tensor(known[list(job.slices)], dtype=torch.float32, device=posterior.device)
+    positions = torch.tensor(known[slices], dtype=torch.float32, device=posterior.device)
     return Evidence(posterior[None], weights[None], structure[None], in_focus[None], numbers, positions)
 
 

@@ -74,7 +74,9 @@ def open_stack(
     warnings = tuple(printable(warning) for warning in stack.warnings)
     source = (*(str(each) for each in listed), *stack.source)
     steps = usual({"z": stack.z, "y": stack.y, "x": stack.x})
-    stack = replace(stack, source=source, warnings=warnings, **steps).with_z_step(z_step_um)
+    stack = replace(stack, source=source, warnings=warnings, z=steps["z"], y=steps["y"], x=steps["x"]).with_z_step(
+        z_step_um
+    )
     if pixel_size_um is not None:
         size = Axis(pixel_size_um, "micrometer")
         stack = replace(stack, y=size, x=size)

@@ -57,7 +57,9 @@ def open_folder(folder: Path) -> Stack:
             "one file per slice. Move the others away, or list the files in slice order."
         )
     others = natsorted(each.name for each in files if not has_suffix(each, _SUFFIXES))
-    warnings = (f"Not images, left out: {', '.join(others[:5])}{', …' if len(others) > 5 else ''}.",) if others else ()
+    warnings: list[str] = []
+    if others:
+        warnings.append(f"Not images, left out: {', '.join(others[:5])}{', …' if len(others) > 5 else ''}.")
     found = doubt(images)
     if found is not None and found.certain:
         raise UserInputError(
@@ -66,7 +68,7 @@ def open_folder(folder: Path) -> Stack:
             f"`hybridfusion fuse {_quoted(str(folder / found.example))} -o OUTPUT`."
         )
     if found is not None:
-        warnings += (_uncertain(images, found),)
+        warnings.append(_uncertain(images, found))
     return _stack(images, folder.name or str(folder), warnings)
 
 
@@ -103,7 +105,7 @@ def open_files(paths: Sequence[Path]) -> Stack:
     found = doubt(paths)
     if found is not None:
         warnings.append(_uncertain(paths, found))
-    return _stack(list(paths), paths[0].stem, tuple(warnings))
+    return _stack(list(paths), paths[0].stem, warnings)
 
 
 def _uncertain(paths: Sequence[Path], found: Doubt) -> str:
@@ -113,7 +115,7 @@ def _uncertain(paths: Sequence[Path], found: Doubt) -> str:
     )
 
 
-def _stack(paths: list[Path], name: str, warnings: tuple[str, ...]) -> Stack:
+def _stack(paths: list[Path], name: str, warnings: Sequence[str]) -> Stack:
     pictures = [inspect(path) for path in paths]
     pictures, turned = as_shown(pictures)
     first = pictures[0]

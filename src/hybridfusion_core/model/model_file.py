@@ -1,6 +1,6 @@
 """Models on disk: one safetensors file each, with the network's sizes and a card inside.
 
-A model file is data from strangers: its header is checked before a tensor is allocated, and nothing in it
+A model file is untrusted: its header is checked before a tensor is allocated, and nothing in it
 is ever executed.
 """
 

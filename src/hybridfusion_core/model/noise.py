@@ -8,7 +8,7 @@ doi:10.1109/TIP.2008.2001399). Every estimate is equivariant: counts a·x + b (a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,11 +67,15 @@ class FieldStatistics:
         models: noise of every channel that takes part in the guide.
         centre: subtracted from the stabilised guide, in noise standard deviations.
         scale: contrast of the field in noise standard deviations, ≥ 1.
+        blank: indices of Z of the slices that are constant in every channel that decides: they get no weight.
+        blank_of: index of C and Z of further slices that get no weight in that channel, which is saturated there.
     """
 
     models: tuple[NoiseModel, ...]
     centre: float
     scale: float
+    blank: tuple[int, ...] = ()
+    blank_of: tuple[tuple[int, int], ...] = ()
 
     @property
     def noise(self) -> float:
@@ -155,15 +159,21 @@ class StatisticsCollector:
         cells = cells[:, first_y :: self._stride, :, first_x :: self._stride]
         return cells.transpose(0, 1, 3, 2, 4).reshape(-1, CELL, CELL).astype(np.float32)  # -> n CELL CELL
 
-    def finish(self, known: NoiseModel | None = None) -> FieldStatistics:
+    def finish(self, known: NoiseModel | None = None, without: Collection[int] = ()) -> FieldStatistics:
         """Estimate noise and contrast from everything that was added.
 
         Args:
             known: noise of the camera, the same for every channel; None estimates it.
+            without: numbers of slices that do not count, as they were given to `add`.
         """
         # In one order: sums of floats depend on it, and the channels' cells must be the same ones.
         means, energies = (
-            np.stack([np.concatenate([parts[place] for place in sorted(parts)]) for parts in of_channels])
+            np.stack(
+                [
+                    np.concatenate([parts[place] for place in sorted(parts) if place[2] not in without])
+                    for parts in of_channels
+                ]
+            )
             for of_channels in (self._means, self._energies)
         )  # channel n each
         whole = np.isfinite(means).all(axis=0)  # cells with a NaN or infinite pixel say nothing

@@ -68,3 +68,33 @@ class AtIndices:
         parts = [np.asarray(self._array[(*before, slice(each, each + 1), *after)]) for each in self._chosen[wanted]]
         place = sum(isinstance(item, slice) for item in before)
         return np.concatenate(parts, axis=place)
+
+
+class JoinedChannels:
+    """Stacks of one channel each as an array C Z Y X.
+
+    Args:
+        arrays: of the channels.
+        axes: letters of each array; T and C, where they are there, have length 1.
+    """
+
+    def __init__(self, arrays: Sequence[ArrayLike], axes: Sequence[str]) -> None:
+        self._parts = list(zip(arrays, axes, strict=True))
+        lengths = [dict(zip(letters, array.shape, strict=True)) for array, letters in self._parts]
+        self.shape: tuple[int, ...] = (len(self._parts), *(lengths[0].get(letter, 1) for letter in "ZYX"))
+        self.dtype: np.dtype[Any] = arrays[0].dtype
+
+    def __getitem__(self, key: Any, /) -> NDArray[Any]:
+        c, z, y, x = normalised(key, self.shape)
+        if not isinstance(c, slice):
+            return self._read(range(self.shape[0])[c], z, y, x)
+        return np.stack([self._read(each, z, y, x) for each in range(self.shape[0])[c]])
+
+    def _read(self, channel: int, z: Any, y: Any, x: Any) -> NDArray[Any]:
+        array, letters = self._parts[channel]
+        wanted = {"T": 0, "C": 0, "Z": z, "Y": y, "X": x}
+        region = np.asarray(array[tuple(wanted[letter] for letter in letters)])
+        kept = [letter for letter in letters if isinstance(wanted[letter], slice)]
+        region = region.transpose([kept.index(letter) for letter in "ZYX" if letter in kept])
+        # An image of one slice has no Z.
+        return region if "Z" in letters or not isinstance(z, slice) else region[np.newaxis][z]

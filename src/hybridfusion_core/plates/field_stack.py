@@ -7,11 +7,13 @@ replaced by black.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.io.description import RGB_CHANNELS
@@ -23,7 +25,7 @@ from hybridfusion_core.io.slice_files import PictureStack
 from hybridfusion_core.io.tiff.ome_xml import z_positions
 from hybridfusion_core.io.zarr.remote_image import open_remote_image
 from hybridfusion_core.io.zarr.source import is_url
-from hybridfusion_core.plates.arrays import AtIndex, AtIndices, PlaneGrid
+from hybridfusion_core.plates.arrays import AtIndex, AtIndices, JoinedChannels, PlaneGrid
 from hybridfusion_core.plates.plate import Defect, Image, Plane, PlateField
 from hybridfusion_core.stack import Axis, Channel, Stack
 
@@ -59,8 +61,12 @@ def open_field(
     if problems:
         first, *others = problems
         raise StoredDataError(f"{field.name}: {first.message}", [each.message for each in others])
-    stack = _of_image(field, channels) if field.frame.image is not None else _of_planes(field, chosen)
-    stack = stack.with_z_step(z_step_um)
+    if field.frame.image is not None:
+        stack = _of_image(field, channels)
+    else:
+        stack = _of_images(field, chosen) if field.frame.images else _of_planes(field, chosen, z_step_um)
+    if not field.frame.dropped:
+        stack = stack.with_z_step(z_step_um)
     if pixel_size_um is not None:
         size = Axis(pixel_size_um, "micrometer")
         stack = replace(stack, y=size, x=size)
@@ -98,7 +104,7 @@ def defects_of(field: PlateField, channels: Sequence[int]) -> tuple[Defect, ...]
         channels: indices.
     """
     known = tuple(each for each in field.frame.defects if each.channel is None or each.channel in channels)
-    if known or field.frame.image is not None:
+    if known or field.frame.image is not None or field.frame.images:
         return known
     names = [channel.name for channel in field.imaging.channels]
     counts = {names[each]: field.frame.slices[each] for each in channels}
@@ -136,51 +142,57 @@ def _alike(one: Sequence[Plane], other: Sequence[Plane]) -> bool:
     return bool(np.all(np.abs(steps[0] - steps[1]) <= _SAME_HEIGHT * np.abs(steps[0]).max(initial=0)))
 
 
-def _of_planes(field: PlateField, channels: Sequence[int]) -> Stack:
+def _of_planes(field: PlateField, channels: Sequence[int], z_step_um: float | None) -> Stack:
     folder = Path(field.folder)
     runs = [field.frame.planes[each] for each in channels]
-    depth = max(len(run) for run in runs)
+    longest = max(runs, key=len)
     files = [plane.file for run in runs for plane in run]
     with permitted(folder):
         pictures = [inspect(_inside(folder, file)) for file in files]
     _check_alike(field, files, pictures)
-    first = pictures[0]
-    starts = np.cumsum([0, *(len(run) for run in runs)])
-    index = np.array(
-        [
-            start + (np.arange(depth) if len(run) > 1 else np.zeros(depth, int))
-            for start, run in zip(starts, runs, strict=False)
-        ]
-    )
+    first, planes = pictures[0], PictureStack(pictures)
     rgb = first.samples == 3
     if rgb and len(runs) > 1:
         raise UserInputError(
             f"{field.name}: {files[0]!r} is a colour image and one of {len(runs)} channels; expected grey planes, or "
             "colours alone. Choose one channel with --channels."
         )
-    planes = PictureStack(pictures)
-    longest = max(runs, key=len)
-    positions, z = _heights(longest, field.imaging.z)
-    flat = [channel for channel, run in zip(channels, runs, strict=True) if len(run) < depth]
-    names = ", ".join(field.imaging.channels[each].name for each in flat)
-    warnings = (f"One slice of {names} serves all {depth} slices.",) if flat else ()
+    dropped, imaging = field.frame.dropped, field.imaging
+    step = imaging.z if z_step_um is None else Axis(z_step_um, "micrometer")
+    positions, z = _counted_heights(longest, step) if dropped else _heights(longest, imaging.z)
+    flat = [channel for channel, run in zip(channels, runs, strict=True) if len(run) < len(longest)]
     return Stack(
-        array=planes if rgb else PlaneGrid(planes, index),
+        array=planes if rgb else PlaneGrid(planes, _plane_index(runs)),
         axes="ZCYX" if rgb else "CZYX",
         name=field.name,
-        channels=_rgb(field.imaging.channels[channels[0]])
-        if rgb
-        else tuple(field.imaging.channels[each] for each in channels),
-        t=field.imaging.t,
+        channels=_rgb(imaging.channels[channels[0]]) if rgb else tuple(imaging.channels[each] for each in channels),
+        t=imaging.t,
         z=z,
-        y=field.imaging.y,
-        x=field.imaging.x,
+        y=imaging.y,
+        x=imaging.x,
         z_positions_um=positions,
         rgb=rgb,
         source=tuple(str(folder / file) for file in files),
-        warnings=warnings,
+        warnings=(*_dropped(dropped, positions), *_serving([imaging.channels[each] for each in flat], len(longest))),
         decode_unit=(1, first.samples, 1, *first.shape),
     )
+
+
+def _plane_index(runs: Sequence[Sequence[Plane]]) -> NDArray[np.int64]:
+    """Return which of all planes, channel after channel, stands where, C Z; a single slice serves all."""
+    depth = max(len(run) for run in runs)
+    starts = np.cumsum([0, *(len(run) for run in runs)])[:-1]
+    return np.array(
+        [
+            start + (np.arange(depth) if len(run) > 1 else np.zeros(depth, int))
+            for start, run in zip(starts, runs, strict=True)
+        ]
+    )
+
+
+def _serving(channels: Sequence[Channel], depth: int) -> Iterator[str]:
+    if channels:
+        yield f"One slice of {', '.join(each.name for each in channels)} serves all {depth} slices."
 
 
 def _rgb(channel: Channel) -> tuple[Channel, ...]:
@@ -193,6 +205,25 @@ def _heights(planes: Sequence[Plane], z: Axis) -> tuple[tuple[float, ...] | None
         return None, z
     positions, step, _ = z_positions(heights, Axis())
     return positions, step if step.unit else z
+
+
+def _counted_heights(planes: Sequence[Plane], step: Axis) -> tuple[tuple[float, ...] | None, Axis]:
+    """Return where slices were taken, some of which are missing: by their own heights, or else by their numbers."""
+    if step.step_um is None:
+        return _heights(planes, step)
+    heights = [plane.z_um for plane in planes if plane.z_um is not None]
+    if len(heights) == len(planes) > 1:
+        return tuple(heights), step
+    numbers = [plane.z for plane in planes]
+    usual = min((after - before for before, after in pairwise(numbers)), default=1)
+    return tuple((each - numbers[0]) / usual * step.step_um for each in numbers), step
+
+
+def _dropped(slices: Sequence[int], positions: Sequence[float] | None) -> Iterator[str]:
+    if slices:
+        shown = ", ".join(map(str, slices[:8])) + (", …" if len(slices) > 8 else "")
+        heights = "" if positions is not None else "; no z step is known, so heights count the slices that are left"
+        yield f"{len(slices)} slices are left out, because planes of them are missing: z {shown}{heights}."
 
 
 def _inside(folder: Path, file: str) -> Path:
@@ -247,6 +278,29 @@ def _of_image(field: PlateField, channels: Sequence[str] | None) -> Stack:
     )
 
 
+def _of_images(field: PlateField, channels: Sequence[int]) -> Stack:
+    """Open a field whose channels have an image each; all must have the same Z, Y and X."""
+    stacks = [_of_file(field, field.frame.images[each]) for each in channels]
+    first = stacks[0]
+    for stack in stacks[1:]:
+        if stack.shape[2:] != first.shape[2:] or stack.dtype != first.dtype:
+            raise StoredDataError(
+                f"{field.name}: {stack.source[0]!r} holds Z Y X {stack.shape[2:]} {stack.dtype}, {first.source[0]!r} "
+                f"{first.shape[2:]} {first.dtype}; expected the same for every channel. Fuse them one after the other, "
+                "with --channels."
+            )
+    return replace(
+        first,
+        array=JoinedChannels([stack.array for stack in stacks], [stack.axes for stack in stacks]),
+        axes="CZYX",
+        name=field.name,
+        channels=tuple(field.imaging.channels[each] for each in channels),
+        source=tuple(path for stack in stacks for path in stack.source),
+        warnings=tuple(dict.fromkeys(warning for stack in stacks for warning in stack.warnings)),
+        closers=tuple(close for stack in stacks for close in stack.closers),
+    )
+
+
 def _of_file(field: PlateField, image: Image) -> Stack:
     folder = Path(field.folder)
     path = folder / image.path
@@ -254,7 +308,7 @@ def _of_file(field: PlateField, image: Image) -> Stack:
         raise StoredDataError(
             f"{image.path!r} leads out of the folder of the plate; expected an image inside it. Copy the image there."
         )
-    return open_stack(path, series=image.series)
+    return open_stack(path, axes=image.axes, series=image.series)
 
 
 def _at_time(stack: Stack, t: int) -> Stack:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import tifffile
-
 from hybridfusion_core.errors import HybridFusionError
-from hybridfusion_core.io.disk.access import guarded
 from hybridfusion_core.io.picture_files import Picture, inspect
-from hybridfusion_core.io.units import axis, number
-from hybridfusion_core.plates.layouts.imagexpress import metaseries, pixel_size_um
-from hybridfusion_core.plates.plate import Imaging, Plane, Plate
+from hybridfusion_core.plates.layouts.table import layout
+from hybridfusion_core.plates.metaseries import with_metaseries
+from hybridfusion_core.plates.plate import Plane, Plate
 
 _SAMPLES = 5  # odd, so that one garbage plane among them decides nothing
 
@@ -38,9 +34,8 @@ def with_headers(plate: Plate) -> Plate:
             0
         ]
         imaging = replace(imaging, plane=shape, dtype=dtype.name, rgb=samples == 3)
-    if plate.layout == "imagexpress":
-        imaging = _with_metaseries(imaging, folder, max(runs, key=len))
-    return replace(plate, imaging=imaging)
+    plate = replace(plate, imaging=imaging)
+    return with_metaseries(plate, max(runs, key=len)) if layout(plate.layout).headers else plate
 
 
 def _picture(folder: Path, plane: Plane) -> Picture | None:
@@ -48,24 +43,3 @@ def _picture(folder: Path, plane: Plane) -> Picture | None:
         return inspect(folder / plane.file)
     except HybridFusionError:
         return None
-
-
-def _with_metaseries(imaging: Imaging, folder: Path, planes: Sequence[Plane]) -> Imaging:
-    """Take pixel size and Z step from what MetaXpress writes into the first and last plane of a field."""
-    first, last = (_properties(folder / plane.file) for plane in (planes[0], planes[-1]))
-    y, x = pixel_size_um(first)
-    heights = [number(each.get("z-position")) for each in (first, last)]
-    if y is not None and x is not None:
-        imaging = replace(imaging, y=axis(y, "micrometer"), x=axis(x, "micrometer"))
-    if len(planes) > 1 and heights[0] is not None and heights[1] is not None:
-        step = abs(heights[1] - heights[0]) / (len(planes) - 1)
-        imaging = replace(imaging, z=axis(step, "micrometer"))
-    return imaging
-
-
-def _properties(path: Path) -> dict[str, str]:
-    try:
-        with guarded(f"{path.name}: its header cannot be read", "a TIFF."), tifffile.TiffFile(path) as file:
-            return metaseries(str(file.pages.first.description))
-    except HybridFusionError:
-        return {}

@@ -2,45 +2,64 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hybridfusion_core.errors import StoredDataError, UserInputError, printable
+from hybridfusion_core.errors import UserInputError, printable
 from hybridfusion_core.io.disk.access import existing
+from hybridfusion_core.io.suffixes import NATIVE_SUFFIXES, has_suffix
 from hybridfusion_core.io.zarr.image import is_zarr
 from hybridfusion_core.io.zarr.source import is_url, reached
 from hybridfusion_core.plates.assemble import assemble
 from hybridfusion_core.plates.headers import with_headers
+from hybridfusion_core.plates.indexes import index_of, unread_indexes
 from hybridfusion_core.plates.layouts.harmony import read_harmony
+from hybridfusion_core.plates.layouts.hcs_ai import read_hcs_ai
 from hybridfusion_core.plates.layouts.imagexpress import read_imagexpress
-from hybridfusion_core.plates.layouts.named_planes import matches, record
-from hybridfusion_core.plates.layouts.ome_zarr import read_ome_zarr_plate
+from hybridfusion_core.plates.layouts.incell import read_incell
+from hybridfusion_core.plates.layouts.name_parts import varying_wells
+from hybridfusion_core.plates.layouts.named_planes import Groups, WellNames, matches, record
+from hybridfusion_core.plates.layouts.ome_tiffs import read_ome_tiffs
+from hybridfusion_core.plates.layouts.ome_zarr import read_ome_zarr_collection, read_ome_zarr_plate
 from hybridfusion_core.plates.layouts.pattern import check_groups, parse_pattern
+from hybridfusion_core.plates.layouts.patterned_stacks import read_patterned_stacks
+from hybridfusion_core.plates.layouts.proposed_pattern import proposed_pattern
+from hybridfusion_core.plates.layouts.scanr import read_scanr
+from hybridfusion_core.plates.layouts.stacks import read_stack_file, read_stacks
 from hybridfusion_core.plates.layouts.table import LAYOUTS, Layout, layout
-from hybridfusion_core.plates.layouts.whole_images import read_images, read_ome_tiffs
 from hybridfusion_core.plates.layouts.yokogawa import read_yokogawa
 from hybridfusion_core.plates.listing import Listing, list_folder
 from hybridfusion_core.plates.plane_records import Findings
 from hybridfusion_core.plates.plate import Plate
+from hybridfusion_core.plates.unknown_folder import nothing_found
+from hybridfusion_core.plates.well_names import row_letters
 from hybridfusion_core.stack import Channel
 
 _READERS: dict[str, Callable[[Listing, Path | None], Findings]] = {
     "harmony": read_harmony,
     "imagexpress": read_imagexpress,
+    "hcs-ai": read_hcs_ai,
     "yokogawa": read_yokogawa,
+    "cq3k": read_yokogawa,
+    "scanr": read_scanr,
+    "incell": read_incell,
 }
-_EXPECTED = "a plate: an OME-Zarr plate, the folder of a microscope's export, or a folder of OME-TIFFs"
+_MOST_NAMES = 2000  # that are compared
+_VENDORS = tuple(each for each in LAYOUTS if each.name in _READERS)
+_EXPECTED = (
+    "a plate: an OME-Zarr plate, the folder of a microscope's export, a folder of stacks, or a microscope's own file"
+)
 
 
-def open_plate(path: str | Path, *, pattern: str | None = None) -> Plate:
+def open_plate(path: str | Path, *, pattern: str | None = None, axes: str | None = None) -> Plate:
     """Find out what a plate holds. Names, metadata and a few headers are read, no pixels.
 
     Args:
-        path: OME-Zarr plate, folder, or the index file in it (Index.idx.xml, .HTD, MeasurementData.mlf); or the URL of
-            an OME-Zarr plate, `s3://` or `https://`.
+        path: OME-Zarr plate, folder, or the index file in it (such as Index.idx.xml or an .HTD file); or the URL of an
+            OME-Zarr plate, `s3://` or `https://`; or a microscope's own file, whose positions are fields.
         pattern: what the files are called, for names that no layout knows; see `parse_pattern`.
+        axes: what the axes of stacks are that do not say it, such as "ZYX".
 
     Returns:
         The plate. What is wrong with single fields is written in their frames; the plate itself is fit to be fused.
@@ -55,12 +74,14 @@ def open_plate(path: str | Path, *, pattern: str | None = None) -> Plate:
     named = Path(found.absolute())
     index = named if named.is_file() else None
     folder = named if index is None else named.parent
-    if pattern is None and is_zarr(folder):
+    if index is not None and has_suffix(index, NATIVE_SUFFIXES):
+        plate = read_stack_file(index)
+    elif pattern is None and is_zarr(folder):
         plate = _ome_zarr(folder)
     else:
-        plate = _from_files(list_folder(folder), index, pattern)
+        plate = _from_files(list_folder(folder), index, pattern, axes)
     if not any(True for _ in plate.fields()):
-        raise _nothing(folder, "in the files that fit the layout")
+        raise nothing_found(list_folder(folder))
     return replace(with_headers(plate), warnings=tuple(printable(each) for each in plate.warnings))
 
 
@@ -76,7 +97,7 @@ def _behind(url: str, pattern: str | None) -> Plate:
 
 
 def _ome_zarr(folder: Path) -> Plate:
-    plate = read_ome_zarr_plate(folder)
+    plate = read_ome_zarr_plate(folder) or read_ome_zarr_collection(folder)
     if plate is not None:
         return plate
     raise UserInputError(
@@ -85,25 +106,50 @@ def _ome_zarr(folder: Path) -> Plate:
     )
 
 
-def _from_files(listing: Listing, index: Path | None, pattern: str | None) -> Plate:
+def _from_files(listing: Listing, index: Path | None, pattern: str | None, axes: str | None) -> Plate:
     if pattern is not None:
         return _by_pattern(listing, pattern)
-    for each in LAYOUTS:
-        if each.name in _READERS and (path := _index(listing, each, index)) is not None:
-            return assemble(_READERS[each.name](listing, path), listing, each)
+    native = any(has_suffix(Path(path), NATIVE_SUFFIXES) for path in listing.images)
+    plate = _of_vendor(listing, index) or (None if native else read_ome_tiffs(listing)) or read_stacks(listing, axes)
+    if plate is None:
+        raise nothing_found(listing)
+    unread = unread_indexes(listing, plate.metadata)
+    return replace(plate, warnings=(*plate.warnings, *unread))
+
+
+def _of_vendor(listing: Listing, index: Path | None) -> Plate | None:
+    """Read a plate by its index, or by the names of its planes; None if it fits no vendor's layout."""
+    fits = {each.name: _count(listing, each) for each in _VENDORS}
+    # Layouts may share an index: the one whose names fit more files comes first.
+    for kind in sorted(_VENDORS, key=lambda each: -fits[each.name]):
+        found = index_of(listing, kind, index, fits=bool(fits[kind.name]))
+        if found is not None:
+            return assemble(_READERS[kind.name](listing, found), listing, kind)
     if index is not None:
         raise UserInputError(
-            f"{index.name} is no index that is known; expected {_EXPECTED}, or its Index.idx.xml, .HTD or "
-            "MeasurementData.mlf. Name the folder."
+            f"{index.name} is no index that is known; expected {_EXPECTED}, or the index of one: "
+            f"{', '.join(sorted({name for each in _VENDORS for name in each.metadata}))}. Name the folder."
         )
-    fits = {each.name: _count(listing, each) for each in LAYOUTS if each.name in _READERS}
     best = max(fits, key=lambda name: fits[name])
-    if fits[best]:
-        return assemble(_READERS[best](listing, None), listing, layout(best))
-    plate = read_ome_tiffs(listing)
-    if plate is None:
-        raise _nothing(listing.root, f"among {len(listing.images)} image files")
-    return plate
+    if not fits[best]:
+        return None
+    findings = _READERS[best](listing, None)
+    _refuse_doubtful_wells(findings)
+    return assemble(findings, listing, layout(best))
+
+
+def _refuse_doubtful_wells(findings: Findings) -> None:
+    """Refuse names that have one well where wells should be, while another part that looks like a well varies."""
+    if len({record[:2] for record in findings.records}) != 1:
+        return
+    files = sorted({record.file for record in findings.records if record.file})[:_MOST_NAMES]
+    others = varying_wells([Path(file).stem for file in files])
+    if others:
+        well = row_letters(findings.records[0].row) + str(findings.records[0].column + 1)
+        raise UserInputError(
+            f"All names say well {well}, and another part of them that could be the well varies, such as {others[0]!r} "
+            f"in {files[0]!r}; expected a well that tells the files apart. Say what the names mean with --pattern."
+        )
 
 
 def _by_pattern(listing: Listing, text: str) -> Plate:
@@ -111,79 +157,48 @@ def _by_pattern(listing: Listing, text: str) -> Plate:
     fits = pattern.match(sorted((*listing.images, *listing.refused)))
     check_groups(pattern, fits)
     if not fits:
+        proposed = proposed_pattern(listing)
+        like = f" The names would fit {proposed!r}." if proposed else ""
+        first = next(iter(sorted(listing.images)), None)
+        example = (
+            "Name another folder." if first is None else f"The first file is {first!r}: write the pattern like it."
+        )
         raise UserInputError(
             f"The pattern {text!r} fits none of {len(listing.images)} image files in {listing.root.name}; expected one "
-            "that fits their whole names. " + _example(listing)
+            f"that fits their whole names. {example}{like}"
         )
-    if "z" not in pattern.groups:
-        return read_images(listing, fits)
-    records = [made for path, groups in fits.items() if (made := record(path, groups)) is not None]
+    name = _plate_name(text, fits) or listing.root.name
+    others = sorted(listing.images - set(fits))
+    shown = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+    left = (f"{len(others)} image files do not fit the pattern, left out: {shown}.",) if others else ()
+    plate = _patterned(listing, fits, name) if "z" in pattern.groups else read_patterned_stacks(listing, fits, name)
+    return replace(plate, warnings=(*left, *plate.warnings))
+
+
+def _patterned(listing: Listing, fits: Mapping[str, Groups], name: str) -> Plate:
+    wells = WellNames(fits.values())
+    records = [made for path, groups in fits.items() if (made := record(path, groups, wells)) is not None]
     channels = {each.channel: Channel(each.channel) for each in records}
-    plates = {groups.get("plate") for groups in fits.values()} - {None}
+    size = (1, len(wells.written)) if wells.written else (0, 0)
+    findings = Findings(
+        records, channels, name, rows=size[0], columns=size[1], wells=wells.written, warnings=wells.warnings
+    )
+    return assemble(findings, listing, layout("pattern"))
+
+
+def _plate_name(text: str, fits: Mapping[str, Groups]) -> str | None:
+    plates = sorted({str(groups["plate"]) for groups in fits.values() if groups.get("plate") is not None})
     if len(plates) > 1:
         raise UserInputError(
-            f"The pattern {text!r} finds {len(plates)} plates, such as {sorted(map(str, plates))[:3]}; expected one. "
-            "Write the name of one of them in place of {plate}."
+            f"The pattern {text!r} finds {len(plates)} plates, such as {plates[:3]}; expected one. Write the name of "
+            "one of them in place of {plate}."
         )
-    name = str(plates.pop()) if plates else listing.root.name
-    return assemble(Findings(records, channels, name), listing, layout("pattern"))
-
-
-def _index(listing: Listing, kind: Layout, given: Path | None) -> Path | None:
-    """Return the file that describes a plate of some layout: given, in the folder, or beside its images."""
-    if given is not None:
-        return given if _describes(given.name, kind) else None
-    found = sorted((path for path in listing.others if _describes(path, kind)), key=lambda path: _rank(path, kind))
-    if found:
-        alike = [path for path in found if _rank(path, kind)[:2] == _rank(found[0], kind)[:2]]
-        # Some versions of MetaXpress repeat the description in the folder of every time point.
-        if len({re.sub(r"TimePoint_\d+/", "", path) for path in alike}) > 1:
-            raise UserInputError(
-                f"{listing.root.name} holds {len(alike)} plates, described by {', '.join(alike[:3])}"
-                f"{', …' if len(alike) > 3 else ''}; expected one. Name the folder or the index of one of them."
-            )
-        return listing.root / found[0]
-    if kind.name == "harmony" and _count(listing, kind):
-        return next(_above(listing.root, kind), None)
-    return None
-
-
-def _describes(path: str, kind: Layout) -> bool:
-    name = path.rpartition("/")[2].lower()
-    return any(name.endswith(each) if each.startswith(".") else name == each for each in kind.metadata)
-
-
-def _rank(path: str, kind: Layout) -> tuple[int, int, str]:
-    """Order indexes: the fewest folders first, then as the table lists them."""
-    name = path.rpartition("/")[2].lower()
-    order = [name.endswith(each) for each in kind.metadata]
-    return path.count("/"), order.index(True), path
-
-
-def _above(folder: Path, kind: Layout) -> Iterator[Path]:
-    """Yield indexes in the folder above: Harmony 7 puts them there."""
-    for each in sorted(folder.parent.iterdir()):
-        if each.name.lower() in kind.metadata and each.is_file() and not each.is_symlink():
-            yield each
+    return plates[0] if plates else None
 
 
 def _count(listing: Listing, kind: Layout) -> int:
     """Return how many names say at least two things in the way of a layout; "A01.tif" alone says too little."""
     if kind.files is None:
         return 0
-    paths = (*listing.images, *listing.refused)
+    paths: Sequence[str] = (*listing.images, *listing.refused)
     return sum(sum(value is not None for value in groups.values()) > 1 for _, groups in matches(kind.files, paths))
-
-
-def _nothing(folder: Path, where: str) -> UserInputError | StoredDataError:
-    titles = "; ".join(each.title for each in LAYOUTS if each.name != "pattern")
-    return UserInputError(
-        f"No field was found in {folder.name or folder}, {where}; expected one of these layouts: {titles}. Name the "
-        "folder of one plate, or say what its files are called, for example "
-        "--pattern '{row}{column}_f{field}_z{z}_c{channel}.tif'."
-    )
-
-
-def _example(listing: Listing) -> str:
-    first = next(iter(sorted(listing.images)), None)
-    return "Name another folder." if first is None else f"The first file is {first!r}: write the pattern like it."

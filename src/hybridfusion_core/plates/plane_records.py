@@ -64,12 +64,14 @@ class Findings:
         name: of the plate.
         index: name of the file that lists the planes, or None if only the names of the files tell.
         rows, columns: of the plate, 0 if unknown.
-        y, x, t: physical steps.
+        y, x, t, z: physical steps; z where heights of single planes do not say it.
         acquisitions: runs, if told apart.
         metadata: files that were read.
         warnings: what the user should know.
         wells: rows and columns as written, where they are not the usual letters and two digits.
         failures: what went wrong beside the planes that records name.
+        promised: the index says in general what there is, not plane by plane; what no field has was not acquired.
+        projections: that the microscope made along z; they are none of the planes.
         unlisted: files that look like planes and that the index does not list.
     """
 
@@ -82,11 +84,14 @@ class Findings:
     y: Axis = _UNKNOWN
     x: Axis = _UNKNOWN
     t: Axis = _UNKNOWN
+    z: Axis = _UNKNOWN
     acquisitions: tuple[Acquisition, ...] = ()
     metadata: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     wells: dict[tuple[int, int], tuple[str, str]] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+    promised: bool = False
+    projections: tuple[Record, ...] = ()
     unlisted: dict[tuple[int, int, str, int, str, int], str] = field(default_factory=dict)
 
 

@@ -39,11 +39,13 @@ class Image:
         path: of a file or OME-Zarr image inside the plate's folder, with "/"; "" for the folder itself.
         series: index of the image in a file that holds several.
         t: index of the time point in the image.
+        axes: what its axes are, if the user had to say it.
     """
 
     path: str
     series: int | None = None
     t: int = 0
+    axes: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +73,25 @@ class Frame:
         slices: Z of every channel of the plate; 0 where a channel was not imaged.
         planes: of every channel in order of z, when each plane has a file of its own.
         image: where all of it is, when one image holds it.
+        images: where every channel is, when each has an image of its own; `path` is "" for one that is missing.
         defects: what is wrong with it; a frame with defects has holes in `planes`.
+        dropped: numbers of slices that are left out of `planes`, because planes of them are missing.
     """
 
     time: str
     slices: tuple[int, ...]
     planes: tuple[tuple[Plane, ...], ...] = ()
     image: Image | None = None
+    images: tuple[Image, ...] = ()
     defects: tuple[Defect, ...] = ()
+    dropped: tuple[int, ...] = ()
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Everything that it consists of, as paths in the plate's folder."""
+        images = (*((self.image,) if self.image is not None else ()), *self.images)
+        planes = (plane.file for planes in self.planes for plane in planes)
+        return frozenset((*(image.path for image in images if image.path or not self.images), *planes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +101,16 @@ class Field:
     Attributes:
         name: as written, without leading zeros if it is a number.
         frames: its time points, in order.
-        position_um: of its centre on the stage, y and x in µm as the microscope counts them, or None.
+        position_um: of its centre on the stage, y and x in µm, both in the direction in which the pixels of an image
+            are counted; of its first pixel for OME-Zarr; or None.
+        z_um: of its first slice, where the metadata state a translation along z, or None.
         acquisition: id of the acquisition that it belongs to, or None.
     """
 
     name: str
     frames: tuple[Frame, ...]
     position_um: tuple[float, float] | None = None
+    z_um: float | None = None
     acquisition: int | None = None
 
 
@@ -128,6 +144,27 @@ class Acquisition:
 
     id: int
     name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """What the microscope itself made of a stack: a projection along z, kept as a reference.
+
+    Attributes:
+        row_index: of the well, from 0.
+        column_index: of the well, from 0.
+        field: name of the field.
+        time: of the frame, as written.
+        channel: index of the channel.
+        file: path inside the plate's folder, with "/".
+    """
+
+    row_index: int
+    column_index: int
+    field: str
+    time: str
+    channel: int
+    file: str
 
 
 @dataclass(frozen=True)
@@ -199,9 +236,13 @@ class Plate:
         imaging: what all fields have in common.
         rows: of the plate, used or not.
         columns: of the plate, used or not.
+        row_names: of all rows that the metadata list; empty if they list none.
+        column_names: of all columns that the metadata list.
         acquisitions: runs of the microscope, if the metadata tell them apart.
+        projections: that the microscope made of the stacks; none of the planes.
         metadata: files that describe the plate, as they were found.
         warnings: what the user should know about this plate.
+        file: name in the folder of the one file that is all of it; "" if the folder is.
     """
 
     folder: str
@@ -211,9 +252,18 @@ class Plate:
     imaging: Imaging
     rows: int
     columns: int
+    row_names: tuple[str, ...] = ()
+    column_names: tuple[str, ...] = ()
     acquisitions: tuple[Acquisition, ...] = ()
+    projections: tuple[Projection, ...] = ()
     metadata: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    file: str = ""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Paths that no output may replace or lie in."""
+        return (f"{self.folder}/{self.file}", f"{self.folder}/{self.file}.files") if self.file else (self.folder,)
 
     def fields(self) -> Iterator[PlateField]:
         """Yield every field at every time point, in order of wells, fields and times."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from hybridfusion_core.errors import HybridFusionError, UserInputError
 from hybridfusion_core.io.disk.access import permitted
 from hybridfusion_core.plates.plane_records import number_name
 from hybridfusion_core.plates.plate import Plate, PlateField, Well
-from hybridfusion_core.plates.well_names import well_index
+from hybridfusion_core.plates.well_names import UNUSUAL_ROW, well_index
 
 FAILURE_COLUMNS = ("well", "field", "time", "reason")
 _LARGEST = 256 << 20  # bytes of a list of failures
@@ -82,7 +82,8 @@ def select_wells(wells: Sequence[Well], text: str) -> tuple[Well, ...]:
 
     Args:
         wells: of the plate.
-        text: names and ranges, such as "B02:C05,D07"; leading zeros make no difference.
+        text: names and ranges, such as "B02:C05,D07"; leading zeros make no difference. Wells that are called
+            otherwise go by their own names.
 
     Returns:
         The wells, in their own order.
@@ -92,22 +93,30 @@ def select_wells(wells: Sequence[Well], text: str) -> tuple[Well, ...]:
     """
     chosen: set[tuple[int, int]] = set()
     at = {(well.row_index, well.column_index) for well in wells}
+    written = {name: (well.row_index, well.column_index) for well in wells for name in _names(well)}
     for part in _parts(text, "wells"):
-        corners = [well_index(name) for name in part.split(":")]
+        corners = [written[part]] if part in written else [_corner(name, written) for name in part.split(":")]
         if len(corners) > 2 or None in corners:
-            raise UserInputError(
-                f"--wells has {part!r}; expected wells and ranges of wells, such as B02:C05,D07. Correct it."
-            )
+            raise UserInputError(f"--wells has {part!r}; expected wells and ranges of wells, such as B02:C05,D07.")
         (top, left), (bottom, right) = (corner for corner in (corners[0], corners[-1]) if corner is not None)
         rows, columns = sorted((top, bottom)), sorted((left, right))
         found = {(y, x) for y, x in at if rows[0] <= y <= rows[1] and columns[0] <= x <= columns[1]}
         if not found:
             raise UserInputError(
                 f"--wells has {part!r}, and the plate has images of none of these wells; expected some of "
-                f"{', '.join(well.name for well in wells[:8])}{', …' if len(wells) > 8 else ''}. Correct it."
+                f"{', '.join(well.name for well in wells[:8])}{', …' if len(wells) > 8 else ''}."
             )
         chosen |= found
     return tuple(well for well in wells if (well.row_index, well.column_index) in chosen)
+
+
+def _names(well: Well) -> tuple[str, ...]:
+    return (well.name, well.column) if well.row == UNUSUAL_ROW else (well.name,)
+
+
+def _corner(name: str, written: Mapping[str, tuple[int, int]]) -> tuple[int, int] | None:
+    """Return the place of a well as the plate writes its name, or as wells are usually called."""
+    return written.get(name.strip()) or well_index(name)
 
 
 def select_fields(names: Iterable[str], text: str) -> frozenset[str]:
@@ -135,7 +144,7 @@ def select_fields(names: Iterable[str], text: str) -> frozenset[str]:
         else:
             raise UserInputError(
                 f"--fields has {part!r}, which no well has; expected some of {', '.join(sorted(known)[:8])}"
-                f"{', …' if len(known) > 8 else ''}, or a range such as 3-5. Correct it."
+                f"{', …' if len(known) > 8 else ''}, or a range such as 3-5."
             )
     return frozenset(chosen)
 
@@ -160,7 +169,7 @@ def select_times(count: int, text: str) -> frozenset[int]:
         if not found:
             raise UserInputError(
                 f"--times has {part!r}, of {count} time points that are counted from 0; expected an index or a range "
-                "such as 0:10. Correct it."
+                "such as 0:10."
             )
         chosen.update(found)
     return frozenset(chosen)
@@ -254,11 +263,11 @@ def _none(path: Path) -> frozenset[FieldTime]:
 
 def _only(fields: list[PlateField], plate: Plate, only: frozenset[FieldTime]) -> list[PlateField]:
     known = {(field.well, field.field, field.t) for field in plate.fields()}
-    strangers = sorted(only - known)
-    if strangers:
-        well, field, time = strangers[0]
+    unknown = sorted(only - known)
+    if unknown:
+        well, field, time = unknown[0]
         raise UserInputError(
-            f"{len(strangers)} of {len(only)} failures are none of plate {plate.name!r}, the first well {well!r} field "
+            f"{len(unknown)} of {len(only)} failures are none of plate {plate.name!r}, the first well {well!r} field "
             f"{field!r} time {time}; expected failures of this plate. Name its own failures.csv."
         )
     return [field for field in fields if (field.well, field.field, field.t) in only]
@@ -271,7 +280,7 @@ def _most_times(plate: Plate) -> int:
 def _parts(text: str, option: str) -> list[str]:
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
-        raise UserInputError(f"--{option} is {text!r}, with an empty part; expected names between commas. Correct it.")
+        raise UserInputError(f"--{option} is {text!r}, with an empty part; expected names between commas.")
     return parts
 
 

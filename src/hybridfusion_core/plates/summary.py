@@ -19,7 +19,7 @@ def plate_warnings(plate: Plate) -> list[str]:
     kind = layout(plate.layout)
     if not kind.experimental:
         return list(plate.warnings)
-    experimental = f"{kind.title} is experimental: no files of the vendor have been read with it yet. Check the table."
+    experimental = f"{kind.title} is experimental: no real export has been read with it yet. Check the table."
     return [*plate.warnings, experimental]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 WELL = re.compile(r"([A-Za-z]{1,2})[ -]{0,3}(\d{1,3})(?:\.([ab])([12]))?")
+UNUSUAL_ROW = "W"  # of wells that have a number or a name only, and no place on a plate
 _PLATES = ((1, 1), (2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (16, 24), (32, 48), (48, 72))
 
 
@@ -39,3 +41,17 @@ def well_index(name: str) -> tuple[int, int] | None:
 def plate_size(rows: int, columns: int) -> tuple[int, int]:
     """Return rows and columns of the smallest usual plate that holds as many, or the numbers themselves."""
     return next(((y, x) for y, x in _PLATES if rows <= y and columns <= x), (rows, columns))
+
+
+def stated_size(wells: Collection[tuple[int, int]], rows: int = 0, columns: int = 0) -> tuple[int, int]:
+    """Return rows and columns of a plate: as its metadata state, or the smallest usual plate that has all its wells.
+
+    Args:
+        wells: rows and columns that are used, from 0.
+        rows: that the metadata state; 0 if they do not.
+        columns: that the metadata state; 0 if they do not.
+    """
+    used = max((row + 1 for row, _ in wells), default=0), max((column + 1 for _, column in wells), default=0)
+    if rows and columns:
+        return max(rows, used[0]), max(columns, used[1])
+    return plate_size(max(rows, used[0]), max(columns, used[1]))

@@ -1,4 +1,4 @@
-"""Read large XML files from strangers element by element: no DOCTYPE, no entities, memory that does not grow."""
+"""Read large, untrusted XML files element by element: no DOCTYPE, no entities, memory that does not grow."""
 
 from __future__ import annotations
 

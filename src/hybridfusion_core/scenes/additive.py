@@ -31,7 +31,7 @@ Tissue = Callable[[Draw, int, Planes], Tensor]
 
 def isolated_light(draw: Draw, size: int, slices: int, lab: Lab = ANY_LAB) -> Light:
     """Beads, nuclei and debris on dark ground. Size of the picture, in pixels, without margin."""
-    light = _additive(draw, size, slices, lab, isolated, sectioned=0.12)
+    light = _additive(draw, size, slices, lab, isolated, sectioned=0.2, closest=0.8)
     if draw.chance(0.06):  # nothing but a glow
         light = light.scaled(0.0)
     ground = draw.choice((0.0, draw.log_uniform(1e-4, 1e-2), draw.log_uniform(1e-3, 0.1)))
@@ -40,19 +40,19 @@ def isolated_light(draw: Draw, size: int, slices: int, lab: Lab = ANY_LAB) -> Li
 
 def crowded_light(draw: Draw, size: int, slices: int, lab: Lab = ANY_LAB) -> Light:
     """Tissue of low contrast. Size of the picture, in pixels, without margin."""
-    light = _additive(draw, size, slices, lab, crowded, sectioned=0.4)
+    light = _additive(draw, size, slices, lab, crowded, sectioned=0.4, closest=0.4)
     sample = light.image.flatten()
     top = float(sample.kthvalue(int(0.998 * len(sample))).values)
     ground = draw.choice((0.0, draw.uniform(0, 0.1), draw.uniform(0, 0.5)))
     return _on_ground(draw, _exposed(light, top, draw.uniform(0.4, 1.0)), ground, lab)
 
 
-def _additive(draw: Draw, size: int, slices: int, lab: Lab, tissue: Tissue, sectioned: float) -> Light:
+def _additive(draw: Draw, size: int, slices: int, lab: Lab, tissue: Tissue, sectioned: float, closest: float) -> Light:
     side = size + 2 * _WIDE  # sizes that FFTs like
     microscope = lab.draw_microscope(draw) if lab.microscopes else draw_microscope(draw)
     step = lab.draw_step(draw, slices, microscope)
     if step is None:
-        step = draw.log_uniform(1.0, max(1.5, min(8.0, 60 / slices))) / microscope.spread  # px of radius
+        step = draw.log_uniform(closest, max(1.5, min(8.0, 60 / slices))) / microscope.spread  # px of radius
     each = max(1, min(3, round(12 / slices)))
     planes = Planes(slices, step, each, beyond=math.ceil(_BEYOND * each))
     waves = draw_mounting(draw, microscope).waves(microscope)

@@ -89,8 +89,8 @@ _PHOTONS: dict[tuple[str, Noise], tuple[float, float]] = {
     ("isolated", "clean"): (3e4, 2e5),
     ("isolated", "ordinary"): (1e3, 1e4),
     ("isolated", "starved"): (40, 500),
-    ("crowded", "clean"): (400, 4e3),
-    ("crowded", "ordinary"): (50, 400),
+    ("crowded", "clean"): (2e3, 4e4),
+    ("crowded", "ordinary"): (60, 600),
     ("crowded", "starved"): (5, 50),
 }
 

@@ -105,7 +105,9 @@ def dust(draw: Draw, light: Light) -> Light:
     dirty = torch.nn.functional.max_pool2d(slope[None, None], 7, stride=1, padding=3)[0, 0]
     clean = 1 - (dirty / 0.03).clamp(max=1)
     made = light.scaled(shade)
-    return replace(made, contrast=light.contrast, detail=made.detail * clean)
+    # What adds up knows what of it is in focus, dust or not.
+    detail = made.detail * clean if light.focus is None else made.detail
+    return replace(made, contrast=light.contrast, detail=detail)
 
 
 # Of the camera

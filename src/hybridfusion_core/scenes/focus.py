@@ -160,14 +160,16 @@ def _in_focus(emitted: Tensor, near: Tensor, haze: Tensor) -> tuple[Tensor, Tens
     contrast, ideal, rival = (local_contrast(part).square() for part in (near, emitted, haze))
     of_light = emitted / (emitted + haze).clamp(min=1e-9)
     of_contrast = contrast / (contrast + rival).clamp(min=1e-12)
-    # Even light from a plane in focus looks like light from anywhere: not to be told.
-    textured = neighbourhood_mean(contrast, _WINDOW).sqrt() / emitted.clamp(min=1e-9) > _EVEN
-    of_light = of_light.clamp(max=_UNTOLD).where(~textured, of_light)
     around = neighbourhood_maximum(emitted, _NEIGHBOURS).clamp(min=1e-9)
     inside = ((emitted / around - _INSIDE[0]) / (_INSIDE[1] - _INSIDE[0])).clamp(0, 1)
     # Light from half-way between two slices, or through a bad mounting, may be sharp in none.
-    sharp = neighbourhood_mean(contrast, _WINDOW) / neighbourhood_mean(ideal, _WINDOW).clamp(min=1e-12)
+    least = (0.1 * _EVEN * emitted).square().clamp(min=1e-12)
+    left = neighbourhood_mean(contrast, _WINDOW)
+    sharp = (left + least) / (neighbourhood_mean(ideal, _WINDOW) + least)
     sharp = (sharp.sqrt() / _SHARP).clamp(max=1)
+    # Even light from a plane in focus looks like light from anywhere: not to be told.
+    textured = left.sqrt() > _EVEN * emitted
+    of_light = of_light.clamp(max=_UNTOLD).where(~textured, of_light)
     bright = torch.maximum(emitted * sharp, contrast.sqrt()) * inside
     share = torch.maximum(of_light, of_contrast) * inside * sharp * (bright > 1e-4 * bright.max())
     return share.amax(dim=0), bright.amax(dim=0)

@@ -20,16 +20,16 @@ _OUTSIDE = 2.0  # slices beyond either end of the stack where things still lie
 
 
 def isolated(draw: Draw, side: int, planes: Planes) -> Tensor:
-    """One to some three dozen things of one or of several kinds."""
+    """A few to some five dozen things of one or of several kinds."""
     volume = torch.zeros(planes.count, side, side)
-    grain = 0.65 + 0.2 * smooth_field(draw, side, draw.uniform(0.8, 1.6), 1.0)
+    grain = 0.65 + draw.uniform(0.08, 0.4) * smooth_field(draw, side, draw.uniform(0.8, 1.6), 1.0)
     forms = draw.choice(
         (("bead",), ("bead",), ("nucleus",), ("debris",), ("bead", "debris"), ("nucleus", "debris"), _ALL)
     )
     bead, nucleus, spread = draw.log_uniform(0.8, 8), draw.log_uniform(7, 26), draw.uniform(0, _RANGE)
     level = draw.chance(0.4)  # things that sank to one ground
     ground = draw.uniform(-0.7, planes.slices - 0.3)
-    for _ in range(round(draw.log_uniform(1, 36) * side**2 / _FIELD)):
+    for _ in range(round(draw.log_uniform(3, 60) * side**2 / _FIELD)):
         form = draw.choice(forms)
         radius = bead if form == "bead" else nucleus if form == "nucleus" else draw.log_uniform(0.6, 2.5)
         radius *= draw.uniform(0.75, 1.3)

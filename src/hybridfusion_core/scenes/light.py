@@ -27,6 +27,7 @@ class Light:
         contrast: of the brightest structures, in units of the image.
         focus: what is in focus and what glows around it, of light that adds up; None: of surfaces, which are in
             focus wherever they can be seen.
+        everywhere: something is in focus in some slice at every pixel, whether it shows or not.
     """
 
     image: Tensor
@@ -37,6 +38,7 @@ class Light:
     overlap: Tensor
     contrast: float = 1.0
     focus: Focus | None = None
+    everywhere: bool = False
 
     def at_height(self) -> Tensor:
         """Y X, the all-in-focus image where there is structure."""

@@ -86,5 +86,7 @@ def _leaves(draw: Draw, side: int) -> Tensor:
 
 def _exposed(draw: Draw, image: Tensor, truth: Tensor, height: Tensor) -> Light:
     """Scale to a full scale of one; photographs are rarely dim."""
-    light = Light(image, truth, truth, height, local_contrast(truth), torch.zeros_like(truth, dtype=torch.bool))
+    light = Light(
+        image, truth, truth, height, local_contrast(truth), torch.zeros_like(truth, dtype=torch.bool), everywhere=True
+    )
     return light.scaled(draw.uniform(0.7, 1.0) / max(white_level(truth), 0.2))

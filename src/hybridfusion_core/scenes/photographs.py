@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hybridfusion_core.model.noise import luminance
 from hybridfusion_core.scenes.draw import Draw
 
 # Those inside the wheel of scikit-image 0.25 and later; its other pictures would be fetched.
@@ -43,5 +44,5 @@ def _photographs() -> tuple[NDArray[np.float32], ...]:
 def _grey(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     scaled = picture.astype(np.float32) / np.float32(255)
     if scaled.ndim == 3:
-        scaled = scaled @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+        scaled = luminance(np.moveaxis(scaled, 2, 0))
     return scaled

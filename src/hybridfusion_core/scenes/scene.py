@@ -25,7 +25,7 @@ KINDS: tuple[SceneKind, ...] = ("layers", "volume", "transmitted", "photographic
 
 _UNSURE = 0.15, 0.55  # in focus between these: neither, and asked of nobody
 _BLANK = 9  # px without detail around a surface that shows nothing
-_FAINT = 3e-4  # of the contrast: glow that no longer matters
+_FAINT = 1e-4  # of the contrast: glow that no longer matters
 _UNNOTICED = 0.3  # of the noise's standard deviation: the same
 
 
@@ -80,9 +80,10 @@ def make_scene(
         haze: probability of out-of-focus haze that differs from slice to slice; of layers alone, volumes have
             the haze that their optics make.
         kind: "layers" of all textures on smooth or stepped heights under incoherent light; "photographic", opaque
-            things with sharp edges; "volume", fluorescence that adds up; "transmitted", brightfield and phase.
-        lab: whose microscope it is: its cameras take the place of `noise`, and its optics are those of "volume" and
-            "transmitted"; the others have no optics that a microscope's could replace.
+            things with sharp edges; "volume", fluorescence that adds up; "transmitted", brightfield and phase;
+            "isolated", lonely fluorescent things on dark ground; "crowded", tissue of low contrast.
+        lab: whose microscope it is: its cameras take the place of `noise`, and its optics are those of the
+            fluorescent kinds and "transmitted"; the others have no optics that a microscope's could replace.
     """
     light = _light(Draw(generator), size, slices, haze, kind, lab)
     draw = Draw(generator)
@@ -113,13 +114,13 @@ def _recorded(draw: Draw, light: Light, camera: Camera, hard: bool = False) -> S
     seen = light if blank is None else light.without(blank)  # what the truth can be made of
     deviation = camera.deviation(seen.at_height())
     structure = _visibility(seen, deviation)
-    shown = structure if light.focus is not None else _near_detail(structure) if light.sharp is not None else structure
+    shown = structure if light.focus is not None else _near_detail(structure, light.everywhere)
     truth = seen.truth(structure, _FAINT * light.contrast + _UNNOTICED * deviation)
     known = (shown < _UNSURE[0]) | (shown > _UNSURE[1])
     counts = camera.record(draw, light.image)
     if blank is not None:
         counts[blank] = draw.choice((0.0, float(counts[blank].mean()), float(counts.max())))
-        known = known & ((light.height - blank).abs() > 1)
+        known = known & ((shown < _UNSURE[0]) | ((light.height - blank).abs() > 1))
     if camera.limits:
         shown = shown * (truth > camera.black)
         truth, structure = camera.limit(truth), structure * _within(camera, truth)
@@ -147,10 +148,11 @@ def _visibility(light: Light, deviation: Tensor) -> Tensor:
     return power / (power + 0.25 * deviation.square() + (0.01 * light.contrast) ** 2)
 
 
-def _near_detail(structure: Tensor) -> Tensor:
-    """Of surfaces: one is in focus somewhere, which is shown by its detail and left open near it. Y X."""
-    near = neighbourhood_maximum(structure, 2 * _BLANK + 1)
-    return torch.where(structure > _UNSURE[1], structure, torch.maximum(structure, near.clamp(max=_UNSURE[1])))
+def _near_detail(structure: Tensor, everywhere: bool) -> Tensor:
+    """How surely a surface or a body is in focus: where it shows detail, and open near that or everywhere. Y X."""
+    if everywhere:
+        return structure.clamp(min=_UNSURE[1])
+    return torch.maximum(structure, neighbourhood_maximum(structure, 2 * _BLANK + 1).clamp(max=_UNSURE[1]))
 
 
 def _boundary(light: Light, structure: Tensor) -> Tensor:

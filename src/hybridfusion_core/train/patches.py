@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.evaluate.metrics.agreement import luminance
 from hybridfusion_core.fusion.tiles import reflected
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.model.focus_measures import has_structure
-from hybridfusion_core.model.noise import CELL, field_statistics
+from hybridfusion_core.model.noise import CELL, field_statistics, luminance
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.train.recipe import Recipe
 
@@ -176,7 +175,7 @@ def _read(stack: Stack, t: int, group: tuple[int, ...]) -> NDArray[Any]:
     """Read one field whole, Z Y X; colour images by their luminance."""
     _, _, z, y, x = stack.shape
     planes = [stack.read(t, channel, range(z), slice(0, y), slice(0, x)) for channel in group]
-    return planes[0] if len(planes) == 1 else luminance(np.stack(planes))
+    return planes[0] if len(planes) == 1 else luminance(planes)
 
 
 def _check_folder(recipe: Recipe, names: Sequence[str], folder: Path | None) -> None:

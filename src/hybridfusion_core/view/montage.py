@@ -1,7 +1,4 @@
-"""A montage that shows a fusion at a glance: sharpest slice, fused image, decision mask, height.
-
-Only this file stretches contrast; the outputs themselves keep their values.
-"""
+"""A montage that shows a fusion at a glance: sharpest slice, fused image, decision mask, height."""
 
 from __future__ import annotations
 
@@ -15,19 +12,19 @@ from numpy.typing import NDArray
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.disk.atomic import Delivery
+from hybridfusion_core.io.palette import NOTHING, SCALE, slice_pixels
+from hybridfusion_core.view.pixels import grey, limits
 
 if TYPE_CHECKING:  # matplotlib takes a second to import, and most fusions draw nothing
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_BACKGROUND, _INK, _FAINT = "#14171b", "#f2f3f5", "#9aa3ad"
-_UNKNOWN = (0x3D, 0x43, 0x4B)  # nothing in focus
+_BACKGROUND, _INK = "#14171b", "#f2f3f5"
 _FONT = "DejaVu Sans"  # comes with matplotlib
-_HEIGHT_COLORS = "plasma"
 
 # Inches
 _AREA, _LONGEST, _NARROWEST = 20.0, 9.0, 2.6  # of a picture; of a picture's side; of a tile
-_PAD, _GAP, _TITLE, _CAPTION, _LEGEND = 0.18, 0.22, 0.34, 0.27, 0.40
+_TITLE, _CAPTION, _BAR = 0.4, 0.3, 0.5  # above all; above each picture; under each map
 
 
 @dataclass(frozen=True)
@@ -84,242 +81,126 @@ def _delivery(path: Path, *, overwrite: bool) -> Delivery:
     if path.suffix.lower() != ".png" or path.is_dir():
         raise UserInputError(
             f"The preview {path.name!r} is {'a folder' if path.is_dir() else 'no PNG'}; expected a name that ends in "
-            ".png. Rename it."
+            ".png."
         )
     return Delivery((path,), overwrite=overwrite)
 
 
 def _draw(montage: Montage, path: Path) -> None:
+    figure, places = _figure(montage)
+    low, high = limits(montage.fused)
+    sharpest = f"Sharpest slice ({montage.sharpest_slice} of {montage.slices})"
+    for name, caption, shown in (("sharpest", sharpest, montage.sharpest), ("fused", "Fused", montage.fused)):
+        _prepare(places[name], caption)
+        places[name].imshow(grey(shown, low, high - low), cmap="gray", vmin=0, vmax=255)
+    _scale_bar(places["fused"], montage)
+    if montage.decision is not None:
+        _draw_decision(figure, places["decision"], montage.decision, montage.slices)
+    if montage.height is not None:
+        _draw_height(figure, places["height"], montage.height, montage.height_unit)
+        _scale_bar(places["height"], montage)
+    with path.open("wb") as stream:
+        figure.savefig(stream, format="png", dpi=figure.dpi, facecolor=_BACKGROUND, pil_kwargs={"compress_level": 3})
+
+
+def _figure(montage: Montage) -> tuple[Figure, dict[str, Axes]]:
+    """Lay out the pictures in the grid whose outline comes nearest to that of a screen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    maps = [part is not None for part in (montage.decision, montage.height)]
-    layout = _Layout.of(montage.fused.shape[:2], 2 + sum(maps))
-    figure = Figure(figsize=layout.size, dpi=layout.dpi, facecolor=_BACKGROUND)
-    canvas = FigureCanvasAgg(figure)
-    page = _Page(figure, layout)
-    page.title(montage.title)
-    low, high = _limits(montage.fused)
-    slice_number = f"Sharpest slice ({montage.sharpest_slice} of {montage.slices})"
-    page.picture(0, slice_number, _stretched(montage.sharpest, low, high))
-    axes = page.picture(1, "Fused", _stretched(montage.fused, low, high))
-    page.scale_bar(axes, montage)
-    if montage.decision is not None:
-        _draw_decision(page, 2, montage.decision, montage.slices)
-    if montage.height is not None:
-        _draw_height(page, 2 + (montage.decision is not None), montage.height, montage)
-    with path.open("wb") as stream:
-        canvas.print_figure(
-            stream, format="png", facecolor=_BACKGROUND, dpi=layout.dpi, pil_kwargs={"compress_level": 3}
-        )
+    names = ["sharpest", "fused", *(name for name in ("decision", "height") if getattr(montage, name) is not None)]
+    height, width = montage.fused.shape[:2]
+    wide = min(math.sqrt(_AREA * width / height), _LONGEST, _LONGEST * width / height)
+    high = wide * height / width
+    dpi = round(min(max(max(height, width) / max(wide, high), 110), 200))  # one pixel of the image is about one here
+    tile = (max(wide, _NARROWEST), max(high, _NARROWEST / 4) + _CAPTION)
+    grids = [(columns, len(names) // columns) for columns in (1, 2, 3, 4) if len(names) % columns == 0]
+    columns, rows = min(grids, key=lambda grid: abs(math.log(grid[0] * tile[0] / (grid[1] * tile[1]) / 1.5)))
+    mosaic: list[Any] = [names[row * columns : (row + 1) * columns] for row in range(rows)]
+    bars = sum(bool({"decision", "height"} & set(row)) for row in mosaic)
+    size = (columns * tile[0], rows * tile[1] + bars * _BAR + _TITLE)
+    figure = Figure(figsize=size, dpi=dpi, facecolor=_BACKGROUND, layout="constrained")
+    FigureCanvasAgg(figure)
+    title = _printable(montage.title, int(size[0] / 0.115))
+    figure.suptitle(
+        title, fontsize=13, fontfamily=_FONT, fontweight="bold", color=_INK, parse_math=False, usetex=False
+    )  # a file name may hold two dollar signs
+    return figure, figure.subplot_mosaic(mosaic)
 
 
-def _draw_decision(page: _Page, index: int, decision: NDArray[Any], slices: int) -> None:
-    from hybridfusion_core.io.palette import slice_colors  # noqa: PLC0415 - imports matplotlib
-
-    # The colours that napari shows for the labels in the file.
-    colors = np.array([(*_UNKNOWN, 255), *slice_colors(slices)[1:]], dtype=np.uint8)
-    page.picture(index, "Decision (slice in focus)", colors[np.minimum(decision, slices)], smooth=False)
-    legend = page.legend(index, unknown=bool((decision == 0).any()))
-    legend.imshow(
-        colors[None, 1:], extent=(0.5, slices + 0.5, 0, 1), aspect="auto", interpolation="nearest", origin="lower"
-    )
-    page.mark(legend, _slice_ticks(slices, page.width_of(legend)))
+def _prepare(axes: Axes, caption: str) -> None:
+    axes.set_title(caption, fontsize=10, fontfamily=_FONT, color=_INK, loc="left")
+    axes.set_axis_off()
 
 
-def _draw_height(page: _Page, index: int, height: NDArray[Any], montage: Montage) -> None:
+def _draw_decision(figure: Figure, axes: Axes, decision: NDArray[Any], slices: int) -> None:
+    from matplotlib.colors import ListedColormap, Normalize  # noqa: PLC0415
+
+    colors = slice_pixels(slices)  # those that napari shows for the labels in the file
+    _prepare(axes, "Slice in focus" + _but_for_nothing(decision == 0))
+    axes.imshow(colors[np.minimum(decision, slices)], interpolation="nearest")
+    _bar(figure, axes, ListedColormap(colors[1:] / 255), Normalize(0.5, slices + 0.5), whole=True)
+
+
+def _draw_height(figure: Figure, axes: Axes, height: NDArray[Any], unit: str) -> None:
     import matplotlib as mpl  # noqa: PLC0415
+    from matplotlib.colors import Normalize  # noqa: PLC0415
 
     known = np.isfinite(height)
     values = height[known].astype(float)
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
     if high - low < 1e-6 * max(abs(low), abs(high), 1.0):
         low, high = low - 0.5, high + 0.5
-    colors = np.empty((*height.shape, 4), dtype=np.uint8)
-    colors[...] = (*_UNKNOWN, 255)
-    colormap = mpl.colormaps[_HEIGHT_COLORS]
-    colors[known] = colormap((values - low) / (high - low), bytes=True)
-    axes = page.picture(index, f"Height ({montage.height_unit})", colors, smooth=False)
-    page.scale_bar(axes, montage)
-    legend = page.legend(index, unknown=not known.all(), bar=bool(values.size))
+    colors = np.empty((*height.shape, 3), dtype=np.uint8)
+    colors[...] = NOTHING
+    colors[known] = mpl.colormaps[SCALE]((values - low) / (high - low), bytes=True)[:, :3]
+    _prepare(axes, f"Height in {unit}" + _but_for_nothing(~known))
+    axes.imshow(colors, interpolation="nearest")
     if values.size:
-        ramp = colormap(np.linspace(0, 1, 256), bytes=True)[None]
-        legend.imshow(ramp, extent=(low, high, 0, 1), aspect="auto", interpolation="nearest", origin="lower")
-        page.mark(legend, _round_ticks(low, high, page.width_of(legend)))
+        _bar(figure, axes, mpl.colormaps[SCALE], Normalize(low, high), whole=False)
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Where the tiles stand; lengths in inches, measured from the upper left corner."""
-
-    picture: tuple[float, float]  # width, height
-    columns: int
-    rows: int
-    dpi: int
-    plain: int = 2  # tiles without a legend; they come first
-
-    @classmethod
-    def of(cls, shape: tuple[int, int], tiles: int) -> _Layout:
-        """Choose the grid whose outline comes nearest to that of a screen."""
-        aspect = shape[1] / shape[0]
-        width = min(math.sqrt(_AREA * aspect), _LONGEST, _LONGEST * aspect)
-        picture = (width, width / aspect)
-        dpi = round(min(max(max(shape) / max(picture), 110), 200))  # a pixel of the image is one of the montage
-        grids = [cls(picture, columns, -(-tiles // columns), dpi) for columns in range(1, tiles + 1)]
-        full = [grid for grid in grids if grid.columns * grid.rows == tiles]
-        return min(full, key=lambda grid: abs(math.log(grid.size[0] / grid.size[1] / 1.5)))
-
-    @property
-    def tile_width(self) -> float:
-        """Width of a tile: that of the picture, or what a legend needs."""
-        return max(self.picture[0], _NARROWEST)
-
-    @property
-    def size(self) -> tuple[float, float]:
-        """Width and height of the whole."""
-        width = self.columns * self.tile_width + (self.columns - 1) * _GAP + 2 * _PAD
-        return width, self._top(self.rows) + _PAD
-
-    def corner(self, index: int) -> tuple[float, float]:
-        """Upper left corner of a tile."""
-        row, column = divmod(index, self.columns)
-        return _PAD + column * (self.tile_width + _GAP), self._top(row)
-
-    def _top(self, row: int) -> float:
-        legends = sum((above + 1) * self.columns > self.plain for above in range(row))
-        return _PAD + _TITLE + row * (_CAPTION + self.picture[1] + 0.08) + legends * _LEGEND
+def _but_for_nothing(nothing: NDArray[np.bool_]) -> str:
+    return " (grey: none)" if nothing.any() else ""
 
 
-class _Page:
-    """Draws parts at their places in inches."""
+def _bar(figure: Figure, axes: Axes, colormap: Any, norm: Any, *, whole: bool) -> None:
+    """Draw a scale of colours under a map, marked with round numbers."""
+    from matplotlib.cm import ScalarMappable  # noqa: PLC0415
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
-    def __init__(self, figure: Figure, layout: _Layout) -> None:
-        self._figure = figure
-        self._layout = layout
-
-    def title(self, text: str) -> None:
-        self._text(_PAD, _PAD + 0.16, _printable(text, int(self._layout.size[0] / 0.115)), size=13, weight="bold")
-
-    def picture(self, index: int, caption: str, pixels: NDArray[Any], *, smooth: bool = True) -> Axes:
-        """Show pixels, uint8, Y X or Y X 3 or Y X 4, in a tile."""
-        left, top = self._layout.corner(index)
-        self._text(left, top + _CAPTION / 2, caption, size=10)
-        width, height = self._layout.picture
-        axes = self._axes(left, top + _CAPTION, width, height)
-        interpolation = "auto" if smooth else "nearest"
-        axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, aspect="auto", interpolation=interpolation)
-        return axes
-
-    def legend(self, index: int, *, unknown: bool, bar: bool = True) -> Axes:
-        """Make room for a bar under a tile, beside a patch for "nothing in focus" if there is any."""
-        left, top = self._layout.corner(index)
-        top += _CAPTION + self._layout.picture[1] + 0.07
-        width = self._layout.tile_width
-        if unknown:
-            patch = left + (width - 1.17 if bar else 0)
-            self._axes(patch, top, 0.13, 0.13).imshow([[_UNKNOWN]], aspect="auto")
-            self._text(patch + 0.19, top + 0.065, "nothing in focus", size=7.5, color=_FAINT)
-            width -= 1.37
-        return self._axes(left, top, max(width, 0.1), 0.13 if bar else 0.001)
-
-    def width_of(self, axes: Axes) -> float:
-        """Width in inches."""
-        return float(axes.get_position().width * self._layout.size[0])
-
-    def mark(self, axes: Axes, ticks: list[float]) -> None:
-        """Put numbers under a bar."""
-        axes.set_xticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])
-        axes.tick_params(axis="x", length=2.5, width=0.6, pad=1.5, color=_FAINT, labelcolor=_INK, labelsize=8)
-        for label in axes.get_xticklabels():
-            label.set_fontfamily(_FONT)
-
-    def scale_bar(self, axes: Axes, montage: Montage) -> None:
-        """Draw a round length in a corner of a picture, if pixels have a size and there is room."""
-        from matplotlib.patches import Rectangle  # noqa: PLC0415
-        from matplotlib.patheffects import withStroke  # noqa: PLC0415
-
-        width, height = self._layout.picture
-        if montage.pixel_um is None or min(width, height) < 0.6:
-            return
-        pixels = montage.fused.shape[1]
-        length_um = _round_down(0.25 * pixels * montage.pixel_um)
-        length = length_um / montage.pixel_um / pixels  # of the picture's width
-        right, bottom, thick = 1 - 0.12 / width, 0.12 / height, 0.045 / height
-        dark = withStroke(linewidth=2, foreground="#000000b0")
-        bar = Rectangle(
-            (right - length, bottom), length, thick, transform=axes.transAxes, color="white", path_effects=[dark]
-        )
-        axes.add_patch(bar)
-        axes.text(
-            right - length / 2,
-            bottom + thick + 0.04 / height,
-            f"{length_um:g} µm",
-            transform=axes.transAxes,
-            horizontalalignment="center",
-            verticalalignment="bottom",
-            color="white",
-            fontsize=9,
-            fontfamily=_FONT,
-            path_effects=[dark],
-        )
-
-    def _axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        across, down = self._layout.size
-        axes = self._figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
-        axes.set_facecolor("none")
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-        return axes
-
-    def _text(
-        self, left: float, middle: float, text: str, *, size: float, color: str = _INK, weight: str = "normal"
-    ) -> None:
-        across, down = self._layout.size
-        self._figure.text(
-            left / across,
-            1 - middle / down,
-            text,
-            fontsize=size,
-            fontfamily=_FONT,
-            fontweight=weight,
-            color=color,
-            verticalalignment="center",
-            parse_math=False,  # a file name may hold two dollar signs
-            usetex=False,
-        )
+    bar = figure.colorbar(
+        ScalarMappable(norm, colormap),
+        ax=axes,
+        location="bottom",
+        aspect=40,
+        pad=0.02,
+        ticks=MaxNLocator(8, integer=whole, min_n_ticks=1),
+    )
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=2.5, width=0.6, color=_INK, labelcolor=_INK, labelsize=8, labelfontfamily=_FONT)
 
 
-def _limits(image: NDArray[Any]) -> tuple[float, float]:
-    """Values to show as black and as white."""
-    finite = image[np.isfinite(image)]
-    if not finite.size:
-        return 0.0, 1.0
-    low, high = (float(limit) for limit in np.percentile(finite.astype(np.float64), (0.3, 99.8)))
-    return (low, high) if high > low else (low - 1, high + 1)
+def _scale_bar(axes: Axes, montage: Montage) -> None:
+    """Draw a round length in a corner of a picture, if pixels have a size and there is room."""
+    from matplotlib.font_manager import FontProperties  # noqa: PLC0415
+    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar  # noqa: PLC0415
 
-
-def _stretched(image: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    """Y X or Y X 3 of any type -> the same from 0 to 255; NaN becomes black."""
-    scaled = (image.astype(np.float64) - low) * (255 / (high - low))
-    return np.nan_to_num(scaled, nan=0.0).clip(0, 255).round().astype(np.uint8)
-
-
-def _slice_ticks(slices: int, width: float) -> list[float]:
-    """The slice numbers that fit under a bar of a width in inches, the first and the last among them."""
-    room = max(2, int(width / (0.09 + 0.07 * len(str(slices)))))
-    step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, slices) if slices / step <= room)
-    ticks = [number for number in range(step, slices + 1, step) if slices - number >= 0.7 * step]
-    first = [1] if not ticks or ticks[0] - 1 >= 0.7 * step else []
-    return [float(number) for number in (*first, *ticks, *([slices] if slices > 1 else []))]
-
-
-def _round_ticks(low: float, high: float, width: float) -> list[float]:
-    """Round numbers from low to high, as many as fit under a bar of a width in inches."""
-    step = _round_down((high - low) / max(1, min(8, int(width / 0.5))) * 2)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [number * step + 0.0 for number in range(first, last + 1)]
+    height, width = montage.fused.shape[:2]
+    if montage.pixel_um is None or max(height, width) > 8 * min(height, width):
+        return
+    length_um = _round_down(0.25 * width * montage.pixel_um)
+    bar = AnchoredSizeBar(
+        axes.transData,
+        length_um / montage.pixel_um,
+        f"{length_um:g} µm",
+        "lower right",
+        color="white",
+        size_vertical=height / 80,
+        fontproperties=FontProperties(family=_FONT, size=9),
+    )
+    bar.patch.set(facecolor="black", alpha=0.5, linewidth=0)
+    axes.add_artist(bar)
 
 
 def _round_down(length: float) -> float:

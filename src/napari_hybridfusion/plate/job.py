@@ -218,7 +218,7 @@ def _seen(choices: PlateChoices, plate: Plate, units: tuple[PlateField, ...], re
         with blame("output"):
             batch = _batch(choices, plate, request)
             places = batch.places
-            refuse_input_as_output(batch.output, [plate.folder])
+            refuse_input_as_output(batch.output, plate.inputs)
             if not batch.output.parent.is_dir():
                 raise UserInputError(
                     f"The folder {batch.output.parent} does not exist; expected an existing one. Create it."

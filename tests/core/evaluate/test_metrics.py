@@ -8,8 +8,8 @@ from scipy.ndimage import gaussian_filter
 
 from hybridfusion_core.evaluate.metrics.agreement import (
     edge_preservation,
-    luminance,
     mutual_information,
+    published_grey,
 )
 from hybridfusion_core.evaluate.metrics.calibration import (
     Reliability,
@@ -154,7 +154,7 @@ def test_nmi_of_a_flat_input_counts_nothing() -> None:
 
 def test_luminance_follows_the_published_weights() -> None:
     colours = np.array([[[255, 0]], [[0, 255]], [[0, 0]]], dtype=np.uint8)  # 3 1 2: red, green
-    grey = luminance(colours)
+    grey = published_grey(colours)
     assert grey.dtype == np.uint8
     assert grey.tolist() == [[76, 150]]
 

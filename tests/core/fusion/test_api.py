@@ -1,11 +1,14 @@
 """What `import hybridfusion_core` promises, and what a fusion writes."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from conftest import textured_stack
 
 import hybridfusion_core as hf
@@ -13,6 +16,16 @@ import hybridfusion_core as hf
 
 def test_importing_the_package_imports_neither_torch_nor_zarr() -> None:
     code = "import sys, hybridfusion_core; print(sorted({'torch', 'zarr', 'napari', 'qtpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_classical_method_needs_none_of_the_network_s_libraries() -> None:
+    code = (
+        "import sys, numpy as np, hybridfusion_core as hf\n"
+        "hf.fuse(np.random.default_rng(0).random((2, 40, 40)), method='tenengrad')\n"
+        "print(sorted({'timm', 'torchvision', 'openvino', 'hybridfusion_core.model.network'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
     assert done.stdout.strip() == "[]"
 
@@ -162,3 +175,23 @@ def test_known_noise_and_known_statistics_replace_the_estimates(tiny_model: str)
     assert spec.provenance["statistics"][0]["models"] == [{"low": 100.0, "variance": 4.0, "gain": 0.5}]
     again = hf.fuse(stack, model=tiny_model, stats=spec.provenance["statistics"][0]).spec
     assert again.provenance["statistics"] == spec.provenance["statistics"]
+
+
+def test_an_input_is_looked_through_once_and_an_output_started_once(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hybridfusion_core.fusion import api, provenance
+
+    calls: list[str] = []
+
+    def watched(module: Any, name: str) -> None:
+        original = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, **options: calls.append(name) or original(*args, **options))
+
+    watched(api, "create_output")
+    watched(provenance, "_identify")
+    tifffile.imwrite(tmp_path / "s.ome.tif", textured_stack((2, 40, 50)), metadata={"axes": "ZYX"})
+    hf.fuse_to(tmp_path / "s.ome.tif", tmp_path / "out.ome.zarr", model=tiny_model)
+    assert sorted(calls) == ["_identify", "create_output"]
+    stored = json.loads((tmp_path / "out.ome.zarr" / "zarr.json").read_text())["attributes"]["hybridfusion"]
+    assert len(stored["statistics"]) == 1  # although the output was started before anything was measured

@@ -173,3 +173,15 @@ def test_a_file_without_statistics_is_refused(tmp_path: Path, content: str) -> N
     path.write_text(content)
     with pytest.raises(UserInputError, match=r"holds no field statistics.*--json"):
         load_statistics(path)
+
+
+def test_exact_means_the_reference_in_float32() -> None:
+    pytest.importorskip("openvino")
+    if torch.cuda.is_available():
+        pytest.skip("auto takes the GPU")
+    assert resolve(make_request(), stack()).runtime.package == "openvino"
+    assert resolve(make_request(exact=True), stack()).runtime.package == "torch"
+    with pytest.raises(UserInputError, match=r"--exact means float32.*contradicts"):
+        make_request(exact=True, precision="bfloat16")
+    with pytest.raises(UserInputError, match=r"--exact means PyTorch.*contradicts"):
+        resolve(make_request(exact=True, device="openvino"), stack())

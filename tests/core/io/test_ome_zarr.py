@@ -99,15 +99,18 @@ def test_datasets_outside_the_store_are_refused(tmp_path, path):
 def test_plates_and_collections_name_the_images_inside(tmp_path):
     plate = zarr.create_group(tmp_path / "plate.zarr")
     plate.attrs["ome"] = {"plate": {"wells": [{"path": "A/1"}, {"path": "B/2"}]}}
-    with pytest.raises(UserInputError, match=r"plate or well: A/1/0, B/2/0.*hybridfusion batch"):
+    with pytest.raises(UserInputError, match=r"a plate: A/1/0, B/2/0.*plate\.zarr/A/1/0, or fuse .*hybridfusion batch"):
         open_stack(tmp_path / "plate.zarr")
     raw = zarr.create_group(tmp_path / "raw.zarr", zarr_format=2)
     raw.attrs["bioformats2raw.layout"] = 3
     array = write_image(tmp_path / "raw.zarr/0", version="0.4")
-    with pytest.raises(UserInputError, match=r"collection of images: 0; expected one image"):
-        open_stack(tmp_path / "raw.zarr")
-    with open_stack(tmp_path / "raw.zarr", series=0) as stack:
+    with open_stack(tmp_path / "raw.zarr") as stack:  # its only image
         np.testing.assert_array_equal(np.asarray(stack.array), array)
+    other = write_image(tmp_path / "raw.zarr/1", version="0.4")
+    with pytest.raises(UserInputError, match=r"collection of images: 0, 1; expected one image.*--series 0"):
+        open_stack(tmp_path / "raw.zarr")
+    with open_stack(tmp_path / "raw.zarr", series=1) as stack:
+        np.testing.assert_array_equal(np.asarray(stack.array), other)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image, ImageOps
 
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.io.open import open_stack
@@ -139,3 +140,43 @@ def test_axes_that_slices_cannot_have_are_refused(tmp_path):
     write_png(tmp_path / "a.png", planes(1)[0])
     with pytest.raises(UserInputError, match="stacked along Z"):
         open_stack(tmp_path, axes="TYX")
+
+
+def photograph(path, pixels, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(pixels).save(path, "JPEG", exif=exif, quality=95, subsampling=0)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_turned_as_viewers_turn_them(tmp_path, orientation):
+    y, x = np.mgrid[:24, :40]
+    for name in "ab":
+        photograph(tmp_path / f"{name}.jpg", (5 * y + 3 * x).astype("uint8"), orientation)
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.jpg")))
+    with open_stack(tmp_path) as stack:
+        assert stack.shape[3:] == shown.shape
+        read = stack.read(0, 0, [0, 1], slice(0, shown.shape[0]), slice(0, shown.shape[1]))
+        assert np.abs(read.astype(int) - shown).max() <= 2  # two decoders
+        assert ("EXIF orientation" in "".join(stack.warnings)) == (orientation != 1)
+
+
+def test_frames_that_a_camera_marks_by_chance_are_turned_alike(tmp_path):
+    pixels = np.arange(24 * 40, dtype="uint8").reshape(24, 40)
+    for name, orientation in zip("abc", (6, 8, 6), strict=True):
+        photograph(tmp_path / f"{name}.jpg", pixels, orientation)
+    with open_stack(tmp_path) as stack:
+        assert "several EXIF orientations" in stack.warnings[0]
+        read = stack.read(0, 0, [0, 1, 2], slice(0, 40), slice(0, 24))
+        np.testing.assert_array_equal(read[0], read[1])
+
+
+def test_damaged_exif_turns_nothing(tmp_path):
+    pixels = np.full((8, 10), 77, "uint8")
+    for name in "ab":
+        photograph(tmp_path / f"{name}.jpg", pixels, 6)
+        content = (tmp_path / f"{name}.jpg").read_bytes()
+        at = content.index(b"Exif\0\0")
+        (tmp_path / f"{name}.jpg").write_bytes(content[: at + 6] + b"\xff" * 8 + content[at + 14 :])
+    with open_stack(tmp_path) as stack:
+        assert stack.shape[3:] == (8, 10)

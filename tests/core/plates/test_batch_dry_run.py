@@ -55,7 +55,7 @@ def test_a_dry_run_counts_what_is_there_and_writes_nothing(tmp_path: Path, capsy
         "slices": [3, 3],
     }
     assert (found["plane"], found["dtype"], found["channels"]) == ([24, 32], "uint16", ["DAPI", "FITC"])
-    assert (found["layout"], found["experimental"]) == ("imagexpress", True)
+    assert (found["layout"], found["experimental"]) == ("imagexpress", False)
     assert found["input_bytes"] == 8 * 2 * 3 * 24 * 32 * 2
     # Two channels fused and one decision of uint16, height and confidence of float32; a third for smaller copies.
     assert found["output_bytes_at_most"] == int(24 * 32 * (2 * 2 + 2 + 2 * 4) * 4 / 3) * 8
@@ -153,7 +153,7 @@ def test_help_names_every_layout_and_calls_experimental_what_is(capsys: pytest.C
     with pytest.raises(SystemExit):
         build_parser().parse_args(["batch", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    sound, _, untried = text.partition("experimental because")
+    sound, _, untried = text.partition("written from documentation")
     for layout in LAYOUTS:
         assert layout.title in (untried if layout.experimental else sound)
 

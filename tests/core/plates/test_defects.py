@@ -375,13 +375,26 @@ def test_a_file_that_vanished_since_is_named(tmp_path: Path) -> None:
         open_field(unit)
 
 
-@pytest.mark.parametrize("kind", ["empty", "pictures", "text"])
-def test_a_folder_without_fields_is_refused(tmp_path: Path, kind: str) -> None:
-    if kind == "pictures":
-        make.write_plane(tmp_path / "a.tif", 1)
-    if kind == "text":
-        (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(UserInputError, match=r"No field was found .*expected one of these layouts: .*--pattern"):
+@pytest.mark.parametrize(
+    ("names", "match"),
+    [
+        ([], "is empty; expected a plate or images"),
+        (
+            ["a.tif"],
+            r"holds 1 \.tif; expected one of these layouts: .*'a\.tif'\. Say what the names mean with --pattern",
+        ),
+        (["notes.txt"], r"holds 1 \.txt; .*None of the files is an image that can be read"),
+        (["a.c01", "b.c01", "x.flex"], r"holds 2 \.c01, 1 \.flex; .*convert it with bioformats2raw"),
+        (
+            ["scan_C07_s1_w2_st3.tif", "scan_C07_s1_w2_st4.tif", "scan_D07_s1_w2_st3.tif", "scan_D07_s1_w2_st4.tif"],
+            r"--pattern 'scan_\{row\}07_s1_w2_st\{z\}\.tif'",
+        ),
+    ],
+)
+def test_a_folder_without_fields_is_told_by_what_lies_in_it(tmp_path: Path, names: list[str], match: str) -> None:
+    for name in names:
+        (tmp_path / name).write_text("x")
+    with pytest.raises(UserInputError, match=match):
         open_plate(tmp_path)
 
 

@@ -245,7 +245,6 @@ def test_names_that_would_steer_a_terminal_are_shown_escaped(tmp_path: Path) -> 
         ("{row}{column}_{colour}.tif", "does not know {colour}"),
         ("{row}{column}{row}.tif", "names twice {row}"),
         ("{row}{column", "a brace without its partner"),
-        ("*_*_*_*_{well}.tif", "at most 3"),
         ("(?P<well>[A-Z]+\\d+", "is no regular expression"),
         ("(?P<site>.*)", "expected {row} and {column}, or {well}"),
         ("(?P<1>x)", "is no regular expression"),
@@ -262,8 +261,10 @@ def test_patterns_that_make_no_sense_are_explained(pattern: str, message: str) -
 def test_an_expression_that_never_ends_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(user_pattern, "_PATIENCE", 1.0)
     make.write_plane(tmp_path / ("A" * 40 + "!01.tif"), 1)
-    with pytest.raises(UserInputError, match=r"has not come to an end after 1 s; expected no repetition inside"):
-        open_plate(tmp_path, pattern=r"(?P<well>(A+)+\d\d)\.tif")
+    with pytest.raises(
+        UserInputError, match=r"has not come to an end after 1 s; expected fewer '\*', and no repetition inside"
+    ):
+        open_plate(tmp_path, pattern=r"(?P<well>(A|A|AA)+\d\d)\.tif")
 
 
 @pytest.mark.parametrize(

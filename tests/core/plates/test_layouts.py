@@ -51,10 +51,10 @@ def test_every_plane_comes_to_its_own_place(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "pixel", "step", "names", "transmitted", "position"),
     [
-        ("harmony 5", 0.296, 2.0, ["DAPI", "Brightfield"], [False, True], (-200.0, 100.0)),
-        ("harmony 7", 0.296, 2.0, ["DAPI", "Brightfield"], [False, True], (-200.0, 100.0)),
-        ("yokogawa", 0.325, 2.5, ["DNA", "BF"], [False, True], (-50.0, 100.0)),
-        ("imagexpress", 0.7032, 4.0, ["DAPI", "FITC"], [None, None], None),
+        ("harmony 5", 0.296, 2.0, ["DAPI", "Brightfield"], [False, True], (200.0, 100.0)),
+        ("harmony 7", 0.296, 2.0, ["DAPI", "Brightfield"], [False, True], (200.0, 100.0)),
+        ("yokogawa", 0.325, 2.5, ["DNA", "BF"], [False, True], (50.0, 100.0)),
+        ("imagexpress", 0.7032, 4.0, ["DAPI", "FITC"], [None, None], (20.0, 30.0)),
     ],
 )
 def test_scale_channels_and_positions_are_those_of_the_metadata(
@@ -320,7 +320,7 @@ def test_a_plate_that_was_moved_opens_in_its_new_place(tmp_path: Path) -> None:
 
 def test_layouts_have_names_of_their_own_and_say_which_are_experimental() -> None:
     assert len({each.name for each in LAYOUTS}) == len(LAYOUTS)
-    assert {each.name for each in LAYOUTS if each.experimental} == {"harmony", "imagexpress", "yokogawa"}
+    assert {each.name for each in LAYOUTS if each.experimental} == {"harmony", "hcs-ai", "cq3k", "scanr", "incell"}
     names = {
         "harmony": make.harmony_name(2, 3, 1, 0, 1, 1),
         "imagexpress": make.imagexpress_name(2, 3, 1, 0, 1, 1),
@@ -332,3 +332,55 @@ def test_layouts_have_names_of_their_own_and_say_which_are_experimental() -> Non
             for kind, name in names.items():
                 fits = layout.files.fullmatch(name if whole else name.rpartition("/")[2]) is not None
                 assert fits == (kind == layout.name)
+
+
+@pytest.mark.parametrize("ngff", ["0.4", "0.5"])
+def test_an_ome_zarr_plate_keeps_its_rows_and_columns_as_they_are_listed(tmp_path: Path, ngff: str) -> None:
+    folder = make.write_zarr_plate(tmp_path / "p.zarr", ngff, wells=("0/0", "0/1"), fields=("0",), shape=(1, 1, 2))
+    plate = open_plate(folder)
+    assert (plate.rows, plate.columns) == (1, 2)
+    assert (plate.row_names, plate.column_names) == (("0",), ("0", "1"))
+    assert [each.well for each in select(plate, Selection(wells="01"))] == ["01"]
+    assert [well.name for well in plate.wells] == ["00", "01"]
+
+
+def test_a_translation_along_z_is_kept(tmp_path: Path) -> None:
+    folder = make.write_zarr_plate(tmp_path / "p.zarr", fields=("0",), shape=(1, 1, 2))
+
+    def moved(stored: dict) -> None:
+        moves = stored["attributes"]["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+        moves[1]["translation"][2] = 5.0
+
+    make.edit_json(folder / "B" / "03" / "0" / "zarr.json", moved)
+    first, second = (well.fields[0] for well in open_plate(folder).wells)
+    assert (first.z_um, first.position_um) == (5.0, (40.0, 70.0))
+    assert second.z_um == 0.0
+
+
+def test_ome_tiffs_have_the_plate_size_that_their_xml_states(tmp_path: Path) -> None:
+    make.write_ome_tiffs(tmp_path, ["x.ome.tif"], (1, 1, 2))
+    path = tmp_path / "x.ome.tif"
+    text = tifffile.tiffcomment(path)
+    xml = (
+        '<Plate ID="Plate:0" Rows="16" Columns="24"><Well ID="Well:0" Row="3" Column="4">'
+        '<WellSample ID="W:0" Index="0"><ImageRef ID="Image:0"/></WellSample></Well></Plate>'
+    )
+    tifffile.tiffcomment(path, text.replace("<Image ", xml + "<Image ", 1).encode())
+    plate = open_plate(tmp_path)
+    assert (plate.wells[0].name, plate.rows, plate.columns) == ("D05", 16, 24)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_the_images_of_a_bioformats2raw_collection_are_fields_of_one_well(tmp_path: Path, listed: bool) -> None:
+    folder = tmp_path / "scan.zarr"
+    make.write_group(folder, {"bioformats2raw.layout": 3}, "0.4")
+    if listed:
+        make.write_group(folder / "OME", {"series": ["1", "0"]}, "0.4")
+    for name in ("0", "1"):
+        make.write_zarr_image(folder / name, np.full((1, 1, 2, *make.SHAPE), int(name), "uint16"), "0.4")
+    plate = open_plate(folder)
+    assert [(unit.well, unit.field, numbers(unit)) for unit in plate.fields()] == [
+        ("A01", "0", [[0, 0]]),
+        ("A01", "1", [[1, 1]]),
+    ]
+    assert "images without a plate" in plate.warnings[0]

@@ -134,22 +134,6 @@ def test_drawing_leaves_no_global_state(tmp_path: Path):
     subprocess.run(command, check=True)  # noqa: S603 - our own program
 
 
-@given(slices=st.integers(1, 3000), width=st.floats(0.1, 9))
-def test_slice_numbers_fit_under_the_legend(slices: int, width: float):
-    ticks = preview._slice_ticks(slices, width)
-    assert ticks == sorted(set(ticks))
-    assert ticks[0] >= 1
-    assert ticks[-1] == slices
-    assert len(ticks) <= max(2, width / 0.16) + 2
-
-
-@given(low=st.floats(-1e5, 1e5), span=st.floats(1e-3, 1e6), width=st.floats(0.1, 9))
-def test_height_ticks_are_within_the_bar(low: float, span: float, width: float):
-    ticks = preview._round_ticks(low, low + span, width)
-    assert len(ticks) <= 25
-    assert all(low - 1e-6 * span <= tick <= low + span * (1 + 1e-6) for tick in ticks)
-
-
 @given(length=st.floats(1e-6, 1e6))
 def test_scale_bars_are_round_and_not_longer_than_asked(length: float):
     round_length = preview._round_down(length)

@@ -13,7 +13,7 @@ from hybridfusion_core.batch.output.zarr_metadata import remove_group, write_gro
 from hybridfusion_core.batch.records.paths import FieldKey, Places, field_key, safe_name
 from hybridfusion_core.io.zarr.ngff_plates import plate_attributes, well_attributes
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
-from hybridfusion_core.plates.plate import Plate
+from hybridfusion_core.plates.plate import Field, Plate
 from hybridfusion_core.plates.well_names import row_letters
 from hybridfusion_core.stack import UNITS_UM
 
@@ -32,7 +32,7 @@ class Publisher:
     def __init__(self, plate: Plate, places: Places, ngff: Ngff = "0.5") -> None:
         self._plate, self._places, self._ngff = plate, places, ngff
         self._positions = {
-            field_key(well.row, well.column, field.name): _corner(plate, field.position_um)
+            field_key(well.row, well.column, field.name): _origin(plate, field)
             for well in plate.wells
             for field in well.fields
         }
@@ -115,6 +115,13 @@ def _axes(plate: Plate) -> tuple[list[str], list[str]]:
     padded = any(len(well.column) > 1 and well.column.startswith("0") for well in plate.wells)
     rows = {index: row_letters(index) for index in range(plate.rows)}
     columns = {index: f"{index + 1:02d}" if padded else str(index + 1) for index in range(plate.columns)}
+    listed = [safe_name(name) for name in plate.row_names], [safe_name(name) for name in plate.column_names]
+    used = {safe_name(well.row) for well in plate.wells}, {safe_name(well.column) for well in plate.wells}
+    if all(
+        names and wells <= set(names) and len(set(names)) == len(names)
+        for names, wells in zip(listed, used, strict=True)
+    ):
+        return listed
     return (
         _named(rows, ((well.row_index, safe_name(well.row)) for well in plate.wells)),
         _named(columns, ((well.column_index, safe_name(well.column)) for well in plate.wells)),
@@ -135,18 +142,22 @@ def _named(usual: Mapping[int, str], written: Iterable[tuple[int, str]]) -> list
     return list(dict.fromkeys(in_order))
 
 
-def _corner(plate: Plate, position_um: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Return where the first pixel lies on the stage, y and x in µm; OME-Zarr already says so, others their centres."""
+def _origin(plate: Plate, field: Field) -> dict[str, float]:
+    """Return where the first pixel lies on the stage, in µm by axis; OME-Zarr already says so, others their centres."""
     imaging = plate.imaging
     steps = imaging.y.step_um, imaging.x.step_um
-    if position_um is None or plate.layout == "ome-zarr":
-        return position_um
+    found = {} if field.z_um is None else {"z": field.z_um}
+    if field.position_um is None:
+        return found
+    if plate.layout == "ome-zarr":
+        return found | dict(zip("yx", field.position_um, strict=True))
     if imaging.plane is None or steps[0] is None or steps[1] is None:
-        return None
-    y, x = (
-        at - step * (length - 1) / 2 for at, step, length in zip(position_um, steps, imaging.plane, strict=True) if step
-    )
-    return y, x
+        return found
+    return found | {
+        name: at - step * (length - 1) / 2
+        for name, at, step, length in zip("yx", field.position_um, steps, imaging.plane, strict=True)
+        if step
+    }
 
 
 def merged(attributes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -167,18 +178,17 @@ def merged(attributes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _moved(attributes: dict[str, Any], position_um: tuple[float, float] | None) -> dict[str, Any]:
-    """Add the position on the stage to every level of an image."""
+def _moved(attributes: dict[str, Any], origin: Mapping[str, float]) -> dict[str, Any]:
+    """Add the position on the stage, in µm by axis, to every level of an image."""
     moved = copy.deepcopy(attributes)
-    if position_um is None:
-        return moved
-    for image in moved.get("ome", moved).get("multiscales", ()):
-        units = {axis["name"]: axis.get("unit") for axis in image["axes"]}
+    for image in moved.get("ome", moved).get("multiscales", ()) if origin else ():
+        names = [axis["name"] for axis in image["axes"]]
+        units = [axis.get("unit") for axis in image["axes"]]
         for dataset in image["datasets"]:
             first, *rest = dataset["coordinateTransformations"]
-            offset = rest[0]["translation"] if rest else [0.0] * len(image["axes"])
-            for number, (name, at) in enumerate(zip("yx", position_um, strict=True), len(offset) - 2):
-                offset[number] += _from_um(at, units[name])
+            offset = rest[0]["translation"] if rest else [0.0] * len(names)
+            for number, (name, unit) in enumerate(zip(names, units, strict=True)):
+                offset[number] += _from_um(origin.get(name, 0.0), unit)
             dataset["coordinateTransformations"] = [first, {"type": "translation", "translation": offset}]
     return moved
 

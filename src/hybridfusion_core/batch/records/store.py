@@ -158,9 +158,7 @@ def _remote_fingerprint(url: str, inputs: Sequence[str]) -> str:
 
 def listed_inputs(unit: PlateField) -> set[str]:
     """Return the files that a unit names, as paths in the folder of the plate."""
-    if unit.frame.image is not None:
-        return {unit.frame.image.path}
-    return {plane.file for planes in unit.frame.planes for plane in planes}
+    return set(unit.frame.files)
 
 
 def finished(unit: PlateField, record: Mapping[str, Any] | None, places: Places) -> bool:

@@ -23,8 +23,8 @@ _BT601 = (0.299, 0.587, 0.114)
 _BINS = 256
 
 
-def luminance(planes: NDArray[Any]) -> NDArray[Any]:
-    """Grey image of a colour image, as the published figures take it (ITU-R BT.601).
+def published_grey(planes: NDArray[Any]) -> NDArray[Any]:
+    """Grey image of a colour image, as published figures take it (ITU-R BT.601); nothing is decided by it.
 
     Args:
         planes: 3 … Y X, red, green and blue.

@@ -59,11 +59,12 @@ def _stack(path: Path, reader: GuardedReader, series: str | int | None) -> Stack
     scene = scenes[index]
     several = len(scenes) > 1
     name = f"{image_name(path)} {scene.about.name or index}" if several else image_name(path)
+    which = f"{path.name}, {scene.about.name or index!r}" if several else path.name
     if scene.problem:
-        raise StoredDataError(f"{name}: {scene.problem}.")
+        raise StoredDataError(f"{which}: {scene.problem}.")
     if scene.dtype not in SUPPORTED_DTYPES:
         raise UserInputError(
-            f"{name}: pixels are {scene.dtype}; expected one of {', '.join(SUPPORTED_DTYPES)}. Export it so."
+            f"{which}: pixels are {scene.dtype}; expected one of {', '.join(SUPPORTED_DTYPES)}. Export it so."
         )
     about = scene.about
     return Stack(

@@ -17,6 +17,7 @@ from hybridfusion_core.io.suffixes import TIFF_SUFFIXES
 from hybridfusion_core.io.tiff import ome_xml
 
 _MOST_PLANES = 10_000_000
+_MOST_THUMBNAILS = 8  # of one file
 
 
 def check_companions(root: Any, path: Path) -> dict[str, str]:
@@ -100,28 +101,48 @@ def check_chain(file: Any, name: str) -> None:
         )
 
 
-def check_page_count(file: Any, described: Sequence[Description], companions: Set[str], name: str) -> tuple[str, ...]:
-    """Check that there are as many pages as the OME-XML describes planes.
+def check_page_count(
+    file: Any, described: Sequence[Description], companions: Set[str], name: str, *, named: bool
+) -> tuple[str, ...]:
+    """Check that the planes that the OME-XML describes have pages, and that no plane is left over.
 
     Before tifffile makes a list of them: a damaged size may promise more than fit in memory.
+
+    Args:
+        file: tifffile.TiffFile.
+        described: the images, by the OME-XML.
+        companions: names of the files that hold planes.
+        name: what to call the file in messages.
+        named: the OME-XML says of each plane which page it is; pages that it does not name are none.
 
     Returns:
         Warnings: pages that are no planes, such as a thumbnail.
 
     Raises:
-        StoredDataError: there are fewer.
+        StoredDataError: there are fewer pages, or more that look like planes.
     """
     promised, pages = sum(each.planes for each in described), len(file.pages)
-    wrong = promised > _MOST_PLANES if len(companions) > 1 else promised > pages
-    if described and wrong:
-        raise StoredDataError(
-            f"{name}: the OME-XML describes {promised} planes, the file has {pages} pages; expected a page for every "
-            "plane. The file is cut short or was edited: export it again."
-        )
-    if not described or len(companions) > 1 or promised == pages:
+    if not described or promised == pages or (len(companions) > 1 and promised <= _MOST_PLANES):
         return ()
-    left = pages - promised
-    return (f"The file has {pages} pages, {left} more than the OME-XML describes (thumbnails?): left out.",)
+    if 0 < promised < pages and len(companions) <= 1 and (named or _are_thumbnails(file, promised)):
+        left = pages - promised
+        return (f"{left} of {pages} pages of the file are no planes by its OME-XML (thumbnails?): left out.",)
+    raise StoredDataError(
+        f"{name}: the OME-XML describes {promised} planes, the file has {pages} pages; expected a page for every "
+        "plane. The file is cut short or was edited: export it again."
+    )
+
+
+def _are_thumbnails(file: Any, planes: int) -> bool:
+    """Say whether all pages behind the planes are marked as reduced, or of another size."""
+    if len(file.pages) - planes > _MOST_THUMBNAILS:
+        return False
+    first = file.pages.first
+    behind = [file.pages[index].aspage() for index in range(planes, len(file.pages))]
+    return all(
+        page.is_reduced or (page.imagelength, page.imagewidth) != (first.imagelength, first.imagewidth)
+        for page in behind
+    )
 
 
 def check_alike(series: Any, name: str) -> None:

@@ -72,7 +72,7 @@ def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> 
     check_pages(file, name)
     header = read_ome_header(file, path, axes)
     check_chain(file, name)
-    unnamed = check_page_count(file, header.described, header.companions, name)
+    unnamed = check_page_count(file, header.described, header.companions, name, named=header.names_pages)
     all_series = _images(file, header, name)
     names, shapes = [str(each.name or "") for each in all_series], [each.shape for each in all_series]
     index = chosen_series(names, shapes, series, name)

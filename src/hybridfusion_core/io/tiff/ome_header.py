@@ -17,8 +17,9 @@ from hybridfusion_core.io.description import Description
 from hybridfusion_core.io.tiff import ome_xml
 from hybridfusion_core.io.tiff.checks import check_companions
 
-_START = re.compile(r"\ufeff?\s*(<\?[^>]*\?>\s*)?(<!--.*?-->\s*)*<(\w+:)?OME[\s>]", re.DOTALL)
+_ROOT = re.compile(r"<(\w+:)?OME[\s>]")
 _END = re.compile(r"</(\w+:)?OME\s*>")
+_HEAD = 4096  # characters in which the first element stands, whatever is declared before it
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,13 @@ class OmeHeader:
 
     Attributes:
         described: every image, in file order.
+        names_pages: it says of each plane which page it is.
         companions: names of all files that hold planes of these images, as they are called on the disk.
         warnings: what the user should know about the text.
     """
 
     described: Sequence[Description] = ()
+    names_pages: bool = False
     companions: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
 
@@ -74,14 +77,20 @@ def read_ome_header(file: Any, path: Path, axes: str | None) -> OmeHeader:
         _replace_text(file, changed)
     warning = f"{len(behind)} characters behind the end of the OME-XML are left out."
     return OmeHeader(
-        tuple(ome_xml.describe(root, samples)), frozenset(ome_xml.file_names(root)), (warning,) if behind else ()
+        tuple(ome_xml.describe(root, samples)),
+        ome_xml.names_pages(root),
+        frozenset(ome_xml.file_names(root)),
+        (warning,) if behind else (),
     )
 
 
 def ome_text(file: Any) -> str | None:
     """Return the description of a TIFF if it begins or ends like OME-XML, as it is stored."""
     text = file.ome_metadata or file.pages.first.description
-    return text if isinstance(text, str) and (file.is_ome or _START.match(text)) else None
+    if not isinstance(text, str):
+        return None
+    begins = text.lstrip("\ufeff \t\r\n").startswith("<") and _ROOT.search(text[:_HEAD])
+    return text if file.is_ome or begins else None
 
 
 def _without_rest(text: str) -> tuple[str, str]:

@@ -82,6 +82,12 @@ def file_uuids(root: Any) -> dict[str, str]:
     return {uuid.get("FileName"): uuid.text.strip() for uuid in _uuids(root) if uuid.get("FileName") and uuid.text}
 
 
+def names_pages(root: Any) -> bool:
+    """Say whether every block of planes is given its pages, by the first one or by their number."""
+    blocks = [data for pixels in _pixels(root) for data in _children(pixels, "TiffData")]
+    return bool(blocks) and all(each.get("IFD") or each.get("PlaneCount") or each.get("NumPlanes") for each in blocks)
+
+
 def with_file_names(root: Any, names: Mapping[str, str]) -> str:
     """Return the XML with other names of files.
 

@@ -52,8 +52,9 @@ def describe(
         StoredDataError: a scale has the wrong length or holds something else than numbers.
     """
     stored = entry.get("axes") or list("tczyx")
+    warnings: tuple[str, ...] = ()
     try:
-        steps, warnings = _steps(entry, stored, name), ()
+        steps = _steps(entry, stored, name)
     except StoredDataError as error:
         if not sizes_known:
             raise

@@ -64,7 +64,7 @@ class CompiledNetwork:
     """A network's graphs, compiled once for each size of a tile. Several threads may call it at once.
 
     It keeps its working memory for the next tile, because new memory costs a tenth of the time (measured): the system
-    hands it out page by page. Who has no more tiles calls `release`.
+    hands it out page by page. Call `release` after the last tile.
 
     Args:
         network: its weights are copied.

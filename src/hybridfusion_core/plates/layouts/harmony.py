@@ -1,17 +1,20 @@
 """Opera Phenix and Operetta: planes that Harmony's index lists, with positions in metres.
 
-Harmony up to 5 describes the channel in every `Image`; from 6 on the channels stand in `Maps`. The index lies beside
-the images, or in the folder above them (Harmony 7).
+Harmony up to 5 describes the channel in every `Image`; from 6 on the channels stand in `Maps`. An index of either kind
+may have flat-field profiles in `Maps`, so what both say of a channel is put together. The index lies beside the images,
+or in the folder above them (Harmony 7). The stage counts y upwards, see docs/decisions/020.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 from hybridfusion_core.io.units import axis, number
 from hybridfusion_core.plates.layouts.named_planes import read_names, unlisted
 from hybridfusion_core.plates.layouts.table import plane_names
+from hybridfusion_core.plates.light import emission_color
 from hybridfusion_core.plates.listing import Listing
 from hybridfusion_core.plates.plane_records import Findings, Record
 from hybridfusion_core.plates.xml_stream import children, elements, whole
@@ -37,7 +40,8 @@ def read_harmony(listing: Listing, index: Path | None) -> Findings:
         return read_names(listing, files, listing.root.name, "ch")
     beside = listing.folder_of(index)
     plate: dict[str, str] = {}
-    channels: dict[str, dict[str, str]] = {}
+    channels: dict[str, dict[str, str]] = defaultdict(dict)
+    inline: dict[str, dict[str, str]] = {}
     records: list[Record] = []
     skipped = 0
     for name, element in elements(index, _NAMES):
@@ -45,14 +49,16 @@ def read_harmony(listing: Listing, index: Path | None) -> Findings:
         if name == "Plate":
             plate = plate or found
         elif name == "Entry":
-            channels.setdefault(element.get("ChannelID", ""), {}).update(found)
+            channels[element.get("ChannelID", "")].update(found)
         elif "Row" in found:  # wells list their images by `Image` too
             made = _record(found, listing, beside)
             skipped += made is None
             if made is not None:
                 records.append(made)
-                if "ChannelName" in found:
-                    channels.setdefault(made.channel, found)
+                if made.channel not in inline:
+                    inline[made.channel] = found
+    for key, about in inline.items():
+        channels[key] = about | channels[key]
     described = {key: _channel(key, channels.get(key, {})) for key in {each.channel for each in records}}
     first = next((about for about in channels.values() if "ImageResolutionX" in about), {})
     findings = Findings(
@@ -94,7 +100,7 @@ def _record(found: dict[str, str], listing: Listing, beside: str) -> Record | No
         named=named,
         problem=problem,
         z_um=_scaled(found.get("AbsPositionZ")) if height is None else height,
-        y_um=_scaled(found.get("PositionY")),
+        y_um=_scaled(found.get("PositionY"), -1.0),
         x_um=_scaled(found.get("PositionX")),
     )
 
@@ -102,16 +108,17 @@ def _record(found: dict[str, str], listing: Listing, beside: str) -> Record | No
 def _channel(key: str, about: dict[str, str]) -> Channel:
     kinds = {about.get(name, "").replace(" ", "").lower() for name in ("ChannelType", "IlluminationType")}
     transmitted = True if kinds & _TRANSMITTED else (False if "fluorescence" in kinds else None)
-    return Channel(about.get("ChannelName") or f"ch{key}", transmitted=transmitted)
+    color = None if transmitted else emission_color(number(about.get("MainEmissionWavelength")))
+    return Channel(about.get("ChannelName") or f"ch{key}", color=color, transmitted=transmitted)
 
 
 def _um(metres: str | None) -> Axis:
     return axis(_scaled(metres), "micrometer")
 
 
-def _scaled(metres: str | None) -> float | None:
+def _scaled(metres: str | None, direction: float = 1.0) -> float | None:
     value = number(metres)
-    return None if value is None else value * _UM_PER_M
+    return None if value is None else direction * value * _UM_PER_M + 0.0  # no -0.0
 
 
 def _warnings(skipped: int, index: str) -> tuple[str, ...]:

@@ -14,11 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from defusedxml import DefusedXmlException, ElementTree
-
 from hybridfusion_core.errors import StoredDataError
 from hybridfusion_core.io.disk.access import permitted
-from hybridfusion_core.io.units import number
 from hybridfusion_core.plates.layouts.named_planes import read_names
 from hybridfusion_core.plates.layouts.table import plane_names
 from hybridfusion_core.plates.listing import Listing
@@ -26,7 +23,7 @@ from hybridfusion_core.plates.plane_records import Findings, Record
 from hybridfusion_core.plates.xml_stream import whole
 from hybridfusion_core.stack import Channel
 
-_LARGEST = 1 << 20  # bytes of an .HTD file or of the metadata of a plane
+_LARGEST = 1 << 20  # bytes of an .HTD file
 _MOST_PLANES = 10_000_000
 
 
@@ -57,39 +54,24 @@ def read_imagexpress(listing: Listing, index: Path | None) -> Findings:
         channels=channels,
         index=index.name,
         name=index.name[: -len(".HTD")],
+        promised=True,
         rows=whole(_first(entries, "YWells"), 1, 100) or 0,
         columns=whole(_first(entries, "XWells"), 1, 100) or 0,
         metadata=(str(index),),
     )
 
 
-def metaseries(text: str) -> dict[str, str]:
-    """Return the properties in the metadata of one plane; nothing if they are none or cannot be trusted."""
-    if "<MetaData>" not in text[:_LARGEST] or len(text) > _LARGEST:
-        return {}
-    try:
-        root = ElementTree.fromstring(text.strip("\0 \r\n"), forbid_dtd=True)
-    except (ElementTree.ParseError, DefusedXmlException, ValueError):
-        return {}
-    return {each.get("id", ""): each.get("value", "") for each in root.iter("prop")}
-
-
-def pixel_size_um(properties: Mapping[str, str]) -> tuple[float | None, float | None]:
-    """Return Y and X of a pixel in µm, as far as MetaSeries properties say."""
-    known = properties.get("spatial-calibration-state") == "on" and properties.get("spatial-calibration-units") == "um"
-    y, x = (number(properties.get(f"spatial-calibration-{letter}")) for letter in "yx")
-    return (y, x) if known else (None, None)
-
-
 def _without_projections(found: Findings) -> Findings:
-    """Leave out what lies in ZStep_0, unless it is all that there is of a channel: it is then a single plane."""
+    """Set aside what lies in ZStep_0, unless it is all that there is of a channel: it is then a single plane."""
     numbers: dict[str, set[int]] = defaultdict(set)
     for record in found.records:
         numbers[record.channel].add(record.z)
     records = [each for each in found.records if each.z > 0 or len(numbers[each.channel]) == 1]
-    left = len(found.records) - len(records)
-    warning = f"{left} projections (ZStep_0, or files beside the ZStep folders) are left out."
-    return replace(found, records=records, warnings=(*found.warnings, warning)) if left else found
+    projections = tuple(each for each in found.records if each.z == 0 and len(numbers[each.channel]) > 1)
+    if not projections:
+        return found
+    warning = f"{len(projections)} projections (ZStep_0, or files beside the ZStep folders) are left out."
+    return replace(found, records=records, projections=projections, warnings=(*found.warnings, warning))
 
 
 def _entries(index: Path) -> dict[str, list[str]]:

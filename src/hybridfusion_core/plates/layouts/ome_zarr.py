@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
+
+from natsort import natsorted
 
 from hybridfusion_core.errors import HybridFusionError, StoredDataError
 from hybridfusion_core.io.description import Description
@@ -18,10 +21,11 @@ from hybridfusion_core.io.units import number
 from hybridfusion_core.io.zarr.ngff_reading import describe, described_axes, is_plain
 from hybridfusion_core.io.zarr.source import METADATA_FILES, ZarrSource, source_of
 from hybridfusion_core.plates.plate import Acquisition, Defect, Field, Frame, Image, Imaging, Plate, Well
-from hybridfusion_core.plates.well_names import plate_size, well_index
+from hybridfusion_core.plates.well_names import stated_size, well_index
 from hybridfusion_core.stack import Channel
 
 _MOST_TIMES = 100_000
+_MOST_IMAGES = 100_000  # of a collection
 _DTYPES = {"u": "uint", "i": "int", "f": "float"}
 
 
@@ -33,6 +37,7 @@ class _Found:
     lengths: Mapping[str, int] | None = None
     dtype: str | None = None
     position_um: tuple[float, float] | None = None
+    z_um: float | None = None
     problem: str = ""
 
 
@@ -58,28 +63,63 @@ def read_ome_zarr_plate(path: Path | str) -> Plate | None:
         return _read(source, str(path), plate) if isinstance(plate, Mapping) else None
 
 
+def read_ome_zarr_collection(path: Path) -> Plate | None:
+    """Describe the images of a bioformats2raw collection as fields of one well.
+
+    Args:
+        path: of its folder.
+
+    Returns:
+        The plate, or None if the zarr is something else.
+
+    Raises:
+        UserInputError: it may not be read.
+        StoredDataError: the metadata of the collection are damaged; damage in an image is its own.
+    """
+    source = source_of(path)
+    with guarded(
+        f"{source.name}: the metadata of the collection cannot be understood",
+        "those that bioformats2raw writes. They are damaged: copy or write the collection again.",
+    ):
+        if "bioformats2raw.layout" not in _attributes(source):
+            return None
+        series = _attributes(source, "OME").get("series")
+        names = [str(each) for each in series] if isinstance(series, list) else _numbered(source)
+        found = {name: _image(source, name) for name in dict.fromkeys(names)}
+        fields = tuple(
+            Field(name, _frames(one, name), one.position_um, one.z_um) for name, one in natsorted(found.items())
+        )
+        return Plate(
+            folder=str(path),
+            layout="ome-zarr",
+            name=source.name.removesuffix(".zarr").removesuffix(".ome"),
+            wells=(Well("A", "01", 0, 0, fields),) if fields else (),
+            imaging=_imaging([one for one in found.values() if one.lengths]),
+            rows=1,
+            columns=1,
+            metadata=(str(path),),
+            warnings=(
+                "These are images without a plate; all are fields of one well, A01.",
+                *_odd_channels(list(found.values())),
+            ),
+        )
+
+
+def _numbered(source: ZarrSource) -> list[str]:
+    """Return the images that stand in 0, 1, 2 and so on."""
+    inside = map(str, range(_MOST_IMAGES))
+    return list(takewhile(lambda name: bool(_attributes(source, name)), inside))
+
+
 def _read(source: ZarrSource, path: str, plate: Mapping[str, Any]) -> Plate:
     names = {kind: [str(each["name"]) for each in plate.get(kind, ())] for kind in ("rows", "columns")}
-    wells, all_found = [], []
     entries = {str(each["path"]): each for each in plate["wells"]}
-    source.expect(f"{well}/{name}" for well in filter(source.holds, entries) for name in METADATA_FILES[:2])
-    images = {well: _images(source, well) for well in entries}
-    paths = [f"{well}/{each['path']}" for well, (listed, _) in images.items() for each in listed]
-    # The first level is mostly called so; where it is not, its metadata are read when they are needed.
-    source.expect(
-        f"{image}/{name}"
-        for image in filter(source.holds, paths)
-        for name in (*METADATA_FILES[:2], "0/zarr.json", "0/.zarray")
-    )
-    for inside, entry in entries.items():
-        well, found = _well(source, entry, names, *images[inside])
-        wells.append(well)
-        all_found += found
-    wells.sort(key=lambda well: (well.row_index, well.column_index))
-    rows, columns = plate_size(
-        max([len(names["rows"])] + [well.row_index + 1 for well in wells]),
-        max([len(names["columns"])] + [well.column_index + 1 for well in wells]),
-    )
+    images = _listed_images(source, list(entries))
+    described = [_well(source, entry, names, *images[inside]) for inside, entry in entries.items()]
+    wells = sorted((well for well, _ in described), key=lambda well: (well.row_index, well.column_index))
+    all_found = [found for _, of_well in described for found in of_well]
+    at = {(well.row_index, well.column_index) for well in wells}
+    rows, columns = stated_size(at, len(names["rows"]), len(names["columns"]))
     acquisitions = [each for each in plate.get("acquisitions") or () if isinstance(each.get("id"), int)]
     return Plate(
         folder=path,
@@ -89,10 +129,26 @@ def _read(source: ZarrSource, path: str, plate: Mapping[str, Any]) -> Plate:
         imaging=_imaging([found for found in all_found if found.lengths]),
         rows=rows,
         columns=columns,
+        row_names=tuple(names["rows"]),
+        column_names=tuple(names["columns"]),
         acquisitions=tuple(Acquisition(each["id"], str(each.get("name") or "")) for each in acquisitions),
         metadata=(path,),
         warnings=_odd_channels(all_found),
     )
+
+
+def _listed_images(source: ZarrSource, wells: Sequence[str]) -> dict[str, tuple[list[Mapping[str, Any]], str]]:
+    """Return what each well lists; the metadata of wells and images are asked for together, for a server's sake."""
+    source.expect(f"{well}/{name}" for well in filter(source.holds, wells) for name in METADATA_FILES[:2])
+    images = {well: _images(source, well) for well in wells}
+    paths = [f"{well}/{each['path']}" for well, (listed, _) in images.items() for each in listed]
+    # The first level is mostly called so; where it is not, its metadata are read when they are needed.
+    source.expect(
+        f"{image}/{name}"
+        for image in filter(source.holds, paths)
+        for name in (*METADATA_FILES[:2], "0/zarr.json", "0/.zarray")
+    )
+    return images
 
 
 def _well(
@@ -124,6 +180,7 @@ def _well(
                 name,
                 _frames(one, f"{inside}/{name}"),
                 one.position_um,
+                one.z_um,
                 acquisition if isinstance(acquisition, int) else None,
             )
         )
@@ -176,7 +233,9 @@ def _described(source: ZarrSource, name: str) -> _Found:
             "points. The metadata are damaged: copy or write the image again."
         )
     about = describe(entry, attributes, name)
-    return _Found(about, lengths, dtype, _position(entry, about))
+    at = _position(entry, about)
+    y, x = at.get("y"), at.get("x")
+    return _Found(about, lengths, dtype, None if y is None or x is None else (y, x), at.get("z"))
 
 
 def _array(source: ZarrSource, inside: str) -> tuple[list[int], str]:
@@ -190,8 +249,8 @@ def _array(source: ZarrSource, inside: str) -> tuple[list[int], str]:
     return [int(length) for length in stored["shape"]], f"{_DTYPES.get(code[1], code[1])}{8 * int(code[2:])}"
 
 
-def _position(entry: Mapping[str, Any], about: Description) -> tuple[float, float] | None:
-    """Return the translation along Y and X in µm, if there is one and its unit is a length."""
+def _position(entry: Mapping[str, Any], about: Description) -> dict[str, float]:
+    """Return the translation along Z, Y and X in µm, as far as it is stated and the unit is a length."""
     names = [str(each.get("name")).lower() for each in entry.get("axes", ()) if isinstance(each, Mapping)]
     moves = [
         each.get("translation")
@@ -199,16 +258,12 @@ def _position(entry: Mapping[str, Any], about: Description) -> tuple[float, floa
         for each in where.get("coordinateTransformations") or ()
         if each.get("type") == "translation"
     ]
-    scale = {"y": about.y, "x": about.x}
-    if not moves or not {"y", "x"} <= set(names) or any(each.step_um is None for each in scale.values()):
-        return None
-    y, x = (
-        sum(float(number(move[names.index(letter)]) or 0.0) for move in moves)
-        * float(scale[letter].step_um or 0.0)
-        / scale[letter].step
-        for letter in "yx"
-    )
-    return y, x
+    scale = {"z": about.z, "y": about.y, "x": about.x}
+    return {
+        letter: sum(float(number(move[names.index(letter)]) or 0.0) for move in moves) * axis.step_um / axis.step
+        for letter, axis in scale.items()
+        if moves and letter in names and axis.step_um is not None
+    }
 
 
 def _frames(found: _Found, inside: str) -> tuple[Frame, ...]:

@@ -1,24 +1,22 @@
 """Names of files as a user describes them: '{row}{column}_f{field}_z{z}_c{channel}.tif', or an expression.
 
-An expression may need longer than the universe lasts for one name. So it is tried in a process of its own, which is
-ended when it takes too long; what a template becomes is known to be harmless.
+An expression may need longer than the universe lasts for one name, so matching has a time limit.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import regex
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.plates.layouts.named_planes import Groups
 
 _PATIENCE = 30.0  # s for all names together; 100 000 take a second
 _LONGEST = 1000  # characters of a pattern
-_MOST_WILD = 3  # "*" in a template; each multiplies the time for a name by its length
 _ALIASES = {"col": "column", "f": "field", "c": "channel", "t": "time", "s": "field", "w": "channel"}
 _PARTS = {
     "plate": r"[^/]+",
@@ -30,18 +28,8 @@ _PARTS = {
     "z": r"\d{1,9}",
     "channel": r"[A-Za-z0-9 +-]+",  # without "_" and ".": thumbnails must not look like channels
 }
+_ANY_WELL = r"[A-Za-z0-9+-]+"  # where no part of the names is called as wells are
 _NUMBERS = ("time", "z")
-_MATCHER = """
-import json, re, sys
-pattern, names = json.load(sys.stdin)
-files = re.compile(pattern)
-found = {}
-for name in names:
-    match = files.fullmatch(name)
-    if match is not None:
-        found[name] = match.groupdict()
-json.dump(found, sys.stdout)
-"""
 
 
 @dataclass(frozen=True)
@@ -50,18 +38,16 @@ class UserPattern:
 
     Attributes:
         text: as typed.
-        files: the expression, whose groups have the names of `_PARTS`.
-        trusted: it came from a template and cannot run away.
+        expressions: whose groups have the names of `_PARTS`; the first one that fits any file counts.
     """
 
     text: str
-    files: re.Pattern[str]
-    trusted: bool
+    expressions: tuple[str, ...]
 
     @property
     def groups(self) -> frozenset[str]:
         """Names of what it tells."""
-        return frozenset(self.files.groupindex)
+        return frozenset(regex.compile(self.expressions[0]).groupindex)
 
     def match(self, paths: Sequence[str]) -> dict[str, Groups]:
         """Take names apart.
@@ -78,12 +64,26 @@ class UserPattern:
         whole = "/" in self.text
         names = {path: path if whole else path.rpartition("/")[2] for path in paths}
         different = sorted(set(names.values()))
-        fits: Mapping[str, Groups]
-        if self.trusted:
-            fits = {name: match.groupdict() for name in different if (match := self.files.fullmatch(name))}
-        else:
-            fits = _match_apart(self.files.pattern, different)
+        fits: Mapping[str, Groups] = {}
+        for expression in self.expressions:
+            fits = fits or self._fits(expression, different)
         return {path: fits[name] for path, name in names.items() if name in fits}
+
+    def _fits(self, expression: str, names: Sequence[str]) -> dict[str, Groups]:
+        compiled, found = regex.compile(expression), {}
+        until = time.monotonic() + _PATIENCE
+        try:
+            for name in names:
+                match = compiled.fullmatch(name, timeout=max(1e-3, until - time.monotonic()))
+                if match is not None:
+                    found[name] = match.groupdict()
+        except TimeoutError as error:
+            raise _refusal(
+                self.text,
+                f"has not come to an end after {_PATIENCE:g} s",
+                "fewer '*', and no repetition inside a repetition, as in (a+)+",
+            ) from error
+        return found
 
 
 def parse_pattern(text: str) -> UserPattern:
@@ -91,22 +91,25 @@ def parse_pattern(text: str) -> UserPattern:
 
     Args:
         text: a template with {row} and {column}, or {well}, and as far as the names have them {field}, {time}, {z},
-            {channel} and {plate}; "*" stands for anything but "/". Or a regular expression with groups of these names.
+            {channel} and {plate}; "*" stands for anything but "/". {well} is a name such as B02, or else any number or
+            name. Or a regular expression with groups of these names.
 
     Raises:
         UserInputError: it is neither, or does not say which well.
     """
     if len(text) > _LONGEST:
         raise _refusal(text[:40] + "…", f"has {len(text)} characters", f"at most {_LONGEST}")
-    expression = "(?P<" in text
+    if "(?P<" in text:
+        expressions = [_renamed(text)]
+    else:
+        expressions = [_from_template(text, parts) for parts in (_PARTS, {**_PARTS, "well": _ANY_WELL})]
     try:
-        compiled = re.compile(_renamed(text) if expression else _from_template(text))
-    except (re.error, OverflowError, RecursionError) as error:
+        groups = set(regex.compile(expressions[0]).groupindex)
+    except (regex.error, OverflowError, RecursionError) as error:
         raise _refusal(text, f"is no regular expression ({error})", "one with named groups, or a template") from error
-    groups = set(compiled.groupindex)
     if not ("well" in groups or {"row", "column"} <= groups):
         raise _refusal(text, f"tells {', '.join(sorted(groups)) or 'nothing'}", "{row} and {column}, or {well}")
-    return UserPattern(text, compiled, trusted=not expression)
+    return UserPattern(text, tuple(dict.fromkeys(expressions)))
 
 
 def check_groups(pattern: UserPattern, found: dict[str, Groups]) -> None:
@@ -131,9 +134,7 @@ def _renamed(expression: str) -> str:
     )
 
 
-def _from_template(text: str) -> str:
-    if text.count("*") > _MOST_WILD:
-        raise _refusal(text, f"has {text.count('*')} times '*'", f"at most {_MOST_WILD}")
+def _from_template(text: str, known: Mapping[str, str]) -> str:
     if re.search("[{}]", re.sub(r"\{\w+(?::[^{}]*)?\}", "", text)):
         raise _refusal(text, "has a brace without its partner", "names in braces, such as {field}")
     parts, seen = [], set()
@@ -144,31 +145,12 @@ def _from_template(text: str) -> str:
             parts.append("[^/]*")
         else:
             key = _ALIASES.get(name.lower(), name.lower())
-            if key not in _PARTS or key in seen:
+            if key not in known or key in seen:
                 problem = "names twice" if key in seen else "does not know"
-                raise _refusal(text, f"{problem} {{{name}}}", f"each of {', '.join(_PARTS)} at most once")
+                raise _refusal(text, f"{problem} {{{name}}}", f"each of {', '.join(known)} at most once")
             seen.add(key)
-            parts.append(f"(?P<{key}>{_PARTS[key]})")
+            parts.append(f"(?P<{key}>{known[key]})")
     return "".join(parts)
-
-
-def _match_apart(pattern: str, names: Sequence[str]) -> dict[str, Groups]:
-    try:
-        done = subprocess.run(  # noqa: S603 - our own interpreter and program; the pattern is data
-            [sys.executable, "-I", "-S", "-c", _MATCHER],
-            input=json.dumps([pattern, list(names)]),
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=_PATIENCE,
-            check=True,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise _refusal(
-            pattern, f"has not come to an end after {_PATIENCE:g} s", "no repetition inside a repetition, as in (a+)+"
-        ) from error
-    found: dict[str, Groups] = json.loads(done.stdout)
-    return found
 
 
 def _refusal(text: str, found: str, expected: str) -> UserInputError:

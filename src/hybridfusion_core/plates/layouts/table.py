@@ -1,8 +1,8 @@
 """The one table of plate layouts: what the files are called, what describes them, in which unit.
 
 The expressions match the whole name of a file, or the whole path inside the plate's folder where they contain "/".
-Sources: the microscopes' own exports as open-source readers parse them (faim-ipa, openhcs, fractal); no file of a
-vendor has been read yet with the layouts that are called experimental.
+Where no real export has been read, a row was written from public documentation and the sources of open readers
+(Bio-Formats, faim-ipa, openhcs, fractal-uzh-converters, bioio-imagexpress).
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ class Layout:
             far as the names have them; None where something else says what belongs to what.
         metadata: lower-case names or endings of the files that describe the plate.
         unit: of coordinates in the metadata.
-        experimental: it has never met real files of a vendor.
+        real: what real export it has read; "" if it was written from documentation.
+        root: outermost element of an index that may have any name, or None.
+        shared: other programs call their files like the index; it counts only beside planes of this layout.
+        above: the index may lie in the folder above the images.
+        headers: planes carry MetaSeries metadata, with pixel sizes and positions on the stage.
     """
 
     name: str
@@ -32,7 +36,16 @@ class Layout:
     files: re.Pattern[str] | None
     metadata: tuple[str, ...]
     unit: str
-    experimental: bool
+    real: str = ""
+    root: str | None = None
+    shared: bool = False
+    above: bool = False
+    headers: bool = False
+
+    @property
+    def experimental(self) -> bool:
+        """It has never met real files."""
+        return not self.real
 
 
 LAYOUTS = (
@@ -42,7 +55,7 @@ LAYOUTS = (
         files=None,
         metadata=("zarr.json", ".zattrs"),
         unit="as the metadata say",
-        experimental=False,
+        real="plates of ngio, iohub and bioformats2raw",
     ),
     Layout(
         name="harmony",
@@ -52,9 +65,10 @@ LAYOUTS = (
             r"(?:sk(?P<time>\d{1,5}))?(?:fk\d{1,5})?(?:fl\d{1,5})?\.tiff?",
             re.IGNORECASE,
         ),
-        metadata=("index.idx.xml", "index.xml"),
+        metadata=("index.idx.xml", "index.ref.xml", "index.xml"),
         unit="meter",
-        experimental=True,
+        root="EvaluationInputData",
+        above=True,
     ),
     Layout(
         name="imagexpress",
@@ -66,7 +80,18 @@ LAYOUTS = (
         ),
         metadata=(".htd",),
         unit="micrometer",
-        experimental=True,
+        real="four exports of MetaXpress, with and without .HTD",
+        headers=True,
+    ),
+    Layout(
+        name="hcs-ai",
+        title="ImageXpress HCS.ai (MetaXpress Acquire)",
+        files=re.compile(
+            r"(?:[^/]*/){0,4}?(?:[^/]*_)?t(?P<time>\d{1,5})_(?P<well>[A-Z]{1,2}\d{2})_s(?P<field>\d{1,4})"
+            r"_w(?P<channel>\d{1,2})_z(?P<z>\d{1,4})\.(?i:tiff?)",
+        ),
+        metadata=(".jdce",),
+        unit="micrometer",
     ),
     Layout(
         name="yokogawa",
@@ -78,23 +103,57 @@ LAYOUTS = (
         ),
         metadata=("measurementdata.mlf",),
         unit="micrometer",
-        experimental=True,
+        real="names and index of one CV8000 export, whose pixels are blank",
     ),
     Layout(
-        name="pattern",
-        title="names that --pattern describes",
-        files=None,
-        metadata=(),
-        unit="none",
-        experimental=False,
+        name="cq3k",
+        title="Yokogawa CQ1 and CQ3K",
+        files=re.compile(
+            r"W(?P<well>\d{4})F(?P<field>\d{4})T(?P<time>\d{4})Z(?P<z>\d{3})C(?P<channel>\d{1,2})\.tiff?",
+            re.IGNORECASE,
+        ),
+        metadata=("measurementdata.mlf",),
+        unit="micrometer",
     ),
+    Layout(
+        name="scanr",
+        title="Evident (Olympus) scanR",
+        files=re.compile(
+            r"(?:(?P<named>[A-Z]{1,2}\d{1,2})--)?W(?P<well>\d{5})--P(?P<field>\d{5})--Z(?P<z>\d{5})--T(?P<time>\d{5})"
+            r"--(?P<channel>.+)\.tiff?",
+            re.IGNORECASE,
+        ),
+        metadata=("metadata.ome.xml",),
+        unit="micrometer",
+        shared=True,
+    ),
+    Layout(
+        name="incell",
+        title="IN Cell Analyzer",
+        files=re.compile(
+            r"(?P<row>[A-Z]{1,2}) - (?P<column>\d{1,2})\(fld (?P<field>\d{1,4}) wv (?P<channel>[^()]+?)"
+            r"(?: z (?P<z>\d{1,4}))?(?: time (?P<time>\d{1,5})(?: - \d{1,9} ?ms)?)?\)\.tiff?",
+            re.IGNORECASE,
+        ),
+        metadata=(".xdce",),
+        unit="micrometer",
+    ),
+    Layout(name="pattern", title="names that --pattern describes", files=None, metadata=(), unit="none", real="any"),
     Layout(
         name="ome-tiff",
         title="folder of OME-TIFFs, one field or more in each",
         files=None,
         metadata=(),
         unit="as the metadata say",
-        experimental=False,
+        real="OME-TIFFs of many writers",
+    ),
+    Layout(
+        name="stacks",
+        title="a microscope's own file or a folder of stacks, each file or subfolder of slices a field",
+        files=None,
+        metadata=(),
+        unit="as the metadata say",
+        real="ND2 and OIB of microscopes",
     ),
 )
 

@@ -1,6 +1,7 @@
-"""Yokogawa CV7000 and CV8000: planes that MeasurementData.mlf lists, with positions in µm, errors among them.
+"""Yokogawa CV7000, CV8000 and CQ3K: planes that MeasurementData.mlf lists, with positions in µm, errors among them.
 
-MeasurementDetail.mrf beside it has the pixel size, the .mes file that it names the channels.
+MeasurementDetail.mrf beside it has the pixel size, the .mes file that it names the channels. The stage counts y
+upwards, see docs/decisions/020.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from hybridfusion_core.io.units import axis, number
-from hybridfusion_core.plates.layouts.named_planes import read_names, unlisted
+from hybridfusion_core.plates.layouts.named_planes import matches, read_names, unlisted
 from hybridfusion_core.plates.layouts.table import plane_names
 from hybridfusion_core.plates.listing import Listing
 from hybridfusion_core.plates.plane_records import Failure, Findings, Record
@@ -33,10 +34,11 @@ def read_yokogawa(listing: Listing, index: Path | None) -> Findings:
     Raises:
         StoredDataError: the index is damaged.
     """
-    files = plane_names("yokogawa")
+    cq = any(True for _ in matches(plane_names("cq3k"), listing.images))
+    files = plane_names("cq3k" if cq else "yokogawa")
     if index is None:
         return read_names(listing, files, listing.root.name, "C")
-    records, failures, actions, skipped = _read_index(listing, index)
+    records, projections, failures, actions, skipped = _read_index(listing, index)
     several = {channel for channel, found in actions.items() if len(found) > 1}
     keyed = [
         record._replace(channel=f"{record.channel} A{action}") if record.channel in several else record
@@ -55,16 +57,20 @@ def read_yokogawa(listing: Listing, index: Path | None) -> Findings:
         metadata=(str(index), *metadata),
         warnings=(f"{skipped} records in {index.name} do not say which plane they are; left out.",) if skipped else (),
         failures=tuple(failures),
+        projections=tuple(projections),
     )
-    return replace(findings, unlisted=unlisted(listing, files, keyed))
+    # A CQ3K counts wells in the names of its files, where they say nothing of rows and columns.
+    return findings if cq else replace(findings, unlisted=unlisted(listing, files, keyed))
 
 
 def _read_index(
     listing: Listing, index: Path
-) -> tuple[list[tuple[Record, str]], list[Failure], dict[str, set[str]], int]:
-    """Return records with their actions, failures, the actions of each channel, and how many records say too little."""
+) -> tuple[list[tuple[Record, str]], list[Record], list[Failure], dict[str, set[str]], int]:
+    """Return records with their actions, projections, failures, actions of channels, and how many say too little."""
     beside = listing.folder_of(index)
+    aside = {path.rpartition("/")[2]: path for path in listing.aside}
     records: list[tuple[Record, str]] = []
+    projections: list[Record] = []
     failures: list[Failure] = []
     actions: dict[str, set[str]] = defaultdict(set)
     skipped = 0
@@ -79,11 +85,15 @@ def _read_index(
             failures.append(_failure(row, column, found, named))
         elif (made := _record(row, column, found, named, listing, beside)) is None:
             skipped += 1
+        elif found.get("ZImageProcessing"):
+            projections.append(made._replace(file=made.file or aside.get(named.replace("\\", "/").rpartition("/")[2])))
         else:
             action = found.get("ActionIndex", "")
             actions[made.channel].add(action)
             records.append((made, action))
-    return records, failures, actions, skipped
+    if not records:  # nothing but projections: they are the planes then
+        return [(each, "") for each in projections], [], failures, actions, skipped
+    return records, projections, failures, actions, skipped
 
 
 def _record(
@@ -92,6 +102,7 @@ def _record(
     field, z, channel = (whole(found.get(name)) for name in ("FieldIndex", "ZIndex", "Ch"))
     if field is None or channel is None or not named:
         return None
+    y = number(found.get("Y"))
     return Record(
         row - 1,
         column - 1,
@@ -102,7 +113,7 @@ def _record(
         file=listing.find(named, beside),
         named=named,
         z_um=number(found.get("Z")),
-        y_um=number(found.get("Y")),
+        y_um=None if y is None else 0.0 - y,
         x_um=number(found.get("X")),
     )
 

@@ -16,7 +16,7 @@ from scipy.ndimage import uniform_filter
 from scipy.stats import binomtest
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.evaluate.figure_panels import grey
+from hybridfusion_core.view.pixels import grey
 
 Answer = Literal["left", "right", "same"]
 

@@ -12,9 +12,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.evaluate.metrics.agreement import luminance
 from hybridfusion_core.model.focus_measures import has_structure
-from hybridfusion_core.model.noise import CELL, FieldStatistics, StatisticsCollector
+from hybridfusion_core.model.noise import CELL, FieldStatistics, StatisticsCollector, luminance
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.train.finetune.sources import Source
 from hybridfusion_core.train.patches import CONTENT, Field
@@ -128,7 +127,7 @@ class FieldReader:
     def _read(self, stack: Stack, slices: tuple[int, ...], y: slice, x: slice) -> NDArray[Any]:
         """Z Y X; colours by their luminance."""
         planes = [stack.read(self.t, channel, slices, y, x) for channel in self.channels]
-        return planes[0] if len(planes) == 1 else luminance(np.stack(planes))
+        return planes[0] if len(planes) == 1 else luminance(planes)
 
     def _name(self, stack: Stack) -> str:
         channel = "" if stack.rgb or stack.shape[1] == 1 else f", {stack.channels[self.channels[0]].name}"

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hybridfusion_core.batch.records.store import write_whole
-from hybridfusion_core.evaluate.figure_panels import coloured, grey
+from hybridfusion_core.fusion.plan import common_geometry
 from hybridfusion_core.fusion.tiles import reflected
 from hybridfusion_core.model.focus_measures import has_structure
 from hybridfusion_core.model.network import HybridFusionNet
 from hybridfusion_core.model.posterior import decision_mask, focus_posterior, fuse_soft, fusion_weights
 from hybridfusion_core.train.finetune.crops import Crop
+from hybridfusion_core.view.pixels import coloured, grey
 
 _SIDE = 192  # px of each picture
 _SLICES = 12
@@ -35,9 +36,10 @@ class LivePicture:
 
     def __init__(self, crop: Crop, start: HybridFusionNet, device: torch.device) -> None:
         z, *plane = crop.counts.shape
-        self._halo = start.config.halo
+        geometry = common_geometry([start.config])
+        self._halo = geometry.halo
         every = -(-z // _SLICES)
-        rows, columns = (_middle(length, start.config.lattice, self._halo) for length in plane)
+        rows, columns = (_middle(length, geometry.lattice, self._halo) for length in plane)
         guide = crop.guide[::every][:, rows[:, None], columns]
         self._guide = torch.from_numpy(np.ascontiguousarray(guide))[None].to(device)  # 1 Z Y X
         self._noise = torch.tensor([crop.statistics.noise], dtype=torch.float32, device=device)

@@ -10,18 +10,17 @@ from typing import Any
 
 import numpy as np
 from imagecodecs import png_decode
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
 from hybridfusion_core.errors import printable
-from hybridfusion_core.evaluate.figure_panels import Picture, coloured, grey
-from hybridfusion_core.evaluate.page import inline
 from hybridfusion_core.fusion.result import FuseResult
 from hybridfusion_core.train.finetune.blind import BlindScore
 from hybridfusion_core.train.finetune.crops import Crop
 from hybridfusion_core.train.finetune.evidence import Finding, Verdict
 from hybridfusion_core.train.finetune.training import Trained
+from hybridfusion_core.view.page import inline, render_page
+from hybridfusion_core.view.pixels import Picture, coloured, grey
 
 _CUT = 160  # px
 _LISTED = 40  # rows of a table of pairs
@@ -69,15 +68,9 @@ def render(
         curves: picture of the losses, if there is one.
         blind: answers to a blind comparison, if somebody gave them.
     """
-    # Names of stacks and channels come from strangers: nothing is marked as safe.
-    environment = Environment(
-        loader=PackageLoader("hybridfusion_core.train.finetune", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(
+    return render_page(
+        "hybridfusion_core.train.finetune",
+        "report.html",
         title=printable(title),
         verdict=weighed,
         reasons=[printable(each) for each in weighed.reasons],

@@ -1,0 +1,66 @@
+"""One rule says how far a result depends on its surroundings: fusing, exported models and the live picture alike."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import opinionated_network, textured_stack
+
+import hybridfusion_core as hf
+from hybridfusion_core.fusion import bioimageio, tile
+from hybridfusion_core.fusion.plan import common_geometry
+from hybridfusion_core.model import posterior
+from hybridfusion_core.model.focus_measures import has_structure, structure_reach
+from hybridfusion_core.model.model_file import ModelCard, save_model
+from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig
+from hybridfusion_core.model.noise import field_statistics
+from hybridfusion_core.train.finetune import live_preview
+from hybridfusion_core.train.finetune.crops import Crop
+
+SMALL = NetworkConfig(channels=4, dim=8, heads=2, depth=1, window=4, patch=2, dilations=(1,), focus_windows=())
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Sizes of the windows in which structure is looked for."""
+    shapes: list[tuple[int, ...]] = []
+
+    def watched(guide: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(guide.shape[2:]))
+        return has_structure(guide, noise)
+
+    for module in (tile, bioimageio, live_preview, posterior):
+        monkeypatch.setattr(module, "has_structure", watched, raising=False)
+    return shapes
+
+
+@pytest.fixture
+def small() -> HybridFusionNet:
+    network = opinionated_network(SMALL)
+    assert network.config.halo < structure_reach()
+    return network
+
+
+def test_a_small_network_is_fused_with_the_surroundings_that_structure_needs(
+    small: HybridFusionNet, seen: list, tmp_path: Path
+) -> None:
+    save_model(tmp_path / "small.safetensors", small, ModelCard("small", "for tests", "none", "everything", {}))
+    hf.fuse(textured_stack((2, 64, 64)), model=str(tmp_path / "small.safetensors"), device="cpu")
+    assert seen == [(64 + 2 * common_geometry([SMALL]).halo,) * 2]
+    assert seen[0][0] >= 64 + 2 * structure_reach()
+
+
+def test_so_is_an_exported_one(small: HybridFusionNet, seen: list) -> None:
+    fusion = bioimageio.Fusion(**vars(SMALL)).eval()
+    fusion.network.load_state_dict(small.state_dict())
+    with torch.inference_mode():
+        fusion(torch.from_numpy(textured_stack((1, 2, 64, 64)[1:], "float32"))[None])
+    assert seen == [(64 + 2 * common_geometry([SMALL]).halo,) * 2]
+
+
+def test_so_is_the_live_picture_of_a_fine_tuning(small: HybridFusionNet, seen: list) -> None:
+    counts = textured_stack((2, 64, 64), "float32")
+    statistics = field_statistics([counts])
+    crop = Crop("a crop", "a group", counts, statistics, None, 1.0, (slice(0, 64), slice(0, 64)))
+    live_preview.LivePicture(crop, small, torch.device("cpu"))
+    assert seen == [(64 + 2 * common_geometry([SMALL]).halo,) * 2]
