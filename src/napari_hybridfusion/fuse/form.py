@@ -238,8 +238,8 @@ def auto_text(stack: Stack) -> str:
     chosen = f"auto → {' and '.join(auto_models(stack))}"
     if asks_for_light(stack):
         return (
-            f"{chosen}? The background is bright, as in brightfield or phase contrast, and the stack does not say which "
-            "light it shows. If light was transmitted, choose the model transmitted."
+            f"{chosen}? The background is bright, as in brightfield or phase contrast, and the stack does not say "
+            "which light it shows. If light was transmitted, choose the model transmitted."
         )
     return f"{chosen}, by light, colour and number of slices."
 

@@ -34,8 +34,8 @@ _KINDS = {"OME-Zarr (*.ome.zarr)": ".ome.zarr", "OME-TIFF (*.ome.tif)": ".ome.ti
 _TILTED = (0.0, 0.0, 40.0)  # degrees; from straight above, a surface looks like the image
 _NO_RESULT = "No result is selected. Click a layer of a fused image in the layer list."
 _OPENED = (
-    "This result was opened from a file and is already saved there. To correct it or to save it elsewhere, fuse its stack "
-    "in this window."
+    "This result was opened from a file and is already saved there. To correct it or to save it elsewhere, fuse its "
+    "stack in this window."
 )
 
 Run = Callable[[Steps, Callable[[Any], object]], None]
@@ -175,7 +175,8 @@ class ResultPanel(Container):  # type: ignore[misc]
     def _agreed_path(self, path: Path, kind: str) -> Path | None:
         """Return a path with the suffix of the chosen kind; None if what stands there is to stay.
 
-        The dialog has asked about a file of the very name that was chosen; of folders and completed names it knows nothing.
+        The dialog has asked about a file of the very name that was chosen; it knows nothing of folders and of suffixes
+        that are added here.
         """
         asked = path.is_file()
         if not has_suffix(path, tuple(_KINDS.values())):
