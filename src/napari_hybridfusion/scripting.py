@@ -44,8 +44,8 @@ def fuse_layer(
         **options: fields of `hybridfusion_core.FuseRequest`, such as `model` or `select`.
 
     Returns:
-        Layer data tuples: the fused image of each channel, then its maps and its decision, hidden. Their scale and place
-        are those of the layer: `viewer.add_layer(Layer.create(*each))` shows one.
+        Layer data tuples: the fused image of each channel, then its maps and its decision, hidden. They lie on the
+        layer: `viewer.add_layer(Layer.create(*each))` shows one.
 
     Raises:
         UserInputError: the layer cannot be fused, or an option is unfit.
@@ -88,8 +88,7 @@ def _layers(result: FuseResult) -> list[LayerData]:
     """Lay a result on the slices that it was made from, as if its stack were in the window."""
     spec = result.spec
     array = np.asarray(result.arrays["fused"])  # T C 1 Y X
-    axes = "TZCYX" if spec.rgb else "TCZYX"
-    stack = Stack(array, axes, spec.name, spec.channels, t=spec.t, z=spec.z, y=spec.y, x=spec.x, rgb=spec.rgb)
+    stack = Stack(array, "TCZYX", spec.name, spec.channels, t=spec.t, z=spec.z, y=spec.y, x=spec.x, rgb=spec.rgb)
     frames, _, rows, columns = spec.shape
     shown = "TZYX" if frames > 1 else "ZYX"
     steps = {"T": spec.t, "Z": spec.z, "Y": spec.y, "X": spec.x}

@@ -6,7 +6,9 @@ maps along.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,11 +21,12 @@ from hybridfusion_core.errors import HybridFusionError, StoredDataError
 from hybridfusion_core.io.native.open import native_scenes
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.palette import slice_colors
-from hybridfusion_core.io.suffixes import NATIVE_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIXES, has_suffix
+from hybridfusion_core.io.suffixes import NATIVE_SUFFIXES, PICTURE_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIXES, has_suffix
 from hybridfusion_core.io.verify import stored_provenance
 from hybridfusion_core.stack import Stack
 from napari_hybridfusion.layers.depth import Depth
 from napari_hybridfusion.layers.pyramids import image_attributes, plane_levels, tiff_levels, zarr_levels
+from napari_hybridfusion.layers.results import product_title
 from napari_hybridfusion.layers.sources import Frame
 from napari_hybridfusion.layers.stacks import LayerData, decision_layers, map_layers, shown_unit, stack_layers
 
@@ -34,7 +37,8 @@ PathOrPaths = str | Sequence[str]
 
 
 def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[LayerData]] | None:
-    """Return what reads a path, or None if it is no OME-Zarr image, no TIFF and no file of a microscope.
+    """Return what reads a path, or None if it is no OME-Zarr image or plate, no TIFF, no folder of slices and no file of
+    a microscope.
 
     Args:
         path: a file or folder; a list stands for the slices of one stack, or for several OME-Zarr images or
@@ -42,6 +46,8 @@ def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[LayerData]] | 
     """
     paths = _paths(path)
     kinds = (_is_zarr_image, _is_tiff, _is_native)
+    if len(paths) == 1 and (_is_zarr_plate(paths[0]) or _is_slice_folder(paths[0])):
+        return read
     return read if paths and any(all(is_kind(each) for each in paths) for is_kind in kinds) else None
 
 
@@ -58,11 +64,27 @@ def read(path: PathOrPaths) -> list[LayerData]:
     paths = _paths(path)
     if _is_native(paths[0]):
         return [layer for each in paths for layer in _read_native(each)]
-    if len(paths) > 1 and not paths[0].is_dir():
-        stack = open_stack(paths)
+    if _is_zarr_plate(paths[0]):
+        return _read_first_field(paths[0])
+    if (len(paths) > 1 and not paths[0].is_dir()) or _is_slice_folder(paths[0]):
+        stack = open_stack(paths if len(paths) > 1 else paths[0])
         _show_warnings(stack)
         return stack_layers(stack, plane_levels(stack))
     return [layer for each in paths for layer in _read_with_companions(each)]
+
+
+def _read_first_field(path: Path) -> list[LayerData]:
+    """Read one field of a plate, and say where all of them can be seen."""
+    from hybridfusion_core.plates.open import open_plate  # noqa: PLC0415 - the reader is asked about every path
+    from napari_hybridfusion.files.fields import field_layers  # noqa: PLC0415 - it reads through this module
+
+    plate = open_plate(path)
+    first = next(iter(plate.fields()))
+    _show(
+        f"{path.name} is a plate of {len(plate.wells)} wells. Its first field is opened, {first.name}; "
+        "Plugins › HybridFusion › Fuse plate shows and fuses all of them."
+    )
+    return field_layers(first)
 
 
 def _read_native(path: Path) -> list[LayerData]:
@@ -112,10 +134,10 @@ def _read_with_companions(path: Path) -> list[LayerData]:
     # Without anything that explains it, or a record, it is a stack or an image like any other.
     if len(layers) == fused and depth.slices == 1:
         return layers
-    return _belonging_together([_covering(layer, depth) for layer in layers], fused, depth)
+    return _belonging_together([_covering(layer, depth) for layer in layers], fused, depth, _split(path)[0])
 
 
-def _belonging_together(layers: list[LayerData], fused: int, depth: Depth) -> list[LayerData]:
+def _belonging_together(layers: list[LayerData], fused: int, depth: Depth, stem: str) -> list[LayerData]:
     """Write into the layers' metadata what each is of which result, as for one that was just fused."""
     kinds = [about["name"].split(" ")[0] for _, about, _ in layers[fused:]]
     explaining = [(kind, kinds[:index].count(kind)) for index, kind in enumerate(kinds)]
@@ -123,9 +145,22 @@ def _belonging_together(layers: list[LayerData], fused: int, depth: Depth) -> li
     products = [("fused", index if several else 0) for index in range(fused)] + explaining
     token = uuid4().hex  # a file that is opened twice is two results
     return [
-        _belonging(layer, {"product": product, "decision": decision, "result": token, "depth": depth})
+        _belonging(
+            _named(layer, product, stem), {"product": product, "decision": decision, "result": token, "depth": depth}
+        )
         for layer, (product, decision) in zip(layers, products, strict=True)
     ]
+
+
+def _named(layer: LayerData, product: str, stem: str) -> LayerData:
+    """Give a layer of a result the name that it had when it was fused: "organoid fused", "organoid height (µm)"."""
+    data, about, kind = layer
+    stack = re.sub(r"[_ ]fused$", "", stem)
+    if product == "fused":
+        own = re.sub(r"[_ ]fused$", "", about["name"])
+        return data, {**about, "name": f"{own} fused"}, kind
+    channel = about["name"].partition(" ")[2]
+    return data, {**about, "name": f"{channel or stack} {product_title(product)}"}, kind
 
 
 def _belonging(layer: LayerData, more: dict[str, Any]) -> LayerData:
@@ -216,6 +251,21 @@ def _split(path: Path) -> tuple[str, str]:
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)], path.name[-len(suffix) :]
     return path.name, ""
+
+
+def _is_zarr_plate(path: Path) -> bool:
+    return path.is_dir() and "plate" in image_attributes(path)
+
+
+def _is_slice_folder(path: Path) -> bool:
+    """Say whether a folder holds images, two or more, and no zarr."""
+    if not path.is_dir() or has_suffix(path, ZARR_SUFFIXES):
+        return False
+    try:
+        found = (each for each in path.iterdir() if has_suffix(each, (*PICTURE_SUFFIXES, *TIFF_SUFFIXES)))
+        return len(list(islice(found, 2))) == 2
+    except OSError:
+        return False
 
 
 def _is_zarr_image(path: Path) -> bool:
