@@ -26,7 +26,7 @@ from hybridfusion_core.io.verify import stored_provenance
 from hybridfusion_core.stack import Stack
 from napari_hybridfusion.layers.depth import Depth
 from napari_hybridfusion.layers.pyramids import image_attributes, plane_levels, tiff_levels, zarr_levels
-from napari_hybridfusion.layers.results import product_title
+from napari_hybridfusion.layers.results import THIN, product_title
 from napari_hybridfusion.layers.sources import Frame
 from napari_hybridfusion.layers.stacks import LayerData, decision_layers, map_layers, shown_unit, stack_layers
 
@@ -37,12 +37,14 @@ PathOrPaths = str | Sequence[str]
 
 
 def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[LayerData]] | None:
-    """Return what reads a path, or None if it is no OME-Zarr image or plate, no TIFF, no folder of slices and no file of
-    a microscope.
+    """Return what reads a path: an OME-Zarr image or plate, a TIFF, a folder of slices, or a microscope's file.
 
     Args:
         path: a file or folder; a list stands for the slices of one stack, or for several OME-Zarr images or
             microscopes' files.
+
+    Returns:
+        A reader; None for everything else.
     """
     paths = _paths(path)
     kinds = (_is_zarr_image, _is_tiff, _is_native)
@@ -130,37 +132,44 @@ def _read_with_companions(path: Path) -> list[LayerData]:
             if read_companion is _read_decision:
                 colors = len(found[0][1]["colormap"].colors) - 1  # one for each slice, and one for none
     # What has many slices is a stack, whoever wrote it.
-    depth = Depth.recorded(stored_provenance(path) if stack.shape[2] == 1 else {}, stack.z, otherwise=colors)
+    provenance = stored_provenance(path) if stack.shape[2] == 1 else {}
+    depth = Depth.recorded(provenance, stack.z, otherwise=colors)
     # Without anything that explains it, or a record, it is a stack or an image like any other.
     if len(layers) == fused and depth.slices == 1:
         return layers
-    return _belonging_together([_covering(layer, depth) for layer in layers], fused, depth, _split(path)[0])
+    prefix = "corrected " if "corrections" in provenance else ""
+    return _belonging_together([_covering(layer, depth) for layer in layers], fused, depth, prefix)
 
 
-def _belonging_together(layers: list[LayerData], fused: int, depth: Depth, stem: str) -> list[LayerData]:
-    """Write into the layers' metadata what each is of which result, as for one that was just fused."""
+def _belonging_together(layers: list[LayerData], fused: int, depth: Depth, prefix: str) -> list[LayerData]:
+    """Give layers the metadata and the names of a result that was just fused: "DAPI fused", "DAPI + membrane decision".
+
+    Args:
+        layers: as their files name them: channels, and products with the channel that decided.
+        fused: how many of them are fused channels; they come first.
+        depth: of the stack.
+        prefix: stands before all names.
+    """
     kinds = [about["name"].split(" ")[0] for _, about, _ in layers[fused:]]
     explaining = [(kind, kinds[:index].count(kind)) for index, kind in enumerate(kinds)]
     several = any(decision for _, decision in explaining)
     products = [("fused", index if several else 0) for index in range(fused)] + explaining
+    own = [re.sub(r"[_ ]fused$", "", about["name"]) for _, about, _ in layers[:fused]]
     token = uuid4().hex  # a file that is opened twice is two results
-    return [
-        _belonging(
-            _named(layer, product, stem), {"product": product, "decision": decision, "result": token, "depth": depth}
-        )
-        for layer, (product, decision) in zip(layers, products, strict=True)
-    ]
+    found = []
+    for index, (layer, (product, decision)) in enumerate(zip(layers, products, strict=True)):
+        of = own[index] if index < fused else _decider(layer[1]["name"], decision if several else None, own)
+        named = (layer[0], {**layer[1], "name": f"{prefix}{of} {product_title(product)}"}, layer[2])
+        found.append(_belonging(named, {"product": product, "decision": decision, "result": token, "depth": depth}))
+    return found
 
 
-def _named(layer: LayerData, product: str, stem: str) -> LayerData:
-    """Give a layer of a result the name that it had when it was fused: "organoid fused", "organoid height (µm)"."""
-    data, about, kind = layer
-    stack = re.sub(r"[_ ]fused$", "", stem)
-    if product == "fused":
-        own = re.sub(r"[_ ]fused$", "", about["name"])
-        return data, {**about, "name": f"{own} fused"}, kind
-    channel = about["name"].partition(" ")[2]
-    return data, {**about, "name": f"{channel or stack} {product_title(product)}"}, kind
+def _decider(name: str, decision: int | None, own: Sequence[str]) -> str:
+    """Return which channels a map or a decision speaks of: the one that its file names, or one of several, or all."""
+    channel = name.partition(" ")[2]
+    if channel and not channel.isdigit():  # labels have no names, and their channels only numbers
+        return channel
+    return " + ".join(own) if decision is None or decision >= len(own) else own[decision]
 
 
 def _belonging(layer: LayerData, more: dict[str, Any]) -> LayerData:
@@ -179,7 +188,7 @@ def _covering(layer: LayerData, depth: Depth) -> LayerData:
     steps = (about["scale"][0], depth.axis.step, *about["scale"][2:])
     units = (about["units"][0], shown_unit(depth.axis), *about["units"][2:])
     frame = Frame("TZYX", (shape[0], depth.slices, *shape[2:]), steps, (0.0,) * 4, {"units": units})
-    return data, {**about, **frame.place(shape)}, kind
+    return data, {**about, **frame.place(shape), **THIN}, kind
 
 
 def _read_maps(path: Path) -> list[LayerData]:

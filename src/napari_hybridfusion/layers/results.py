@@ -21,7 +21,7 @@ from napari_hybridfusion.layers.stacks import LayerData, decision_look, image_la
 Levels = Mapping[str, Sequence[Any]]
 
 # A fused plane is one voxel as thick as its stack: in three dimensions it would stand there as a block.
-_PLANE = {"depiction": "plane", "plane": {"position": (0.0, 0.0, 0.0), "normal": (1.0, 0.0, 0.0), "thickness": 1.0}}
+THIN = {"depiction": "plane", "plane": {"position": (0.0, 0.0, 0.0), "normal": (1.0, 0.0, 0.0), "thickness": 1.0}}
 
 
 def result_layers(spec: ResultSpec, levels: Levels, source: Source) -> list[LayerData]:
@@ -157,7 +157,7 @@ def _metadata(product: str, decided: int, spec: ResultSpec, source: Source) -> d
 
 def _placed(view: Any, frame: Frame, *, colours: bool = False) -> dict[str, Any]:
     shape = view.shape[:-1] if colours else view.shape
-    return {**frame.place(shape), **(_PLANE if "Z" in frame.axes else {})}
+    return {**frame.place(shape), **(THIN if "Z" in frame.axes else {})}
 
 
 def plane_views(levels: Sequence[Any], frame: Frame, channel: int | None, *, colours: bool = False) -> list[Any]:

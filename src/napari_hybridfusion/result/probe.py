@@ -45,6 +45,7 @@ class Probe:
 
     def jump(self, position: Sequence[float]) -> None:
         """Show the slice that the selected result took a place from: the slider moves, the result steps aside."""
+        self.come_back()
         number = int(self.values(position).get("decision", 0))
         slices = self._slices(number) if number else None
         if slices is None:
