@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.experimental import link_layers
+from napari.experimental import link_layers, unlink_layers
 from napari.layers import Layer
 from numpy.typing import NDArray
 
@@ -46,29 +46,39 @@ def comparing(task: Task) -> Generator[Progress, None, Comparison]:
 
 
 @dataclass(frozen=True)
+class Before:
+    """A layer as it was before a comparison: whether it was seen, and its name in the canvas."""
+
+    layer: Layer
+    visible: bool
+    named: bool
+
+
+@dataclass(frozen=True)
 class ShownComparison:
     """A comparison in the window, and what it has to give back.
 
     Attributes:
         added: its layers.
-        visible: what was visible before, by layer.
+        before: all layers that there were, in their order.
         grid: stride and whether it was on.
     """
 
     added: tuple[Layer, ...]
-    visible: tuple[tuple[Layer, bool], ...]
+    before: tuple[Before, ...]
     grid: tuple[int, bool]
 
     def close(self, viewer: ViewerModel) -> None:
         """Take the comparison away, and show what was shown before."""
         for layer in self.added:
+            unlink_layers([layer])
             if layer in viewer.layers:
                 viewer.layers.remove(layer)
         viewer.canvas.grid.stride, viewer.canvas.grid.enabled = self.grid
-        for layer, visible in self.visible:
-            if layer in viewer.layers:
-                layer.visible = visible
-                layer.name_overlay.visible = False
+        left = [each for each in self.before if each.layer in viewer.layers]
+        for index, each in enumerate(left):
+            viewer.layers.move(viewer.layers.index(each.layer), index)
+            each.layer.visible, each.layer.name_overlay.visible = each.visible, each.named
         viewer.reset_view()
 
 
@@ -78,29 +88,28 @@ def show_comparison(viewer: ViewerModel, found: Comparison, source: Source) -> S
     What else was visible is hidden as long as the comparison lasts.
     """
     fused = _fused_of(source, viewer)
-    before = tuple((each, bool(each.visible)) for each in viewer.layers)
+    before = tuple(Before(each, bool(each.visible), bool(each.name_overlay.visible)) for each in viewer.layers)
     grid = (int(viewer.canvas.grid.stride), bool(viewer.canvas.grid.enabled))
     selected = viewer.layers.selection.active
-    for each, _ in before:
-        each.visible = False
+    for each in before:
+        each.layer.visible = False
     added: list[Layer] = []
-    for title, spec, pixels in found:
+    for title, spec, pixels in reversed(found):
         for data, about, kind in fused_layers(spec, [pixels], source, title):
             added.append(Layer.create(data, about, kind))
             viewer.add_layer(added[-1])
-    # Hidden layers take cells too: those that are compared lie uppermost, and the grid begins there.
-    for layer in reversed(fused):
-        viewer.layers.move(viewer.layers.index(layer), len(viewer.layers) - len(added))
+    # The grid begins with the uppermost layers: the fused image, then what it is compared with.
+    for layer in fused:
+        viewer.layers.move(viewer.layers.index(layer), len(viewer.layers))
     for layer in (*fused, *added):
-        layer.visible = True
-        layer.name_overlay.visible = True
+        layer.visible = layer.name_overlay.visible = True
     channels = len(source.looks)
     if not source.stack.rgb:
         for index in range(channels):
             link_layers([*fused[index::channels], *added[index::channels]], ("contrast_limits",))
     viewer.layers.selection.active = selected  # where the pointer reads
-    # The channels of one image share a cell; a negative stride begins with the uppermost layers.
-    viewer.canvas.grid.stride = channels
+    # The channels of one image share a cell; a negative stride counts from the uppermost layer, whatever lies below.
+    viewer.canvas.grid.stride = -channels
     viewer.canvas.grid.enabled = True
     viewer.reset_view()
     return ShownComparison(tuple(added), before, grid)
