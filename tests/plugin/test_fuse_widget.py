@@ -244,7 +244,7 @@ def test_what_is_wrong_stands_beside_its_field(viewer, widget, tmp_path):
     [
         ("z", "7:9", "leaves none of the"),
         ("z", "two", "expected START:STOP"),
-        ("camera", "0.5", "is not GAIN,OFFSET,READNOISE"),
+        ("camera", "0.5", "expected three numbers, GAIN,OFFSET,READNOISE"),
         ("camera", "-1,0,1", "Camera gain -1.0"),
     ],
 )
@@ -395,7 +395,8 @@ def test_pace_says_how_long_it_will_take():
     seconds = iter((0.0, 1.0, 2.0, 12.0))
     pace = Pace(lambda: next(seconds))
     pace.describe(Progress("measuring", 5, 5))
-    assert pace.describe(Progress("fusing", 1_000_000, 100_000_000)) == "fusing 1 %, 1.00 Mpx·slices/s, 1 min 39 s left"
+    # The first steps are slow: what they promise is a bound.
+    assert pace.describe(Progress("fusing", 1_000_000, 100_000_000)) == "fusing 1 %, at least 50 s left"
     assert pace.describe(Progress("fusing", 50_000_000, 100_000_000)).endswith("4.55 Mpx·slices/s, 11 s left")
 
 

@@ -55,7 +55,7 @@ def test_a_stack_that_fails_says_so_in_the_dock(qtbot, viewer):
     assert size(qtbot, viewer) == SCREEN
 
 
-def test_saving_takes_the_suffix_of_the_filter_and_replaces_after_a_yes(qtbot, viewer, widget, tmp_path, monkeypatch):
+def test_saving_takes_the_suffix_of_the_filter_and_replaces_after_a_yes(qtbot, widget, tmp_path, monkeypatch):
     fuse(qtbot, widget)
     proposed, answers = [], []
 
