@@ -32,6 +32,13 @@ def test_products_and_channels_are_chosen():
     assert [about["name"] for _, about, _ in found] == ["gfp fused", "rfp fused", "gfp + rfp in focus"]
 
 
+def test_options_are_those_of_python():
+    camera = {"gain": 0.5, "offset": 100, "read_noise": 1.6}
+    expected = hf.fuse(focal_stack(), z_step_um=2.0, method="tenengrad", camera=camera, z="1:")
+    data, _, _ = fuse_layer(Image(focal_stack(), **PLACE), method="tenengrad", camera=camera, z="1:")[0]
+    np.testing.assert_array_equal(data[0], expected.fused)
+
+
 def test_what_cannot_be_is_said_as_in_the_form():
     with pytest.raises(UserInputError, match="two or more along Z"):
         fuse_layer(Image(np.zeros((8, 8)), name="plane"))
@@ -48,7 +55,7 @@ def test_a_result_lies_on_its_stack_and_is_read_as_one(times):
     assert [each.visible for each in shown] == [True, False, False, False]
     assert set(explaining(viewer, shown[0])) == {"height_um", "confidence", "decision"}
     assert shown[0].ndim == len(axes)
-    np.testing.assert_array_equal(np.squeeze(shown[0].data), result.fused)
+    np.testing.assert_array_equal(np.squeeze(shown[0].data), np.squeeze(result.fused))
     first, last = shown[0].extent.world[:, -3]
     assert (first, last) == (0, 0) or last - first < 5 * 2.0
     for z in range(5):

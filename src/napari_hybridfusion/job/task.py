@@ -169,7 +169,7 @@ def checked_request(options: Mapping[str, Any]) -> FuseRequest:
     """Build the request that a form stands for.
 
     Args:
-        options: fields of `FuseRequest`; the camera as it was typed.
+        options: fields of `FuseRequest`; the camera may be as it was typed.
 
     Raises:
         FieldError: a value that no stack can be fused with.
@@ -177,7 +177,7 @@ def checked_request(options: Mapping[str, Any]) -> FuseRequest:
     known = dict(options)
     with blame("device"):
         resolve_device(known.get("device", "auto"))
-    if known.get("camera") is not None:
+    if isinstance(known.get("camera"), str):  # scripts give it as Python does
         with blame("camera"):
             known["camera"] = _camera(known["camera"])
     for name, value in known.items():
