@@ -2,7 +2,11 @@
 
 import numpy as np
 import pytest
+from napari.settings import get_settings
+from napari.utils.theme import get_theme
 from qtpy.QtWidgets import QFileDialog, QMessageBox
+
+from napari_hybridfusion.parts.ink import inks
 
 from .test_fuse_widget import fuse, opened, widget
 
@@ -40,6 +44,30 @@ def test_messages_and_unfolded_options_leave_the_window_as_it_is(qtbot, viewer, 
         assert label.native.height() > 3 * label.native.fontMetrics().height()  # it wraps, and is seen whole
     small.state.value = ""
     assert size(qtbot, viewer) == SCREEN
+
+
+def test_a_message_is_seen_whole_in_the_folded_part(qtbot, small):
+    small.form.boxes.fields["camera"].value = "0.5"
+    small.fuse.native.click()
+    label = small.form._messages["camera"].native
+    qtbot.wait(100)
+    assert label.isVisible()
+    assert label.height() >= label.heightForWidth(label.width())
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_words_can_be_read_on_the_theme(monkeypatch, theme):
+    monkeypatch.setattr(get_settings().appearance, "theme", theme)
+    ground = luminance(get_theme(theme).background.as_rgb_tuple(alpha=False))
+    for color in (inks().error, inks().plain):
+        lights = sorted((ground, luminance(tuple(int(color[at : at + 2], 16) for at in (1, 3, 5)))))
+        assert (lights[1] + 0.05) / (lights[0] + 0.05) >= 4.5  # WCAG 2.1, 1.4.3
+
+
+def luminance(rgb: tuple[int, ...]) -> float:
+    """Relative luminance of sRGB as WCAG 2.1 defines it."""
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in (each / 255 for each in rgb)]
+    return float(np.dot((0.2126, 0.7152, 0.0722), linear))
 
 
 def test_a_stack_that_fails_says_so_in_the_dock(qtbot, viewer):

@@ -41,7 +41,8 @@ class FieldError(UserInputError):
     """
 
     def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
+        first, *details = message.split("\n  ")  # of an error that has its lines already
+        super().__init__(first, details)
         self.field = field
 
 

@@ -144,8 +144,8 @@ def check_axes(layer: Image, axes: str | None) -> str:
     if not are_named(layer):
         lengths = " × ".join(map(str, _lengths(layer)))
         raise UserInputError(
-            f"The layer {layer.name!r} ({lengths}) does not say which of its axes is Z; expected to know. "
-            "Choose what its axes are, or name them in the layer: layer.axis_labels = ('t', 'z', 'y', 'x')."
+            f"The layer {layer.name!r} ({lengths}) does not say which of its axes is Z. Choose under axes what "
+            "they are."
         )
     return axis_choices(layer)[0]
 
