@@ -11,10 +11,13 @@ import pytest
 import tifffile
 import zarr
 from napari.layers import Image
+from plate_makers import write_zarr_plate
 
-from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.errors import HybridFusionError, UserInputError
 from hybridfusion_core.io.region import RegionView
 from hybridfusion_core.io.tiff.writer import write_stack
+from hybridfusion_core.plates.field_stack import open_field
+from hybridfusion_core.plates.open import open_plate
 from hybridfusion_core.stack import Axis, Channel
 from napari_hybridfusion.files import reader
 from napari_hybridfusion.files.reader import get_reader
@@ -215,11 +218,38 @@ def test_what_is_no_image_of_ours_is_left_to_others(tmp_path):
     (tmp_path / "folder.zarr").mkdir()
     (tmp_path / "broken.ome.zarr").mkdir()
     (tmp_path / "broken.ome.zarr" / "zarr.json").write_text('{"attributes": [')
-    zarr.open_group(tmp_path / "plate.ome.zarr", mode="w").attrs["ome"] = {"plate": {"wells": []}}
     zarr.create_array(tmp_path / "bare.zarr", shape=(4, 4), dtype="u1")
     for path in (*tmp_path.iterdir(), tmp_path, tmp_path / "missing.ome.tif", "s3://bucket/image.ome.zarr"):
         assert get_reader(str(path)) is None, path
     assert get_reader([]) is None
+
+
+def test_a_folder_of_slices_is_one_stack(tmp_path):
+    planes = np.random.default_rng(6).integers(0, 200, (3, 24, 32)).astype(np.uint8)
+    for index, plane in enumerate(planes):
+        tifffile.imwrite(tmp_path / f"slice{index}.tif", plane)
+    ((data, meta, _),) = get_reader(str(tmp_path))(str(tmp_path))
+    np.testing.assert_array_equal(np.asarray(data), planes)
+    assert meta["axis_labels"] == ("z", "y", "x")
+
+
+def test_of_a_plate_the_first_field_opens_and_a_note_says_where_the_others_are(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("napari.utils.notifications.show_warning", shown.append)
+    path = write_zarr_plate(tmp_path / "p.zarr")
+    first = next(iter(open_plate(path).fields()))
+    with open_field(first) as stack:
+        expected = stack.read(0, 0, range(stack.shape[2]), slice(None), slice(None))
+    data, _, _ = get_reader(str(path))(str(path))[0]
+    np.testing.assert_array_equal(np.asarray(data[0] if isinstance(data, list) else data), expected)
+    assert any("Fuse plate" in line for line in shown)
+
+
+def test_a_plate_without_fields_says_so(tmp_path):
+    path = tmp_path / "plate.ome.zarr"
+    zarr.open_group(path, mode="w").attrs["ome"] = {"plate": {"wells": []}}
+    with pytest.raises(HybridFusionError):
+        get_reader(str(path))(str(path))
 
 
 def test_a_list_is_ours_only_as_a_whole(tmp_path, stack_file):

@@ -81,7 +81,9 @@ def _read_first_field(path: Path) -> list[LayerData]:
     from napari_hybridfusion.files.fields import field_layers  # noqa: PLC0415 - it reads through this module
 
     plate = open_plate(path)
-    first = next(iter(plate.fields()))
+    first = next(iter(plate.fields()), None)
+    if first is None:
+        raise StoredDataError(f"{path.name} is a plate without any field. Open another one.")
     _show(
         f"{path.name} is a plate of {len(plate.wells)} wells. Its first field is opened, {first.name}; "
         "Plugins › HybridFusion › Fuse plate shows and fuses all of them."
@@ -271,7 +273,7 @@ def _is_slice_folder(path: Path) -> bool:
     if not path.is_dir() or has_suffix(path, ZARR_SUFFIXES):
         return False
     try:
-        found = (each for each in path.iterdir() if has_suffix(each, (*PICTURE_SUFFIXES, *TIFF_SUFFIXES)))
+        found = (each for each in path.iterdir() if has_suffix(each, PICTURE_SUFFIXES) or _is_tiff(each))
         return len(list(islice(found, 2))) == 2
     except OSError:
         return False
