@@ -179,11 +179,11 @@ def test_transmitted_light_is_known_from_the_file():
 def test_two_images_make_a_pair(qtbot, viewer):
     near, far = focal_stack(5, 48)[[1, 3]]
     viewer.add_image(near, name="near")
-    viewer.add_image(far, name="far")
     widget = opened(viewer)
-    widget.form.layer.value = viewer.layers["near"]
     assert "further images" in widget.form.message("axes")
-    widget.form.others.value = [viewer.layers["far"]]
+    viewer.add_image(far, name="far")
+    qtbot.waitUntil(lambda: widget.form.others.value == [viewer.layers["far"]])  # there is no other
+    assert widget.form.message("axes") == ""
     fuse(qtbot, widget)
     expected = hf.fuse(np.stack([near, far])).fused
     np.testing.assert_array_equal(viewer.layers["near + far fused"].data, expected)

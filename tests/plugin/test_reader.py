@@ -236,7 +236,7 @@ def test_a_folder_of_slices_is_one_stack(tmp_path):
 def test_of_a_plate_the_first_field_opens_and_a_note_says_where_the_others_are(tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr("napari.utils.notifications.show_warning", shown.append)
-    path = write_zarr_plate(tmp_path / "p.zarr")
+    path = write_zarr_plate(tmp_path / "p.zarr", shape=(1, 2, 3))
     first = next(iter(open_plate(path).fields()))
     with open_field(first) as stack:
         expected = stack.read(0, 0, range(stack.shape[2]), slice(None), slice(None))

@@ -97,7 +97,10 @@ class FuseForm(FieldForm):
         if self.layer.value is not before:
             self._on_layer()
         else:
-            self._offer_others(tuple(self.others.value or ()))
+            chosen = tuple(self.others.value or ())
+            self._offer_others(chosen or self._only_partner())
+            if tuple(self.others.value or ()) != chosen:
+                self._on_stack()
 
     def _make_what(self) -> None:
         self.layer = ComboBox(
@@ -177,7 +180,7 @@ class FuseForm(FieldForm):
     def _on_layer(self) -> None:
         layer = self.layer.value
         everything = [each for each in self._viewer.layers if isinstance(each, Image)]
-        self._offer_others(() if layer is None else siblings(layer, everything))
+        self._offer_others(() if layer is None else siblings(layer, everything) or self._only_partner())
         self._offer_axes()
         self._on_stack()
 
@@ -189,6 +192,16 @@ class FuseForm(FieldForm):
             self._offer("others", [(each.name, each) for each in offered])
             self.others.value = [each for each in chosen if each in offered]
         self.others.visible = bool(offered)
+
+    def _only_partner(self) -> Sequence[Image]:
+        """Return the other image of a pair: the only one that could be, of an image that is no stack."""
+        layer = self.layer.value
+        if layer is None or layer.ndim > 2:
+            return ()
+        alike = companions(
+            layer, [each for each in self._viewer.layers if isinstance(each, Image) and not is_result(each)]
+        )
+        return alike if len(alike) == 1 else ()
 
     def _offer_axes(self) -> None:
         layer = self.layer.value
