@@ -40,8 +40,8 @@ class OneOutput(HybridFusionNet):
 
     def forward(self, guide: Tensor, noise: Tensor, z_chunk: int | None = None) -> Scores:
         """As the network's, with a spread of 0."""
-        focus, spread = super().forward(guide, noise, z_chunk)
-        return Scores(focus, torch.zeros_like(spread))
+        scores = super().forward(guide, noise, z_chunk)
+        return scores._replace(spread=torch.zeros_like(scores.spread))
 
 
 class NoExchange(HybridFusionNet):
@@ -71,7 +71,7 @@ class NoShift(HybridFusionNet):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)
         for block in self.blocks:
-            block.shift_size = (0, 0)
+            block.margin = 0
 
 
 class NoNoise(HybridFusionNet):
@@ -101,7 +101,10 @@ VARIANTS = (
     Variant("heads 8", {"heads": 8}),
     Variant("no shift", network=NoShift),
     Variant("one output", network=OneOutput),
-    Variant("adaptive windows", {"wide_below": 1.5}),
+    Variant("coarse tokens", {"depth": 0, "coarse_depth": 2}),
+    Variant("coarse tokens beside fine ones", {"coarse_depth": 2}),
+    Variant("coarse tokens, depth 1", {"depth": 0, "coarse_depth": 1}),
+    Variant("coarse tokens, bin 4", {"depth": 0, "coarse_depth": 2, "coarse_bin": 4, "patch": 1}),
     Variant("no energies", {"focus_windows": ()}),
     Variant("windows of 1 and 2 px", {"focus_windows": (1.0, 2.0)}),
     Variant("no mean at full resolution", network=NoMean),

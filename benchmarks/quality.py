@@ -81,6 +81,10 @@ def parts(measured: Evaluation, name: str, scenes: int) -> Iterator[str]:
         "of Tenengrad σ 4",
         "calibration error",
         "AUROC of mistakes",
+        "in focus and missed",
+        "…, of the rule",
+        "in focus and invented",
+        "…, of the rule",
     )
     yield Table(head, tuple(depth(board) for board in boards)).as_markdown()
     yield "**Specimens made for artefacts.**"
@@ -109,6 +113,7 @@ def depth(board: Scoreboard) -> tuple[str, ...]:
         *(mean(board, method, "height_weak") for method in (NETWORK, TENENGRAD)),
         "–" if sure is None or np.isnan(sure.expected_error) else f"{sure.expected_error:.3f}",
         mean(board, NETWORK, "auroc"),
+        *(mean(board, method, key) for key in ("missed", "invented") for method in (NETWORK, TENENGRAD)),
     )
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/real_stacks.py FOLDER docs/pictures
 
-FOLDER holds the files named below. Writes real_NAME.png for each (sharpest slice, fused, decision, height) and prints
-the table of docs/real_stacks.md: no truth is known, so the figures describe and judge nothing.
+FOLDER, or folders in it, hold the files named below. Writes real_NAME.png for each (sharpest slice, fused, decision,
+height) and prints the table of docs/real_stacks.md: no truth is known, so the figures describe and judge nothing.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import numpy as np
 import hybridfusion_core as hf
 from hybridfusion_core.evaluate.methods import NETWORK, TENENGRAD
 from hybridfusion_core.evaluate.run import evaluate_folder
+from hybridfusion_core.evaluate.scores import FIGURES
 
 STACKS = (
     "dfnn_mitochondria",
@@ -24,8 +25,22 @@ STACKS = (
     "neubias_golgi_bfa",
     "neubias_nuclear_envelope_fly",
     "macro_noah",
+    "beads_E07_s1",
+    "beads_E07_s2",
+    "beads_E08_s1",
 )
-KEYS = ("edges_fused", "edges_height", "dark_ring", "speckle", "unknown")
+KEYS = (
+    "edges_fused",
+    "edges_height",
+    "dark_ring",
+    "speckle",
+    "unknown",
+    "bright_kept",
+    "false_ring",
+    "false_ring_sure",
+    "glow",
+    "far_decided",
+)
 
 
 def main() -> None:
@@ -47,8 +62,9 @@ def main() -> None:
             result = Path(scratch) / f"{name}.ome.zarr"
             hf.fuse_to(source(chosen.folder, name), result, model=chosen.model, preview=picture)
         measured = evaluate_folder(shown, chosen.model)
-    print("| stack | method | window edges, fused | …, height | dark ring | speckle | nothing in focus |")
-    print("|---|---|---|---|---|---|---|")
+    head = [figure.heading for key in KEYS for figure in FIGURES if figure.key == key]
+    print("| stack | method | " + " | ".join(head) + " |")
+    print("|---" * (2 + len(KEYS)) + "|")
     for board in measured.boards.values():
         for index, name in enumerate(board.stacks):
             for method in (NETWORK, TENENGRAD):
@@ -58,7 +74,8 @@ def main() -> None:
 
 
 def source(folder: Path, name: str) -> Path:
-    return folder / f"{name}.ome.tif"
+    """Where a stack lies, in the folder or in one below it."""
+    return next(folder.rglob(f"{name}.ome.tif"), folder / f"{name}.ome.tif")
 
 
 if __name__ == "__main__":

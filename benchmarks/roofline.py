@@ -28,7 +28,8 @@ import hybridfusion_core
 from hybridfusion_core.model.focus_measures import has_structure
 from hybridfusion_core.model.model_file import load_model
 
-_FILES = {str(Path(hybridfusion_core.__file__).parent / name) for name in ("network.py", "swin.py")}
+_PARTS = ("network.py", "coarse.py", "exchange.py", "swin.py")
+_FILES = {str(Path(hybridfusion_core.__file__).parent / "model" / name) for name in _PARTS}
 _SIDE = 1024  # of matrices whose product measures arithmetic
 _COPIED = 1 << 28  # bytes, more than caches hold
 
@@ -103,13 +104,15 @@ def through_openvino(network: Any, guide: Tensor, noise: Tensor, threads: int) -
         with torch.inference_mode():
             seconds = best(lambda run=run: run(guide, noise, network.config.halo))
         print(f"| whole network, OpenVINO {precision} | | | {1e9 * seconds / guide.numel():,.0f} | |")
+        wanted = guide.shape[1] * (guide.shape[2] - 2 * network.config.halo) ** 2
+        print(f"| …, per pixel of the core, its halo counted | | | {1e9 * seconds / wanted:,.0f} | |")
         for graph in run.graphs(*guide.shape[2:]):
             request = graph.create_infer_request()
             for port in graph.inputs:
                 request.get_tensor(port).data[:] = torch.randn(*port.shape)
             name, shape = graph.get_property("NETWORK_NAME"), tuple(graph.inputs[0].shape)
             # A slice of the window at a time, or windows of tokens.
-            pixels = shape[0] * shape[1] * network.config.patch**2 if name == "block" else guide[0, 0].numel()
+            pixels = shape[0] * shape[1] * network.config.token_side**2 if name == "block" else guide[0, 0].numel()
             print(f"| its {name}, from {shape} | | | {1e9 * best(request.infer, 30) / pixels:,.0f} | |")
 
 

@@ -108,7 +108,7 @@ def record(folder: Path, stacks: Path, wanted: list[Case]) -> None:
     sources |= write_samples(unfinished / "inputs")
     hashes = {}
     for case in wanted:
-        arrays = fused(case, sources[case.source])
+        arrays = fused_at_last(case, sources[case.source])
         np.savez_compressed(unfinished / "products" / f"{case.name}.npz", **arrays)
         hashes[case.name] = {key: sha256(array) for key, array in sorted(arrays.items())}
         print(f"{case.name:22} {', '.join(by_product(arrays))}", flush=True)
@@ -205,6 +205,15 @@ def coloured(pixels: np.ndarray) -> np.ndarray:
 # Fusing
 
 
+def fused_at_last(case: Case, source: Path) -> Arrays:
+    """Run a case, and once more if it fails: what a busy machine does to a cluster says nothing about results."""
+    try:
+        return fused(case, source)
+    except RuntimeError as error:
+        print(f"{case.name:22} failed, and is run once more: {str(error).splitlines()[-1]}", flush=True)
+        return fused(case, source)
+
+
 def fused(case: Case, source: Path) -> Arrays:
     """Run a case and read all that it wrote."""
     options = [*FIXED, *case.options, "--products", case.products]
@@ -231,7 +240,7 @@ def run(*arguments: str | Path) -> None:
     environment = {**os.environ, **ONE_THREAD}
     done = subprocess.run([program, *map(str, arguments)], env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"`hybridfusion {' '.join(map(str, arguments))}` failed:\n{done.stderr[-2000:]}")
+        raise RuntimeError(f"`hybridfusion {' '.join(map(str, arguments))}` failed:\n{done.stderr.strip()[-2000:]}")
 
 
 def written_stores(output: Path) -> Arrays:
@@ -277,7 +286,7 @@ EQUAL = "equal bit for bit"
 def findings(case: Case, source: Path, folder: Path, hashes: dict[str, str]) -> dict[str, str]:
     """What to say about each product of a case."""
     try:
-        now = fused(case, source)
+        now = fused_at_last(case, source)
     except RuntimeError as error:
         return {"all": f"not fused. {error}"}
     with np.load(folder / "products" / f"{case.name}.npz", allow_pickle=False) as file:

@@ -24,13 +24,14 @@ import torch
 from distributed import Client, WorkerPlugin
 
 from hybridfusion_core.batch import fuse_field as fusing_units
-from hybridfusion_core.batch.fuse_field import Task
-from hybridfusion_core.batch.records.paths import FieldKey, Places, key_of
-from hybridfusion_core.batch.records.store import FORMAT, fingerprint, frame_digest, listed_inputs, write_json
+from hybridfusion_core.batch.choices import Choices
+from hybridfusion_core.batch.records.finished import fingerprint, frame_digest, listed_inputs
+from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
+from hybridfusion_core.batch.records.store import FORMAT, write_json
 from hybridfusion_core.batch.report.write import write_reports
-from hybridfusion_core.batch.run import run_batch
+from hybridfusion_core.batch.run import run_plate
 from hybridfusion_core.batch.scheduler import Where, connected
-from hybridfusion_core.batch.settings import Choices
+from hybridfusion_core.batch.task import Task
 from hybridfusion_core.fusion.api import fuse
 from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
 from hybridfusion_core.fusion.request import FuseRequest, make_request
@@ -69,15 +70,15 @@ def measure_units(folder: Path, count: int, workers: int) -> None:
     write_names(folder / "in", count)
     plate, listing = timed(lambda: open_plate(folder / "in", pattern=PATTERN))
     request = make_request(method="tenengrad", device="cpu", tile=64, threads=1)
-    places = Places(folder / f"out{workers}.ome.zarr")
+    paths = BatchPaths(folder / f"out{workers}.ome.zarr")
     started = time.process_time()
     if workers:
-        first, seconds = timed(lambda: run(plate, places, request, workers, nothing=True))
+        first, seconds = timed(lambda: run(plate, paths, request, workers, nothing=True))
         assert first.fused == count
     else:
-        _, seconds = timed(lambda: write_records(plate, places, request))
+        _, seconds = timed(lambda: write_records(plate, paths, request))
     own = time.process_time() - started
-    again, resume = timed(lambda: run(plate, places, request, workers, nothing=True))
+    again, resume = timed(lambda: run(plate, paths, request, workers, nothing=True))
     assert again.kept == count
     _, report = timed(lambda: write_reports(plate, again))
     say(
@@ -89,18 +90,18 @@ def measure_units(folder: Path, count: int, workers: int) -> None:
         own_cpu_ms_per_unit=1000 * own / count,
         resume_s=resume,
         report_s=report,
-        record_bytes=size(places.folder) // count,
+        record_bytes=size(paths.folder) // count,
         peak_gb=psutil.Process().memory_info().rss / 1e9,
     )
 
 
-def write_records(plate: Plate, places: Places, request: FuseRequest) -> None:
+def write_records(plate: Plate, paths: BatchPaths, request: FuseRequest) -> None:
     """Leave what a run of all units leaves, without Dask: what costs too much of an afternoon to schedule."""
     first, *rest = plate.fields()
-    run_batch(plate, [first], Choices(places.output, request, stats="field"), connecting(1))
+    run_plate(plate, [first], Choices(paths.output, request, stats="field"), connecting(1))
     for unit in rest:
-        record = no_fusion(Task(unit), None, places, key_of(unit), 0)
-        write_json(places.record(key_of(unit), unit.t), record | {"seconds": 0.0})
+        record = no_fusion(Task(unit), None, paths, key_of(unit), 0)
+        write_json(paths.record(key_of(unit), unit.t), record | {"seconds": 0.0})
 
 
 def write_names(folder: Path, count: int) -> None:
@@ -132,10 +133,10 @@ def measure_fields(folder: Path, options: argparse.Namespace) -> None:
             used = time.process_time() - before
     say(network_alone_s_per_field=alone, network_alone_cpu_s_per_field=used)
     for workers in options.workers:
-        places = Places(folder / f"out{workers}.ome.zarr")
+        paths = BatchPaths(folder / f"out{workers}.ome.zarr")
         warm: list[tuple[float, float]] = []
         started = time.perf_counter()
-        result = run(plate, places, request, workers, warm=warm)
+        result = run(plate, paths, request, workers, warm=warm)
         whole = time.perf_counter() - started
         seconds, cpu = (after - before for before, after in zip(warm[0], warm[-1], strict=True))
         say(
@@ -148,9 +149,9 @@ def measure_fields(folder: Path, options: argparse.Namespace) -> None:
             fields_per_s=count / seconds,
             cpu_s_per_field=cpu / count,
             cpu_overhead=cpu / (used * count) - 1,
-            bytes_per_field=(size(places.output) + size(places.maps)) // count,
-            files_per_field=(files(places.output) + files(places.maps)) // count,
-            record_bytes_per_field=size(places.folder) // count,
+            bytes_per_field=(size(paths.output) + size(paths.maps)) // count,
+            files_per_field=(files(paths.output) + files(paths.maps)) // count,
+            record_bytes_per_field=size(paths.folder) // count,
             failures=len(result.failures),
         )
 
@@ -169,7 +170,7 @@ def write_fields(folder: Path, count: int, side: int, slices: int) -> None:
 
 def run(
     plate: Plate,
-    places: Places,
+    paths: BatchPaths,
     request: FuseRequest,
     workers: int,
     *,
@@ -184,8 +185,8 @@ def run(
         elif warm is not None:
             warm[:] = [now()]  # statistics are measured before
 
-    choices = Choices(places.output, request, stats="field" if nothing else "plate")
-    return run_batch(plate, select(plate, Selection()), choices, connecting(workers, nothing=nothing), report)
+    choices = Choices(paths.output, request, stats="field" if nothing else "plate")
+    return run_plate(plate, select(plate, Selection()), choices, connecting(workers, nothing=nothing), report)
 
 
 def connecting(workers: int, *, nothing: bool = True) -> Callable[[int], AbstractContextManager[Client]]:
@@ -212,10 +213,10 @@ class ComputesNothing(WorkerPlugin):
         fusing_units._fused = no_fusion
 
 
-def no_fusion(task: Any, _settings: Any, places: Places, key: FieldKey, _halvings: int) -> dict[str, Any]:
+def no_fusion(task: Any, _settings: Any, paths: BatchPaths, key: FieldKey, _halvings: int) -> dict[str, Any]:
     """Leave what a fused unit leaves, without pixels."""
     unit = task.unit
-    pixels = places.output.joinpath(*key, "0", "c", str(task.index))
+    pixels = paths.output.joinpath(*key, "0", "c", str(task.index))
     pixels.mkdir(parents=True, exist_ok=True)
     inputs = sorted(listed_inputs(unit))
     return {
@@ -229,7 +230,7 @@ def no_fusion(task: Any, _settings: Any, places: Places, key: FieldKey, _halving
         "settings": {"tile": 64},
         "figures": {"flags": []},
         "attributes": {"fused": {}},
-        "pixels": [pixels.relative_to(places.output.parent).as_posix()],
+        "pixels": [pixels.relative_to(paths.output.parent).as_posix()],
     }
 
 

@@ -1,3 +1,6 @@
+from .batch.api import BatchPlan as BatchPlan
+from .batch.api import plan_batch as plan_batch
+from .batch.api import run_batch as run_batch
 from .errors import HybridFusionError as HybridFusionError
 from .errors import StoredDataError as StoredDataError
 from .errors import UserInputError as UserInputError

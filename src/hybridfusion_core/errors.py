@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def printable(text: str) -> str:
-    """Escape what could break a line or steer a terminal: names of files and channels come from strangers."""
+    """Escape what could break a line or steer a terminal: names of files and channels are not trusted."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 

@@ -17,7 +17,7 @@ from plate_makers import write_plain
 from plate_window import a_plate, choose, click, fuse, messages, settled, statuses
 from qtpy.QtCore import QPoint, QPointF, Qt
 
-from hybridfusion_core.batch.fuse_field import Outcome
+from hybridfusion_core.batch.task import Outcome
 from hybridfusion_core.cli import main as command_line
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.plates.field_stack import open_field
@@ -156,6 +156,7 @@ def test_what_an_earlier_run_has_fused_is_shown(qtbot, viewer, widget, plate, tm
 
 def test_what_is_wrong_stands_beside_its_field(qtbot, widget, plate, tmp_path):
     (tmp_path / "there.ome.zarr").mkdir()
+    (tmp_path / "there.ome.zarr" / "mine").touch()
     choose(qtbot, widget, tmp_path / "nowhere", tmp_path / "out.ome.zarr")
     assert "folder" in messages(widget)
     widget.form.folder.value = plate
@@ -250,7 +251,7 @@ def test_an_unexpected_error_is_reported(qtbot, widget, plate, tmp_path, monkeyp
         raise RuntimeError("something broke")
 
     choose(qtbot, widget, plate, tmp_path / "out.ome.zarr")
-    monkeypatch.setattr(plate_job, "run_batch", broken)
+    monkeypatch.setattr(plate_job, "run_plate", broken)
     before = len(notification_manager.records)
     fuse(qtbot, widget)
     assert "something broke" in notification_manager.records[before].message

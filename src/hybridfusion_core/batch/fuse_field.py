@@ -5,47 +5,46 @@ Results are on disk before a task returns, and what it returns is tiny.
 
 from __future__ import annotations
 
-import errno
 import threading
 import time
 import traceback
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
+from distributed import get_worker
 from pydantic import TypeAdapter
 
-from hybridfusion_core.batch.output.format import PLATE, Form
+from hybridfusion_core.batch.figures.drift import slice_figures
+from hybridfusion_core.batch.figures.flags import figures
+from hybridfusion_core.batch.figures.pictures import picture
+from hybridfusion_core.batch.fitness import unfit
 from hybridfusion_core.batch.output.staging import Staged, StagedImage, staged_files
-from hybridfusion_core.batch.records.paths import FieldKey, Places, key_of
+from hybridfusion_core.batch.preparation import prepared
+from hybridfusion_core.batch.records.finished import fingerprint, finished, frame_digest, listed_inputs
+from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
 from hybridfusion_core.batch.records.store import (
     FORMAT,
     count_start,
-    fingerprint,
-    finished,
     forget_starts,
-    frame_digest,
     in_session,
-    listed_inputs,
+    note_shortage,
     uncount_start,
     unit_record,
     write_json,
-    write_whole,
 )
-from hybridfusion_core.batch.report.drift import slice_figures
-from hybridfusion_core.batch.report.flags import figures
-from hybridfusion_core.batch.report.pictures import picture
+from hybridfusion_core.batch.records.writing import unwritable
+from hybridfusion_core.batch.task import Outcome, Settings, Task
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
 from hybridfusion_core.fusion.job import Job, resolve
 from hybridfusion_core.fusion.loop import measure, run
 from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
-from hybridfusion_core.fusion.request import FuseRequest
 from hybridfusion_core.fusion.result import describe
 from hybridfusion_core.io.decode_cache import decoded_once
-from hybridfusion_core.io.disk.access import system_error
+from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.io.disk.lock import Lock
 from hybridfusion_core.io.zarr.source import is_url
 from hybridfusion_core.model.noise import FieldStatistics
@@ -56,83 +55,13 @@ from hybridfusion_core.stack import Stack
 from hybridfusion_core.view.thumbnails import Thumbnails
 
 TRIES = 2  # of a unit that fails
-KILLS = 2  # workers that one unit may take with it
+KILLS = 3  # workers that one unit may take with it
 _PATIENCE = 60.0  # s to wait for a task of an earlier run, which stops at its next tile
 _BOUNDLESS = 1 << 62  # bytes
 _GPU = threading.Lock()  # a worker of several threads sends one task at a time to its GPU
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 T = TypeVar("T")
 _STATISTICS = TypeAdapter(list[FieldStatistics])
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What all tasks of a run share; small, because it travels with each of them.
-
-    Attributes:
-        output: path of the plate, as workers see it.
-        session: name of the run that may write.
-        request: every choice; device, precision, threads and tile are resolved.
-        block: side of blocks, pixels.
-        z_chunk: slices that pass the network at a time, at most.
-        budget: bytes that the plan was made for; what it leaves holds planes that are decoded as a whole.
-        models: sha256 of the models by their name.
-        z_step_um: replaces the distance between slices.
-        pixel_size_um: replaces the distance between pixels.
-        form: of the results.
-    """
-
-    output: str
-    session: str
-    request: FuseRequest
-    block: int
-    z_chunk: int
-    budget: int = 1 << 30
-    models: tuple[tuple[str, str], ...] = ()
-    z_step_um: float | None = None
-    pixel_size_um: float | None = None
-    form: Form = PLATE
-
-    @property
-    def places(self) -> Places:
-        """Where everything stands."""
-        return self.form.places(Path(self.output))
-
-
-@dataclass(frozen=True)
-class Task:
-    """One unit and its place in the image of its field.
-
-    Attributes:
-        unit: what to fuse.
-        index: of its time point among those that are fused.
-        times: how many of the field are fused.
-        statistics: of the plate or well, one for each decider; None measures the unit by itself.
-    """
-
-    unit: PlateField
-    index: int = 0
-    times: int = 1
-    statistics: tuple[FieldStatistics, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a task ended.
-
-    Attributes:
-        status: "done"; "failed", with the reason written down; "stopped" because it was asked to; or "full", the
-            disk, so that no other task can end better.
-        reason: of a failure.
-        seconds: that it took.
-        flags: of the fused field.
-    """
-
-    status: Literal["done", "failed", "stopped", "full"]
-    reason: str = ""
-    seconds: float = 0.0
-    flags: tuple[str, ...] = ()
 
 
 class _StopAsked(Exception):
@@ -146,56 +75,66 @@ def fuse_unit(task: Task, settings: Settings) -> Outcome:
         task: what to fuse.
         settings: of the run.
     """
-    places, key, t = settings.places, key_of(task.unit), task.unit.t
-    started = time.monotonic()
-    reason, trace = "", ""
+    reason = unfit(settings, task.unit.folder)
+    if reason is not None:
+        return Outcome("refused", reason, worker=get_worker().address)
     try:
-        with _locked(places, key, t):
-            if finished(task.unit, unit_record(places, key, t), places):
-                return Outcome("done")  # by a task of an earlier run that was still at it
-            for _ in range(TRIES):
-                _go_on(places, settings)
-                start = count_start(places, key, t, settings.session)
-                if start.kills >= KILLS:
-                    reason, trace = killed(start.kills), ""
-                    break
-                try:
-                    record = _fused(task, settings, places, key, start.halvings)
-                except _StopAsked:
-                    uncount_start(places, key, t)
-                    raise
-                except Exception as error:
-                    code = getattr(system_error(error), "errno", None)
-                    if code in _FULL:
-                        uncount_start(places, key, t)
-                        return Outcome("full", str(error))
-                    reason, trace = _reason(error), traceback.format_exc()
-                    if not _is_memory(error):  # a start that stays counted halves the tiles
-                        uncount_start(places, key, t)
-                else:
-                    seconds = time.monotonic() - started
-                    write_json(places.record(key, t), record | {"seconds": round(seconds, 3)})
-                    forget_starts(places, key, t)
-                    return Outcome("done", seconds=seconds, flags=tuple(record["figures"]["flags"]))
-            write_failure(places, task.unit, reason, trace)
-            return Outcome("failed", reason, time.monotonic() - started)
+        with prepared(settings.request.threads or 1), _locked(settings.paths, key_of(task.unit), task.unit.t):
+            return _tried(task, settings, settings.paths, key_of(task.unit))
     except _StopAsked:
         return Outcome("stopped")
+    except Exception as error:
+        reason = unwritable(error, settings.paths.output)
+        if not reason:
+            raise
+        return Outcome("full", reason)
 
 
-def write_failure(places: Places, unit: PlateField, reason: str, trace: str = "") -> None:
+def _tried(task: Task, settings: Settings, paths: BatchPaths, key: FieldKey) -> Outcome:
+    """Fuse a unit that nobody else works on, and try again if that fails."""
+    started, t = time.monotonic(), task.unit.t
+    if finished(task.unit, unit_record(paths, key, t), paths):
+        return Outcome("done")  # by a task of an earlier run that was still at it
+    reason, trace = "", ""
+    for _ in range(TRIES):
+        _go_on(paths, settings)
+        start = count_start(paths, key, t, settings.session)
+        if start.kills >= KILLS:
+            reason, trace = killed(start.kills), ""
+            break
+        try:
+            record = _fused(task, settings, paths, key, start.halvings)
+        except Exception as error:
+            if isinstance(error, _StopAsked) or unwritable(error, paths.output):
+                uncount_start(paths, key, t)
+                raise
+            reason, trace = _reason(error), traceback.format_exc()
+            if _is_memory(error):
+                note_shortage(paths, key, t, settings.session)
+            else:
+                uncount_start(paths, key, t)
+        else:
+            seconds = time.monotonic() - started
+            write_json(paths.record(key, t), record | {"seconds": round(seconds, 3)})
+            forget_starts(paths, key, t)
+            return Outcome("done", seconds=seconds, flags=tuple(record["figures"]["flags"]))
+    write_failure(paths, task.unit, reason, trace)
+    return Outcome("failed", reason, time.monotonic() - started)
+
+
+def write_failure(paths: BatchPaths, unit: PlateField, reason: str, trace: str = "") -> None:
     """Write down why a unit failed.
 
     Args:
-        places: of the batch.
+        paths: of the batch.
         unit: that failed.
         reason: for the user.
         trace: for us, if there is one.
     """
     key = key_of(unit)
     failure = {"format": FORMAT, "status": "failed", "unit": _named(unit), "reason": reason, "traceback": trace}
-    write_json(places.record(key, unit.t), failure)
-    forget_starts(places, key, unit.t)
+    write_json(paths.record(key, unit.t), failure)
+    forget_starts(paths, key, unit.t)
 
 
 def killed(count: int) -> str:
@@ -206,17 +145,28 @@ def killed(count: int) -> str:
     )
 
 
-def measure_unit(unit: PlateField, settings: Settings) -> tuple[FieldStatistics, ...] | None:
-    """Return the statistics of a unit, one for each decider; None if it cannot be read: fusing it will tell."""
-    places = settings.places
+def measure_unit(task: Task, settings: Settings) -> Outcome:
+    """Measure a unit; the value of the outcome is its statistics, one for each decider.
+
+    Args:
+        task: what to measure.
+        settings: of the run.
+    """
+    unit, paths = task.unit, settings.paths
+    reason = unfit(settings, unit.folder)
+    if reason is not None:
+        return Outcome("refused", reason, worker=get_worker().address)
     try:
-        with _opened(unit, settings) as stack:
+        with prepared(settings.request.threads or 1), _opened(unit, settings) as stack:
             job = job_for(stack, settings)
-            with decoded_once(stack, job.plan.block, room=job.plan.room, folder=places.staging) as planes:
-                (found,) = _watched(measure(job, planes), places, settings)
-                return tuple(found)
-    except (_StopAsked, HybridFusionError, OSError, MemoryError):
-        return None
+            with decoded_once(stack, job.plan.block, room=job.plan.room, folder=paths.staging) as planes:
+                (found,) = _watched(measure(job, planes), paths, settings)
+                return Outcome("done", value=tuple(found))
+    except _StopAsked:
+        return Outcome("stopped")
+    except (HybridFusionError, OSError, MemoryError) as error:
+        reason = unwritable(error, paths.output)
+        return Outcome("full", reason) if reason else Outcome("failed", _reason(error))
 
 
 def job_for(stack: Stack, settings: Settings, halvings: int = 0) -> Job:
@@ -254,13 +204,13 @@ def _opened(unit: PlateField, settings: Settings) -> Stack:
     stack = open_field(
         unit,
         channels=settings.request.channels,
-        z_step_um=settings.z_step_um,
-        pixel_size_um=settings.pixel_size_um,
+        z_step_um=settings.choices.z_step_um,
+        pixel_size_um=settings.choices.pixel_size_um,
     )
     return replace(stack, name=f"{unit.well} field {unit.field}")
 
 
-def _fused(task: Task, settings: Settings, places: Places, key: FieldKey, halvings: int) -> dict[str, Any]:
+def _fused(task: Task, settings: Settings, paths: BatchPaths, key: FieldKey, halvings: int) -> dict[str, Any]:
     """Fuse a unit into its place; returns its record."""
     unit = task.unit
     with _opened(unit, settings) as stack:
@@ -268,22 +218,22 @@ def _fused(task: Task, settings: Settings, places: Places, key: FieldKey, halvin
         inputs = sorted({*listed_inputs(unit), *(_inside(unit, each) for each in stack.source)})
         mark = fingerprint(unit.folder, inputs)
         job = job_for(stack, settings, halvings)
-        with decoded_once(stack, job.plan.block, room=job.plan.room, folder=places.staging) as planes:
+        with decoded_once(stack, job.plan.block, room=job.plan.room, folder=paths.staging) as planes:
             statistics = (
-                _watched(measure(job, planes), places, settings) if task.statistics is None else [list(task.statistics)]
+                _watched(measure(job, planes), paths, settings) if task.statistics is None else [list(task.statistics)]
             )
             _check_statistics(stack, job, statistics)
             spec = describe(job, stack, statistics)
-            staged = _staged(task, settings, places)
+            staged = _staged(task, settings, paths)
             with staged.create(spec, job) as output:
                 thumbnails = Thumbnails(output.arrays, spec)
                 with nullcontext() if job.device.type == "cpu" else _GPU:
                     for _ in run(job, planes, statistics, thumbnails.arrays):
-                        _go_on(places, settings)
+                        _go_on(paths, settings)
                 seen = slice_figures(job, planes, output.arrays)
                 output.commit()
     found = figures(job, spec, thumbnails.copies, seen)
-    write_whole(places.thumbnail(key, unit.t), picture(thumbnails.copies, spec.slices))
+    write_whole(paths.thumbnail(key, unit.t), picture(thumbnails.copies, spec.slices))
     return {
         "format": FORMAT,
         "status": "done",
@@ -301,11 +251,13 @@ def _fused(task: Task, settings: Settings, places: Places, key: FieldKey, halvin
     }
 
 
-def _staged(task: Task, settings: Settings, places: Places) -> Staged:
-    if places.files:
-        return staged_files(task.unit, settings.request.channels, settings.form, places)
+def _staged(task: Task, settings: Settings, paths: BatchPaths) -> Staged:
+    if paths.files:
+        return staged_files(task.unit, settings.request.channels, settings.choices.output_format, paths)
     key = key_of(task.unit)
-    return StagedImage(places.staged(key, task.unit.t), places, key, task.index, task.times, settings.form.ngff)
+    return StagedImage(
+        paths.staged(key, task.unit.t), paths, key, task.index, task.times, settings.choices.output_format.ngff
+    )
 
 
 def _check_statistics(stack: Stack, job: Job, statistics: list[list[FieldStatistics]]) -> None:
@@ -340,15 +292,15 @@ def _is_memory(error: BaseException | None) -> bool:
     return error is not None
 
 
-def _go_on(places: Places, settings: Settings) -> None:
-    if not in_session(places, settings.session):
+def _go_on(paths: BatchPaths, settings: Settings) -> None:
+    if not in_session(paths, settings.session):
         raise _StopAsked
 
 
-def _watched(steps: Generator[Progress, None, T], places: Places, settings: Settings) -> T:
+def _watched(steps: Generator[Progress, None, T], paths: BatchPaths, settings: Settings) -> T:
     """Run steps to their end, or stop between two of them when the session is over."""
     while True:
-        _go_on(places, settings)
+        _go_on(paths, settings)
         try:
             next(steps)
         except StopIteration as end:
@@ -356,14 +308,14 @@ def _watched(steps: Generator[Progress, None, T], places: Places, settings: Sett
 
 
 @contextmanager
-def _locked(places: Places, key: FieldKey, t: int) -> Iterator[None]:
+def _locked(paths: BatchPaths, key: FieldKey, t: int) -> Iterator[None]:
     """Work on a unit alone: a task of an earlier run may still be at it, on another computer."""
-    path = places.unit_lock(key, t)
+    path = paths.unit_lock(key, t)
     path.parent.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + _PATIENCE
     while True:
         try:
-            lock = Lock(path, places.output)
+            lock = Lock(path, paths.output)
         except UserInputError:
             if time.monotonic() > until:
                 raise

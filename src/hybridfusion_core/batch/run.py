@@ -1,4 +1,4 @@
-"""The run: which units are missing, who fuses them, and what is written down when it ends, in whatever way."""
+"""The run: which units are missing, who fuses them, and what is written down however it ends."""
 
 from __future__ import annotations
 
@@ -7,43 +7,48 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from distributed import Client, Future, KilledWorker, get_worker
+from distributed import Client, get_worker
 
-from hybridfusion_core.batch.fuse_field import Outcome, Settings, Task, measure_unit, write_failure
-from hybridfusion_core.batch.loop import Loop
+from hybridfusion_core.batch.choices import Choices
+from hybridfusion_core.batch.fit_workers import FitWorkers
+from hybridfusion_core.batch.fuse_field import KILLS, fuse_unit, killed, write_failure
+from hybridfusion_core.batch.loop import Loop, Work
+from hybridfusion_core.batch.measuring import group_of, lacking, measured, named
 from hybridfusion_core.batch.output.load_data import FileList
 from hybridfusion_core.batch.output.plate import Publisher
-from hybridfusion_core.batch.plate_statistics import common_statistics, sampled
-from hybridfusion_core.batch.records.paths import FieldKey, Places, key_of
+from hybridfusion_core.batch.output.verify import damage
+from hybridfusion_core.batch.records.claim import alone, claimed
+from hybridfusion_core.batch.records.finished import missing_times, with_stored_name
+from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
 from hybridfusion_core.batch.records.store import (
     begin_session,
     end_session,
+    note_asked,
     read_json,
+    refuse_foreign,
     run_record,
+    starts_in_run,
     unit_record,
     write_json,
 )
-from hybridfusion_core.batch.report.field_table import missing_times
-from hybridfusion_core.batch.scheduler import Preparation, fit_workers
-from hybridfusion_core.batch.settings import Choices, new_record, settings_of, settle, statistics_of, unfit
-from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.batch.records.writing import written
+from hybridfusion_core.batch.result import Event, Result
+from hybridfusion_core.batch.settings import new_record, settings_of, settle, statistics_of, with_statistics
+from hybridfusion_core.batch.task import Outcome, Settings, Task
+from hybridfusion_core.errors import HybridFusionError, UserInputError
 from hybridfusion_core.fusion.methods import METHODS
-from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
-from hybridfusion_core.io.disk.lock import Lock
-from hybridfusion_core.model.noise import FieldStatistics
 from hybridfusion_core.plates.field_stack import defects_of, find_channels
 from hybridfusion_core.plates.plate import Plate, PlateField
 
 _DEPTHS = 8  # units to try when settings are resolved
-_TICK = 1.0  # s between two looks at whether to stop
+_LOSSES = 5  # workers that may go with a unit that had not begun
 _PUBLISH = 60.0  # s between two times that the metadata of the plate are brought up to date
 
-T = TypeVar("T")
 Connect = Callable[[int], AbstractContextManager[Client]]
 
 
@@ -52,58 +57,22 @@ class _StopAsked(Exception):
 
 
 @dataclass(frozen=True)
-class Event:
-    """Something that happened to a unit.
+class Handling:
+    """What is done with an output that is there already.
 
     Attributes:
-        stage: "measuring" or "fusing".
-        unit: which one.
-        outcome: how it ended, or None: a worker has just begun it.
-        done: units that ended so far in this stage of this run.
-        total: units of this stage of this run.
-        failed: how many of them failed.
-        wells: how many wells are done, with all that was chosen of them, and how many there are; earlier runs count.
+        overwrite: begin anew: the plate, its maps and the folder of records are removed, if a batch made them.
+        recheck: read what was fused before, and fuse again what is damaged.
     """
 
-    stage: str
-    unit: PlateField
-    outcome: Outcome | None
-    done: int
-    total: int
-    failed: int
-    wells: tuple[int, int] = (0, 0)
+    overwrite: bool = False
+    recheck: bool = False
 
 
-@dataclass
-class Result:
-    """How a run ended.
-
-    Attributes:
-        places: where everything stands.
-        total: units that were chosen.
-        fused: of them, in this run.
-        kept: of them, in earlier runs.
-        failures: units and why each failed.
-        seconds: that the run took.
-        interrupted: the user stopped it.
-        full: what the system said when the disk was full.
-        missing: time points of fields that are not in the plate, chosen or not.
-        warnings: what was not kept of the input.
-    """
-
-    places: Places
-    total: int = 0
-    fused: int = 0
-    kept: int = 0
-    failures: list[tuple[PlateField, str]] = field(default_factory=list)
-    seconds: float = 0.0
-    interrupted: bool = False
-    full: str = ""
-    missing: Mapping[FieldKey, set[int]] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+RESUME = Handling()
 
 
-def run_batch(
+def run_plate(
     plate: Plate,
     units: Sequence[PlateField],
     choices: Choices,
@@ -111,48 +80,72 @@ def run_batch(
     report: Callable[[Event], None] = lambda _: None,
     finish: Callable[[Result], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
+    handling: Handling = RESUME,
 ) -> Result:
     """Fuse the units of a plate that are missing or whose input has changed.
 
     Args:
         plate: all of it.
-        units: of it, that are to be fused now.
+        units: of it, that are to be fused now; none only brings metadata and reports up to date.
         choices: how.
         connect: gives a client, for so many units.
         report: called when a unit has begun, as far as that is noticed, and when it has ended.
-        finish: called with the result, while no other run can write.
+        finish: called with the result, while no other run can write, also when the cluster is lost.
         stop: whether the user wants it to stop, asked every second; for callers that Ctrl-C does not reach.
+        handling: of an output that is there already.
 
     Returns:
         How it ended; every unit that was fused is in the plate, whatever happened to the others.
 
     Raises:
-        UserInputError: another run writes this output, or a run with other choices began it, or no worker is fit.
+        UserInputError: another run writes this output, a run with other choices began it, it cannot be written, or no
+            worker is fit.
         StoredDataError: records are damaged.
         KeyboardInterrupt: for the second time.
     """
-    started = time.monotonic()
-    places = choices.places
+    paths = choices.paths
     choices.check_names(plate)
-    if not places.output.parent.is_dir():
+    if not paths.output.parent.is_dir():
         raise UserInputError(
-            f"The folder {places.output.parent} does not exist; expected an existing folder for {places.output.name}. "
+            f"The folder {paths.output.parent} does not exist; expected an existing folder for {paths.output.name}. "
             "Create it or choose another one."
         )
-    run_record(places, choices.as_json(plate))  # refuses before anything is written
-    places.folder.mkdir(exist_ok=True)
-    lock = Lock(places.lock, places.output)
-    try:
-        stored = run_record(places, choices.as_json(plate))
-        run = _Run(plate, units, choices, places, report, stop)
-        run.go(connect, stored)
-        run.result.seconds = time.monotonic() - started
-        finish(run.result)
-        return run.result
-    finally:
-        end_session(places)
-        shutil.rmtree(places.staging, ignore_errors=True)
-        lock.release()
+    if handling.overwrite:
+        refuse_foreign(paths)
+    else:
+        plate, units = _as_stored(plate, units, paths)
+        run_record(paths, choices.as_json(plate))  # refuses before anything is written
+    with written(paths.output):
+        paths.folder.mkdir(exist_ok=True)
+        with claimed(paths):
+            if handling.overwrite:
+                _remove(paths)
+            try:
+                stored = run_record(paths, choices.as_json(plate))
+                return _Run(plate, units, choices, report, stop).go(connect, stored, finish, recheck=handling.recheck)
+            finally:
+                end_session(paths)
+                shutil.rmtree(paths.staging, ignore_errors=True)
+
+
+def _as_stored(plate: Plate, units: Sequence[PlateField], paths: BatchPaths) -> tuple[Plate, Sequence[PlateField]]:
+    """Call a plate as it was called when the batch began, if only its folder was renamed."""
+    renamed = with_stored_name(plate, paths)
+    if renamed is plate:
+        return plate, units
+    chosen = {(unit.well, unit.field, unit.t) for unit in units}
+    return renamed, [unit for unit in renamed.fields() if (unit.well, unit.field, unit.t) in chosen]
+
+
+def _remove(paths: BatchPaths) -> None:
+    for folder in {paths.output, paths.maps}:
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    for each in paths.folder.iterdir():
+        if each.is_dir():
+            shutil.rmtree(each)
+        elif each != paths.lock:
+            each.unlink()
 
 
 class _Run:
@@ -163,28 +156,39 @@ class _Run:
         plate: Plate,
         units: Sequence[PlateField],
         choices: Choices,
-        places: Places,
         report: Callable[[Event], None],
         stop: Callable[[], bool],
     ) -> None:
-        self._plate, self._choices, self._places = plate, choices, places
+        self._plate, self._choices, self._paths = plate, choices, choices.paths
         self._report, self._stop = report, stop
         self._session = uuid.uuid4().hex
         self._publisher = _publisher(plate, choices)
-        self._workers: list[str] | None = None
         self._chosen = list(units)
         self._missing: dict[FieldKey, set[int]] = {}
         self._times: dict[FieldKey, dict[int, int]] = {}  # index among those that are fused, by time point
-        self._published = time.monotonic()
+        self._started = self._published = time.monotonic()
         self._left: Counter[str] = Counter()
         self._wells = len({unit.well for unit in units})
-        self.result = Result(places, total=len(units), missing=self._missing)
+        self._damaged: list[str] = []
+        self.result = Result(self._paths, total=len(units), missing=self._missing)
 
-    def go(self, connect: Connect, stored: Mapping[str, Any] | None) -> None:
-        begin_session(self._places, self._session)
-        shutil.rmtree(self._places.staging, ignore_errors=True)  # of a run that was killed
-        self._places.staging.mkdir()
+    def go(
+        self,
+        connect: Connect,
+        stored: Mapping[str, Any] | None,
+        finish: Callable[[Result], None],
+        *,
+        recheck: bool,
+    ) -> Result:
+        begin_session(self._paths, self._session)
+        shutil.rmtree(self._paths.staging, ignore_errors=True)  # of a run that was killed
+        self._paths.staging.mkdir()
+        note_asked(self._paths, self._chosen)
+        if recheck:
+            self._recheck()
         self._look()
+        if not self._paths.shard:
+            self._publisher.publish()
         pending = [unit for unit in self._chosen if unit.t in self._missing[key_of(unit)]]
         self.result.kept = len(self._chosen) - len(pending)
         self._left.update(unit.well for unit in pending)
@@ -196,133 +200,191 @@ class _Run:
         except _StopAsked:
             self.result.interrupted = True
         finally:
+            self._close(finish)
+        return self.result
+
+    def _close(self, finish: Callable[[Result], None]) -> None:
+        """Bring metadata and reports up to date; of several shards, each does so for all that is finished by then."""
+        shard, paths = self._paths.shard, self._paths
+        with alone(paths.folder / "publish.lock", paths.output) if shard else nullcontext():
+            if shard:
+                self._look()
+            else:
+                self._list_partial()
             self._publisher.publish()
-            self.result.warnings = list(self._publisher.warnings.values())
+            self.result.warnings = [*self._damaged, *self._publisher.warnings.values(), *self._remarks()]
+            self.result.seconds = time.monotonic() - self._started
+            finish(self.result)
+
+    def _remarks(self) -> list[str]:
+        record = read_json(self._paths.run_record) or {}
+        lacks = lacking(record.get("left_out") or ())
+        cut = [key for key, times in self._missing.items() if times and len(times) < len(self._times[key])]
+        gaps = (
+            f"{len(cut)} fields lack time points that failed or are not fused yet; their metadata name them as "
+            "missing_times, and they read as zeros."
+        )
+        workers = [f"The worker {address} took no part: {why}" for address, why in self.result.refused.items()]
+        return [*([lacks] if lacks else []), *([gaps] if cut else []), *workers]
+
+    def _recheck(self) -> None:
+        """Forget that fields are finished whose pixels are damaged."""
+        fields: dict[FieldKey, list[PlateField]] = {}
+        for unit in self._chosen:
+            fields.setdefault(key_of(unit), []).append(unit)
+        for done, (key, units) in enumerate(fields.items(), 1):
+            found = damage(self._paths, key, [unit.t for unit in units])
+            for unit in units if found else ():
+                self._paths.record(key, unit.t).unlink(missing_ok=True)
+            if found:
+                where = f"{units[0].well} field {units[0].field}"
+                self._damaged.append(f"{where} was damaged and is fused again: {found[0]}")
+            self._report(Event("checking", units[0], Outcome("done"), done, len(fields), len(self._damaged)))
 
     def _look(self) -> None:
-        """Find out which units of the whole plate are finished, and list those fields that are."""
+        """Find out which units of the whole plate are finished, and list the fields that have any."""
         for unit in self._plate.fields():
             if self._choices.takes(unit):
                 times = self._times.setdefault(key_of(unit), {})
-                times[unit.t] = len(times)
-        self._missing.update(missing_times(self._plate, self._choices))
+                times.setdefault(unit.t, len(times))
+        self._missing.update(missing_times(self._plate, self._paths, self._choices.takes))
         for key in self._missing:
             self._list(key)
-        self._publisher.publish()
+
+    def _list_partial(self) -> None:
+        for key, missing in self._missing.items():
+            if missing and len(missing) < len(self._times[key]):
+                self._list(key)
 
     def _list(self, key: FieldKey, *, fresh: bool = False) -> None:
-        """Have a field listed if all its time points are finished."""
-        if not self._missing[key]:
-            records = [unit_record(self._places, key, t) for t in self._times[key]]
-            self._publisher.add(key, [record for record in records if record is not None], fresh=fresh)
+        """Have a field listed if any of its time points is finished; those that are not are named."""
+        times, missing = self._times[key], self._missing[key]
+        records = [unit_record(self._paths, key, t) for t in times if t not in missing]
+        known = [record for record in records if record is not None]
+        if known:
+            self._publisher.add(key, known, missing=sorted(times[t] for t in missing), fresh=fresh)
 
     def _without_defects(self, units: list[PlateField]) -> list[PlateField]:
         """Write down what fails without a look at its pixels."""
         sound = []
         for unit in units:
-            channels = find_channels(unit, self._choices.request.channels) if unit.imaging.channels else ()
-            problems = defects_of(unit, channels)
+            problems = self._defects(unit)
             if problems:
-                reason = "; ".join(each.message for each in problems)
-                write_failure(self._places, unit, reason)
-                self._end(unit, Outcome("failed", reason))
+                write_failure(self._paths, unit, problems)
+                self._end(Task(unit), Outcome("failed", problems))
             else:
                 sound.append(unit)
         return sound
 
+    def _defects(self, unit: PlateField) -> str:
+        channels = find_channels(unit, self._choices.request.channels) if unit.imaging.channels else ()
+        return "; ".join(each.message for each in defects_of(unit, channels))
+
     def _compute(self, client: Client, pending: list[PlateField], stored: Mapping[str, Any] | None) -> None:
-        settings = self._settings(client, stored)
-        client.register_plugin(Preparation(settings.request.threads or 1))
-        statistics = statistics_of(read_json(self._places.run_record) or {}, self._choices)
+        settle_lock = self._paths.folder / "settle.lock"
+        with alone(settle_lock, self._paths.output, self._stop) if self._paths.shard else nullcontext():
+            stored = stored or read_json(self._paths.run_record)  # another shard may have written it meanwhile
+            settings = self._settings(client, stored)
+            workers = self._fit(client, settings)
+            statistics = self._statistics(client, workers, settings)
         tasks = [self._task(unit, statistics) for unit in pending]
-        loop = Loop(client, self._workers, self._places, settings, self._begin, self._end, self._stop)
+        work = Work(fuse_unit, self._lost, self._has_begun)
+        loop = Loop(client, workers, settings, work, self._begin, self._end, self._stop)
         self.result.interrupted = loop.run(tasks)
+
+    def _fit(self, client: Client, settings: Settings) -> FitWorkers:
+        workers = FitWorkers(client, settings, self._plate.folder)
+        self.result.refused = workers.refused
+        if not workers.wait(self._stop):
+            raise _StopAsked
+        return workers
 
     def _settings(self, client: Client, stored: Mapping[str, Any] | None) -> Settings:
         """Take the settings of the run that began, or resolve and store them."""
         if stored is not None:
-            settings = settings_of(stored, self._choices, self._session)
-            self._workers = fit_workers(client, unfit, settings, self._plate.folder, ALGORITHM_VERSION)
-            return settings
-        bare = Settings(str(self._choices.output), self._session, self._choices.request, 1, 1, form=self._choices.form)
-        self._workers = fit_workers(client, unfit, bare, self._plate.folder, ALGORITHM_VERSION)
+            return settings_of(stored, self._choices, self._session)
+        bare = Settings(self._choices, self._session)
         deepest = sorted(self._sound(), key=lambda unit: -max(unit.frame.slices, default=0))[:_DEPTHS]
-        try:
-            settled = self._value(client.submit(_settle, deepest, self._choices, workers=self._workers, pure=False))
-        except (KilledWorker, CancelledError) as error:
-            raise UserInputError(
-                f"A worker died while it opened a field and a model ({type(error).__name__}); expected memory for "
-                "both. Free memory, or use fewer workers with more memory each, and run the batch again."
-            ) from error
-        settings = settings_of({"settings": settled}, self._choices, self._session)
-        statistics = self._measured(client, settings)
-        record = new_record(self._choices.as_json(self._plate), settled, statistics)
-        write_json(self._places.run_record, record, durable=True)
-        return settings
+        outcomes: list[Outcome] = []
+        loop = Loop(
+            client,
+            self._fit(client, bare),
+            bare,
+            Work(partial(_settled, deepest), lambda _, count: _DIED if count >= KILLS else ""),
+            lambda _: None,
+            lambda _, outcome: outcomes.append(outcome),
+            self._stop,
+        )
+        if loop.run([Task(next(self._plate.fields()))]) or not outcomes:
+            raise _StopAsked
+        (outcome,) = outcomes
+        if outcome.status != "done":
+            raise outcome.value or UserInputError(outcome.reason)
+        record = new_record(self._choices.as_json(self._plate), outcome.value)
+        write_json(self._paths.run_record, record, durable=True)
+        return settings_of(record, self._choices, self._session)
 
     def _sound(self) -> list[PlateField]:
         """Return units of the whole plate without known defects: a pilot has the settings of the whole plate."""
-        channels = self._choices.request.channels
-        return [
-            unit
-            for unit in self._plate.fields()
-            if unit.t in self._times.get(key_of(unit), ())
-            and not defects_of(unit, find_channels(unit, channels) if unit.imaging.channels else ())
-        ]
+        return [unit for unit in self._taken() if not self._defects(unit)]
 
-    def _measured(self, client: Client, settings: Settings) -> dict[str, tuple[FieldStatistics, ...]] | None:
-        """Measure fields spread over the plate, or over each well."""
-        if self._choices.stats == "field" or not METHODS[self._choices.request.method].decides:
+    def _taken(self) -> list[PlateField]:
+        return [unit for unit in self._plate.fields() if self._choices.takes(unit)]
+
+    def _statistics(self, client: Client, workers: FitWorkers, settings: Settings) -> Mapping[str, Any] | None:
+        """Take the statistics that were stored; measure what is not there yet, and store it."""
+        stats = self._choices.stats
+        if stats == "field" or not METHODS[self._choices.request.method].decides:
             return None
-        groups: dict[str, list[PlateField]] = {}
-        for unit in self._sound():
-            groups.setdefault(unit.well if self._choices.stats == "well" else "", []).append(unit)
-        chosen = [(name, unit) for name, group in groups.items() for unit in sampled(group)]
-        found: dict[str, list[tuple[FieldStatistics, ...]]] = {}
-        client.register_plugin(Preparation(settings.request.threads or 1))
-        futures = {
-            client.submit(measure_unit, unit, settings, workers=self._workers, pure=False): (name, unit)
-            for name, unit in chosen
-        }
-        for done, (future, (name, unit)) in enumerate(futures.items(), 1):
-            try:
-                measured = self._value(future)
-            except (KilledWorker, CancelledError):  # too large to be measured; fusing it will tell
-                measured = None
-            if measured is not None:
-                found.setdefault(name, []).append(measured)
-            self._report(Event("measuring", unit, Outcome("done"), done, len(chosen), 0))
-        return {name: common_statistics(fields) for name, fields in found.items()}
+        record = read_json(self._paths.run_record) or {}
+        known = statistics_of(record, self._choices) or {}
+        wanted = [unit for unit in self._sound() if group_of(unit, stats) not in known]
+        if not wanted:
+            return known
 
-    def _value(self, future: Future[T]) -> T:
-        """Wait for what a worker finds out before anything is fused."""
-        while True:
-            if self._stop():
-                end_session(self._places)
-                raise _StopAsked
-            try:
-                return future.result(timeout=_TICK)
-            except TimeoutError:
-                if future.done():  # by now: it has a value, or raises what it ended with
-                    return future.result()
+        def report(unit: PlateField, done: int, total: int) -> None:
+            self._report(Event("measuring", unit, Outcome("done"), done, total, 0))
 
-    def _task(self, unit: PlateField, statistics: Mapping[str, tuple[FieldStatistics, ...]] | None) -> Task:
+        found = measured(client, workers, settings, wanted, report, self._stop)
+        if found.stopped:
+            self.result.full = found.full
+            raise _StopAsked
+        groups = {group_of(unit, stats) for unit in wanted}
+        taken = [unit for unit in self._taken() if group_of(unit, stats) in groups]
+        broken = [(unit, why) for unit in taken if (why := self._defects(unit))]
+        left_out = named([*found.left_out, *broken])
+        write_json(self._paths.run_record, with_statistics(record, found.statistics, left_out), durable=True)
+        return {**known, **found.statistics}
+
+    def _task(self, unit: PlateField, statistics: Mapping[str, Any] | None) -> Task:
         times = self._times[key_of(unit)]
-        common = None if statistics is None else statistics.get(unit.well) or statistics.get("")
+        # A group without any measurement has no sound field; the task will tell why.
+        common = None if statistics is None else statistics.get(group_of(unit, self._choices.stats))
         return Task(unit, times[unit.t], len(times), common)
 
-    def _end(self, unit: PlateField, outcome: Outcome) -> None:
+    def _lost(self, task: Task, count: int) -> str:
+        """Say why a unit is given up after a worker was lost: only what had begun is at fault."""
+        starts = starts_in_run(self._paths, key_of(task.unit), task.unit.t, self._session)
+        return killed(max(starts, 1)) if starts >= KILLS or count > _LOSSES else ""
+
+    def _has_begun(self, task: Task) -> bool:
+        return bool(starts_in_run(self._paths, key_of(task.unit), task.unit.t, self._session))
+
+    def _end(self, task: Task, outcome: Outcome) -> None:
         """Take note of how a unit ended."""
-        result, key = self.result, key_of(unit)
+        unit, result, key = task.unit, self.result, key_of(task.unit)
         if outcome.status == "done":
             result.fused += 1
             self._missing[key].discard(unit.t)
-            self._list(key, fresh=True)
-            if time.monotonic() - self._published > _PUBLISH:
+            if not self._missing[key]:
+                self._list(key, fresh=True)
+            if time.monotonic() - self._published > _PUBLISH and not self._paths.shard:
                 self._publisher.publish()
                 self._published = time.monotonic()
         elif outcome.status == "failed":
             result.failures.append((unit, outcome.reason))
+            if (unit_record(self._paths, key, unit.t) or {}).get("status") != "failed":
+                write_failure(self._paths, unit, outcome.reason)  # its worker could not
         elif outcome.status == "full":
             result.full = outcome.reason
         if outcome.status in ("done", "failed"):
@@ -331,8 +393,8 @@ class _Run:
                 del self._left[unit.well]
             self._tell(unit, outcome)
 
-    def _begin(self, unit: PlateField) -> None:
-        self._tell(unit, None)
+    def _begin(self, task: Task) -> None:
+        self._tell(task.unit, None)
 
     def _tell(self, unit: PlateField, outcome: Outcome | None) -> None:
         result = self.result
@@ -341,11 +403,25 @@ class _Run:
         self._report(Event("fusing", unit, outcome, result.fused + failed, result.total - result.kept, failed, wells))
 
 
+_DIED = (
+    "Workers died while they opened a field and a model; expected memory for both. Free memory, or use fewer workers "
+    "with more memory each, and run the batch again."
+)
+
+
 def _publisher(plate: Plate, choices: Choices) -> Publisher | FileList:
-    places, form = choices.places, choices.form
-    return FileList(plate, places) if places.files else Publisher(plate, places, form.ngff)
+    paths = choices.paths
+    return (
+        FileList(plate, paths)
+        if paths.files
+        else Publisher(plate, paths, choices.output_format.ngff, choices.request.channels)
+    )
 
 
-def _settle(units: Sequence[PlateField], choices: Choices) -> dict[str, Any]:
+def _settled(units: Sequence[PlateField], _: Task, settings: Settings) -> Outcome:
     """Run `settle` on a worker, which may have less memory than its computer."""
-    return settle(units, choices, getattr(get_worker().memory_manager, "memory_limit", None))
+    memory = getattr(get_worker().memory_manager, "memory_limit", None)
+    try:
+        return Outcome("done", value=settle(units, settings.choices, memory))
+    except HybridFusionError as error:
+        return Outcome("failed", str(error), value=error)

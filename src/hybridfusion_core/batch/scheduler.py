@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
 import logging
 import os
 import signal
-import socket
-import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +18,17 @@ import dask
 import psutil
 import torch
 import zarr
-from distributed import Client, LocalCluster, WorkerPlugin
+from distributed import Client, LocalCluster, Security, WorkerPlugin
 from distributed.comm.addressing import parse_address, parse_host_port
+from distributed.comm.core import connect
 
+from hybridfusion_core.batch.job_queue import queued, read_config
 from hybridfusion_core.batch.workers import keep_main_out
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.model.devices import resolve_device
 
-_ANSWER = 5.0  # s for a scheduler to take a connection, while somebody waits in front of a form
-WAIT = 120.0  # s for a scheduler to answer, and for a first worker to appear
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
+_ANSWER = 8.0  # s for a scheduler to answer
+WAIT = 120.0  # s for a first worker to appear
 _SMALLEST = 1 << 30  # bytes of memory that a worker needs at the least: libraries, a block and a tile
 
 
@@ -42,51 +40,87 @@ class Where:
         workers: processes on this computer; None sizes them to its cores, memory and GPUs.
         scheduler: address of a Dask scheduler instead.
         scheduler_file: file that a Dask scheduler has written instead.
+        cluster: queue that workers are submitted to as jobs instead, a key of `QUEUES`.
+        cluster_config: how such jobs are asked for, a TOML file.
     """
 
     workers: int | None = None
     scheduler: str | None = None
     scheduler_file: Path | None = None
+    cluster: str | None = None
+    cluster_config: Path | None = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others than this process compute; workers of our own have no page to show."""
+        return (self.scheduler, self.scheduler_file, self.cluster) != (None, None, None)
 
     def check(self) -> None:
-        """See in a few seconds whether a scheduler that was named is there; `connected` waits for it much longer.
+        """See in ten seconds whether a scheduler that was named is there, and a configuration can be read.
 
         Raises:
-            UserInputError: the file does not exist or names none, two were named, or nothing answers.
+            UserInputError: the file does not exist or names none, two were named, or no scheduler answers.
         """
         if self.scheduler is not None and self.scheduler_file is not None:
             raise UserInputError(
                 f"The scheduler is named twice, {self.scheduler} and {self.scheduler_file}; expected an address or a "
                 "file. Leave one of them out."
             )
-        address = self.scheduler
-        if self.scheduler_file is not None:
-            self.check_file()
-            try:
-                address = str(json.loads(self.scheduler_file.read_text(encoding="utf-8"))["address"])
-            except (OSError, ValueError, LookupError, TypeError) as error:
-                raise UserInputError(
-                    f"The scheduler file {self.scheduler_file} names no scheduler ({type(error).__name__}); expected "
-                    "the one that `dask scheduler --scheduler-file` writes. Choose that file."
-                ) from error
-        if address is None:
-            return
-        try:
-            host, port = parse_host_port(parse_address(address)[1])
-            socket.create_connection((host, port), _ANSWER).close()
-        except (OSError, ValueError, TypeError, OverflowError) as error:
-            raise UserInputError(
-                f"No Dask scheduler answers at {address} ({error}); expected one, at an address such as "
-                "tcp://host:8786. Start it, or leave it out to use this computer."
-            ) from error
+        read_config(self.cluster_config)
+        address = self.scheduler if self.scheduler_file is None else _address_in(self.scheduler_file)
+        if address is not None:
+            _greet(address)
 
-    def check_file(self) -> None:
-        """See that a scheduler file that was named exists: Dask would wait for it without end."""
-        if self.scheduler_file is not None and not self.scheduler_file.is_file():
-            raise UserInputError(
-                f"The scheduler file {self.scheduler_file} does not exist; expected the one that `dask scheduler "
-                "--scheduler-file` writes. Start the scheduler first, or leave it out to use this computer."
-            )
+
+def _address_in(file: Path) -> str:
+    if not file.is_file():  # Dask would wait for it without end
+        raise UserInputError(
+            f"The scheduler file {file} does not exist; expected the one that `dask scheduler --scheduler-file` "
+            "writes. Start the scheduler first, or leave it out to use this computer."
+        )
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["address"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserInputError(
+            f"The scheduler file {file} names no scheduler ({type(error).__name__}); expected the one that `dask "
+            "scheduler --scheduler-file` writes. Choose that file."
+        ) from error
+
+
+def _greet(address: str) -> None:
+    """Exchange Dask's greeting with a scheduler: a port that takes a connection may be anything.
+
+    It is asked by a thread of its own, because nothing else ends a name server that does not answer.
+    """
+    try:
+        parse_host_port(parse_address(address)[1])
+    except (ValueError, TypeError) as error:
+        raise UserInputError(
+            f"The scheduler {address!r} has no port; expected an address with one, such as tcp://host:8786. Add it, or "
+            "leave it out to use this computer."
+        ) from error
+    failures: list[BaseException] = []
+    greeter = threading.Thread(target=_try_to_greet, args=(address, failures), daemon=True)
+    greeter.start()
+    greeter.join(_ANSWER + 1)
+    if greeter.is_alive() or failures:
+        problem = f"{type(failures[0]).__name__}: {failures[0]}" if failures else f"not within {_ANSWER:g} s"
+        raise UserInputError(
+            f"No Dask scheduler answers at {address} ({problem}); expected one, at an address such as "
+            "tcp://host:8786. Start it, or leave it out to use this computer."
+        )
+
+
+def _try_to_greet(address: str, failures: list[BaseException]) -> None:
+    async def greet() -> None:
+        options = Security().get_connection_args("client")
+        comm = await connect(address, timeout=_ANSWER, **options)
+        await comm.close()
+
+    try:
+        asyncio.run(greet())
+    except Exception as error:
+        failures.append(error)
 
 
 class OneGpu(WorkerPlugin):
@@ -106,40 +140,17 @@ class OneGpu(WorkerPlugin):
         os.environ["CUDA_VISIBLE_DEVICES"] = self._devices[int(worker.name) % len(self._devices)]
 
 
-class Preparation(WorkerPlugin):
-    """Makes a worker ready: its threads are counted on purpose, and Ctrl-C is left to the process that asked.
-
-    Args:
-        threads: of one task.
-    """
+class OwnWorkers(WorkerPlugin):
+    """Prepares worker processes of this computer, which end with the batch: Ctrl-C is left to the one that asked."""
 
     name = "hybridfusion"
 
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-
     def setup(self, worker: Any) -> None:
-        """Prepare a worker; Dask calls it for each, also for those that come later."""
+        """Prepare a worker; Dask calls it for each, also for one that replaces another."""
         del worker
-        torch.set_num_threads(self._threads)
-        zarr.config.set({"threading.max_workers": self._threads, "async.concurrency": 4})
-        # In a process of its own; a worker inside another program leaves signals alone.
+        zarr.config.set({"threading.max_workers": 1})
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            _keep_freed_memory()
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep memory that is freed, as it does by itself in other processes.
-
-    Dask starts its workers with MALLOC_TRIM_THRESHOLD_=65536, which also ends glibc's own adjustment: every large
-    tensor is then fetched from the system and given back. Measured for the network, 512 × 512 × 4: 6.7 s of CPU time
-    instead of 2.7 s, 2.0 million page faults instead of 0.2.
-    """
-    adjust = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if adjust is not None:
-        adjust(_MMAP_THRESHOLD, 32 << 20)
-        adjust(_TRIM_THRESHOLD, 64 << 20)
 
 
 @contextmanager
@@ -157,6 +168,10 @@ def connected(where: Where, device: str, units: int) -> Iterator[Client]:
     Raises:
         UserInputError: there is no such scheduler, or no worker has appeared within `WAIT`.
     """
+    if where.cluster is not None:
+        with queued(where.cluster, read_config(where.cluster_config), units) as client:
+            yield client
+        return
     if where.scheduler is None and where.scheduler_file is None:
         with _local(where.workers or default_workers(device, units)) as client:
             gpus = _gpus(device)
@@ -164,13 +179,13 @@ def connected(where: Where, device: str, units: int) -> Iterator[Client]:
                 client.register_plugin(OneGpu(gpus))
             yield client
         return
+    where.check()
     named = str(where.scheduler or where.scheduler_file)
-    where.check_file()
     try:
         client = Client(
             where.scheduler,
             scheduler_file=where.scheduler_file and str(where.scheduler_file),
-            timeout=WAIT,
+            timeout=_ANSWER,
             set_as_default=False,
         )
     except (OSError, ValueError, TimeoutError) as error:
@@ -189,6 +204,12 @@ def connected(where: Where, device: str, units: int) -> Iterator[Client]:
         yield client
 
 
+def dashboard(client: Client) -> str:
+    """Return the address of the page that shows what a cluster does; "" if it has none."""
+    services = client.scheduler_info().get("services", {})
+    return str(client.dashboard_link) if "dashboard" in services else ""
+
+
 @contextmanager
 def _local(count: int) -> Iterator[Client]:
     keep_main_out()
@@ -199,21 +220,29 @@ def _local(count: int) -> Iterator[Client]:
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
     }
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=count,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address=None,
-            # Even without a dashboard there is a web server; on its usual port two batches would meet.
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        # As the default it would take all that this process computes with Dask: what a viewer shows, for one.
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with ExitStack() as started:
+        started.enter_context(dask.config.set(settings))
+        try:
+            cluster = started.enter_context(
+                LocalCluster(
+                    n_workers=count,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    dashboard_address=None,
+                    # Even without a dashboard there is a web server; on its usual port two batches would meet.
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+                    silence_logs=logging.CRITICAL,
+                )
+            )
+            # As the default it would take all that this process computes with Dask: what a viewer shows, for one.
+            client = started.enter_context(Client(cluster, set_as_default=False))
+            client.register_plugin(OwnWorkers())
+        except (OSError, RuntimeError, TimeoutError) as error:
+            raise UserInputError(
+                f"{count} workers did not start on this computer ({type(error).__name__}: {error}); expected them "
+                "within a minute. It may be busy or short of memory: use fewer --workers, or run the batch again later."
+            ) from error
         yield client
 
 
@@ -242,46 +271,3 @@ def _gpus(device: str) -> list[str]:
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def fit_workers(client: Client, function: Any, *arguments: Any) -> list[str] | None:
-    """Ask every worker whether it can take part.
-
-    Args:
-        client: connected.
-        function: returns why a worker is unfit, or None.
-        *arguments: of the function.
-
-    Returns:
-        Addresses of the fit ones; None if all are.
-
-    Raises:
-        UserInputError: none is, or none has answered within `WAIT`.
-    """
-    answers: dict[str, Any] = client.sync(_answers, client, list(client.nthreads()), function, arguments)
-    reasons = {
-        address: f"{type(answer).__name__}: {answer}" if isinstance(answer, BaseException) else answer
-        for address, answer in answers.items()
-    }
-    fit = [address for address, reason in reasons.items() if reason is None]
-    if not fit:
-        raise UserInputError(
-            f"None of {len(reasons)} workers can take part; expected one at least that has this version of the "
-            "program, the device and model that were asked for, and sees the plate and the output under the same "
-            "paths. Found:",
-            [f"{address}: {reason}" for address, reason in sorted(reasons.items())[:5]],
-        )
-    return None if len(fit) == len(reasons) else fit
-
-
-async def _answers(client: Client, addresses: list[str], function: Any, arguments: tuple[Any, ...]) -> dict[str, Any]:
-    """Ask all workers at once; one whose network drive hangs never answers, and the others are not to wait for it."""
-
-    async def ask(address: str) -> Any:
-        try:
-            asked = client.run(function, *arguments, workers=[address], on_error="return")
-            return (await asyncio.wait_for(asked, WAIT))[address]
-        except TimeoutError:
-            return f"it has not answered within {WAIT:g} s"
-
-    return dict(zip(addresses, await asyncio.gather(*map(ask, addresses)), strict=True))

@@ -4,57 +4,85 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from distributed import Client
 from tqdm import tqdm
 
-from hybridfusion_core.batch.report.write import write_reports
-from hybridfusion_core.batch.run import Event, Result, run_batch
-from hybridfusion_core.batch.scheduler import Where, connected
-from hybridfusion_core.cli.batch import choices_of
+from hybridfusion_core.batch.api import BatchPlan, run_batch
+from hybridfusion_core.batch.result import Event, Result
+from hybridfusion_core.batch.scheduler import Where, connected, dashboard
 from hybridfusion_core.cli.progress import ProgressLine
 from hybridfusion_core.errors import UserInputError, printable
-from hybridfusion_core.fusion.request import FuseRequest
-from hybridfusion_core.plates.plate import Plate, PlateField
+from hybridfusion_core.plates.plate import PlateField
 
 FAILED = 3  # exit status
 
 
-def run(plate: Plate, units: Sequence[PlateField], request: FuseRequest, options: argparse.Namespace) -> int:
-    """Fuse what is missing of a selection.
+def run(plan: BatchPlan, options: argparse.Namespace) -> int:
+    """Fuse what is missing of a plan.
 
     Args:
-        plate: as it was opened.
-        units: that were chosen.
-        request: how to fuse them.
-        options: for the rest.
+        plan: what `plan_batch` gave.
+        options: for where to compute, and how to show it.
 
     Returns:
         The exit status.
     """
-    choices = choices_of(plate, request, options)
-    file = options.scheduler_file
-    where = Where(options.workers, options.scheduler, None if file is None else Path(file))
+    where = where_of(options)
+    if plan.units and not options.finish:
+        where.check()  # before anything is written
+    if options.finish:
+        plan = replace(plan, units=())
     with _terminable(), ProgressLine("fields") as line:
         result = run_batch(
-            plate,
-            units,
-            choices,
-            lambda count: connected(where, request.device, count),
-            lambda event: _show(event, line, as_json=options.json),
-            lambda found: write_reports(plate, found),
+            plan,
+            overwrite=options.overwrite,
+            recheck=options.recheck,
+            report=lambda event: _show(event, line, as_json=options.json),
+            connect=lambda units: _announced(where, plan.device, units, as_json=options.json),
         )
     _say(result, as_json=options.json)
     if result.interrupted:
         raise KeyboardInterrupt
     if result.full:
         raise UserInputError(result.full)
-    return FAILED if result.failures else 0
+    unfinished = options.finish and any(result.missing.values())
+    return FAILED if result.failures or unfinished else 0
+
+
+def where_of(options: argparse.Namespace) -> Where:
+    """Return where to compute."""
+    file, config = (None if each is None else Path(each) for each in (options.scheduler_file, options.cluster_config))
+    if config is not None and options.cluster is None:
+        raise UserInputError(
+            f"--cluster-config {config} was given without a queue; expected --cluster slurm, pbs, sge or lsf with it. "
+            "Add it, or leave the configuration out."
+        )
+    return Where(options.workers, options.scheduler, file, options.cluster, config)
+
+
+@contextmanager
+def _announced(where: Where, device: str, units: int, *, as_json: bool) -> Iterator[Client]:
+    """Connect, and say where the page is that shows what the cluster does."""
+    if where.cluster is not None:
+        print(f"hybridfusion: waiting for jobs of {where.cluster}", file=sys.stderr)
+    for name in ("distributed", "asyncio", "tornado"):  # what the user has to know of a lost cluster, we say
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    with connected(where, device, units) as client:
+        link = dashboard(client) if where.is_shared else ""
+        if link and as_json:
+            print(json.dumps({"event": "cluster", "dashboard": link}), flush=True)
+        elif link:
+            print(f"hybridfusion: the cluster shows what it does at {link}", file=sys.stderr)
+        yield client
 
 
 def _show(event: Event, line: ProgressLine, *, as_json: bool) -> None:
@@ -92,19 +120,20 @@ def unit_name(unit: PlateField) -> str:
 
 
 def _say(result: Result, *, as_json: bool) -> None:
-    places, failed = result.places, len(result.failures)
+    paths, failed = result.paths, len(result.failures)
     for warning in result.warnings:
         print(f"hybridfusion: warning: {printable(warning)}", file=sys.stderr)
     if as_json:
         summary = {
             "event": "summary",
-            "output": str(places.output),
-            "records": str(places.folder),
+            "output": str(paths.output),
+            "records": str(paths.folder),
             "total": result.total,
             "fused": result.fused,
             "kept": result.kept,
             "failed": failed,
             "warnings": [printable(each) for each in result.warnings],
+            "refused_workers": {address: printable(why) for address, why in result.refused.items()},
             "interrupted": result.interrupted,
             "seconds": round(result.seconds, 3),
         }
@@ -115,11 +144,11 @@ def _say(result: Result, *, as_json: bool) -> None:
     rest = f", {failed} failed" if failed else ""
     rest += f", {left} are left" if left else ""
     print(
-        f"{places.output}: {result.fused} of {result.total} fields × times fused in {result.seconds:.0f} s{kept}{rest}"
+        f"{paths.output}: {result.fused} of {result.total} fields × times fused in {result.seconds:.0f} s{kept}{rest}"
     )
-    print(f"{places.folder / 'report.html'}")
+    print(f"{paths.folder / 'report.html'}")
     if failed:
-        print(f"{places.failures}: what failed; give it to --only to try these again")
+        print(f"{paths.failures}: what failed; give it to --only to try these again")
 
 
 @contextmanager

@@ -75,16 +75,9 @@ def fuse(options: argparse.Namespace) -> None:
 
 def batch(options: argparse.Namespace) -> int:
     """Fuse every field of a plate, or say what that would take."""
-    from hybridfusion_core.cli.batch import dry_run, open_selection
+    from hybridfusion_core.cli.batch import command
 
-    request = make_request(**_chosen(options))
-    plate, units = open_selection(options)
-    if options.dry_run:
-        _print(options, *dry_run(plate, units, request, options))
-        return 0
-    from hybridfusion_core.cli.batch_run import run
-
-    return run(plate, units, request, options)
+    return command(options, _chosen(options))
 
 
 def info(options: argparse.Namespace) -> None:
@@ -99,22 +92,26 @@ def info(options: argparse.Namespace) -> None:
     _print(options, summary, "\n".join(lines))
 
 
-def verify(options: argparse.Namespace) -> None:
+def verify(options: argparse.Namespace) -> int:
     """Look through a result, from its metadata to its last pixel."""
-    from hybridfusion_core.batch.output.verify import holds_files, verify_files
+    from hybridfusion_core.batch.output.verify import paths_of
+    from hybridfusion_core.cli.batch_verify import verify_batch
 
-    output = Path(options.output)
-    findings = verify_files(output) if holds_files(output) else find_faults(output)
+    paths = paths_of(Path(options.output))
+    if paths is not None:
+        return verify_batch(paths, options)
+    findings = find_faults(Path(options.output))
     if options.json:
         _print(options, {"output": options.output, "findings": findings}, "")
     if findings:
-        listing = "".join(f"\n  {finding}" for finding in findings)
         raise StoredDataError(
             f"{options.output} is not what was written; expected a whole and consistent result. Fuse the stack again, "
-            f"with --overwrite; of a batch, remove what is damaged and run it again. Found:{listing}"
+            "with --overwrite. Found:",
+            findings,
         )
     if not options.json:
         _print(options, {}, f"{options.output}: whole")
+    return 0
 
 
 def sample(options: argparse.Namespace) -> None:

@@ -38,6 +38,7 @@ class Case:
         labels: Y X, bodies whose mean intensity is compared; None if unknown.
         textured: Y X, where detail stands out of the noise; None if neither is known.
         boundary: Y X, near depth steps; None if heights are unknown.
+        in_focus: Y X, 1 where something is in focus, 0 where nothing is, NaN where that is open; None if unknown.
         overlap: Y X, two surfaces are in focus at different heights: scored apart, because which one is right is a
             matter of definition; None if there are none.
         data_range: full scale for PSNR and SSIM, one number per channel.
@@ -52,6 +53,7 @@ class Case:
     textured: NDArray[np.bool_] | None = None
     boundary: NDArray[np.bool_] | None = None
     overlap: NDArray[np.bool_] | None = None
+    in_focus: NDArray[np.float64] | None = None
     data_range: tuple[float, ...] = ()
     others: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
@@ -128,6 +130,7 @@ def scene_case(kind: SceneKind, noise: Noise, number: int) -> Case:
         height=scene.height.numpy().astype(np.float64),
         textured=scene.structure.numpy() > 0.5,
         boundary=scene.boundary.numpy(),
+        in_focus=np.where(scene.in_focus_weight > 0.5, scene.in_focus, np.nan).astype(np.float64),
         overlap=scene.overlap.numpy() if bool(scene.overlap.any()) else None,
         # A field without specimen has no range; its full scale of one takes its place.
         data_range=(span if span > 0.05 else 1.0,),

@@ -23,6 +23,7 @@ from hybridfusion_core.evaluate.metrics.calibration import (
     auroc,
     reliability,
 )
+from hybridfusion_core.evaluate.metrics.isolated_bodies import around_bodies, bright_kept, dark_field
 from hybridfusion_core.evaluate.metrics.traces import (
     dark_ring,
     speckle,
@@ -71,11 +72,18 @@ FIGURES = (
     Figure("nmi", "NMI", 4, True),
     Figure("auroc", "AUROC of mistakes", 3, True, gain=False),
     Figure("unknown", "nothing in focus", 3, None, gain=False),
+    Figure("missed", "in focus and missed", 3, False, gain=False),
+    Figure("invented", "in focus and invented", 4, False, gain=False),
     Figure("edges_fused", "window edges, fused", 3, None, gain=False),
     Figure("edges_height", "…, height", 3, None, gain=False),
     Figure("edges_confidence", "…, confidence", 3, None, gain=False),
     Figure("dark_ring", "dark ring", 4, None, gain=False),
     Figure("speckle", "speckle", 4, None, gain=False),
+    Figure("false_ring", "false ring", 4, False, gain=False),
+    Figure("false_ring_sure", "…, sure", 4, False, gain=False),
+    Figure("glow", "glow around bodies", 3, None, gain=False),
+    Figure("far_decided", "decided far from bodies", 4, False, gain=False),
+    Figure("bright_kept", "brightest structure kept", 3, True, gain=False),
 )
 
 Scores = dict[str, dict[str, float]]  # method -> key of a figure -> value
@@ -172,10 +180,18 @@ def _traces(outcome: Outcome, case: Case, ground: NDArray[np.float64]) -> dict[s
     found: dict[str, float] = {}
     if outcome.decision is not None:
         found["unknown"] = float((outcome.decision == 0).mean())
+        if case.in_focus is not None:
+            found |= _in_focus(case.in_focus, outcome.decision)
     if case.truth is not None:
         if case.height is not None and outcome.confidence is not None and case.slices >= CALIBRATED_FROM:
             found["auroc"] = auroc(*_mistakes(case, outcome))
         return found
+    stack = np.stack([case.planes(z)[0] for z in range(case.slices)])
+    if outcome.decision is not None:
+        found["bright_kept"] = bright_kept(stack, outcome.decision)
+    if (field := dark_field(stack)) is not None:
+        around = around_bodies(field, stack, outcome.fused[0], outcome.decision, outcome.confidence)
+        found |= {name: value for name, value in around.items() if name != "bodies_kept"}
     found["edges_fused"] = window_edges(outcome.fused[0])
     found["dark_ring"] = dark_ring(outcome.fused[0], ground)
     if outcome.decision is not None:
@@ -185,6 +201,12 @@ def _traces(outcome: Outcome, case: Case, ground: NDArray[np.float64]) -> dict[s
     if outcome.confidence is not None and case.slices > 3:
         found["edges_confidence"] = window_edges(outcome.confidence)
     return found
+
+
+def _in_focus(truth: NDArray[np.float64], decision: NDArray[Any]) -> dict[str, float]:
+    """Shares of what is in focus without a decision, and of what is not with one. Y X each; the truth may be NaN."""
+    shares = {"missed": (decision == 0)[truth > 0.5], "invented": (decision > 0)[truth < 0.5]}
+    return {name: float(wrong.mean()) for name, wrong in shares.items() if wrong.size}
 
 
 def _mistakes(case: Case, outcome: Outcome) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -23,7 +23,6 @@ from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.plan import common_geometry
 from hybridfusion_core.fusion.tiles import reflected
 from hybridfusion_core.io.disk.atomic import Delivery, explained
-from hybridfusion_core.model.focus_measures import has_structure
 from hybridfusion_core.model.model_file import Model, load_model
 from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig
 from hybridfusion_core.model.noise import CELL, field_statistics
@@ -33,6 +32,7 @@ from hybridfusion_core.model.posterior import (
     focus_posterior,
     fuse_soft,
     fusion_weights,
+    where_in_focus,
 )
 
 _FORMAT = "0.5.12"
@@ -81,7 +81,7 @@ class Fusion(nn.Module):
         plane = slice(halo, halo + height), slice(halo, halo + width)
         weights = fusion_weights(scores)[..., plane[0], plane[1]]
         posterior = focus_posterior(scores, self.network.temperature)[..., plane[0], plane[1]]
-        structure = has_structure(x, noise)[..., plane[0], plane[1]]
+        structure = where_in_focus(self.network, scores, x, noise)[..., plane[0], plane[1]]
         confidence = confidence_map(posterior, structure).nan_to_num(0.0)
         decision = decision_mask(posterior, structure).float()
         return fuse_soft(weights, counts[None])[0], decision[0], confidence[0]

@@ -142,8 +142,10 @@ def _peak(
 
 def _network_bytes(config: NetworkConfig, slices: int, z_chunk: int) -> float:
     """Bytes per pixel of a tile: what a network keeps of every slice, and what it works with in one Z-chunk."""
-    kept = config.pixel_features + len(config.focus_windows) + config.dim / config.patch**2
-    window = config.window * (2 if config.wide_below else 1)
-    tokens = config.dim * (8 + 2 * config.mlp_ratio) + 3 * config.heads * window**2
+    levels = [config.patch] * bool(config.depth) + [config.token_side] * bool(config.coarse_depth)
+    per_pixel = sum(1 / side**2 for side in levels)  # tokens
+    kept = config.pixel_features + len(config.focus_windows) + config.dim * per_pixel
+    tokens = config.dim * (8 + 2 * config.mlp_ratio) + 3 * config.heads * config.window**2
     pooled = 2 * config.pixel_features  # mean and maximum over Z
-    return 4 * (slices * kept + pooled + z_chunk * (6 * config.channels + tokens / config.patch**2))
+    kept += 2 * config.cell_features / config.coarse_bin**2  # once more while they are made
+    return 4 * (slices * kept + pooled + z_chunk * (6 * config.channels + tokens * per_pixel))

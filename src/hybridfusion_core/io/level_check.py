@@ -113,3 +113,9 @@ def _doubled(span: slice, length: int) -> slice:
 
 def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
     return bool(np.array_equal(one, other, equal_nan=one.dtype.kind == "f"))
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first two lines of what an error says, as one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2]) or type(error).__name__

@@ -22,7 +22,7 @@ class RegionView:
         array: what is stored; indexed with whole numbers and slices only.
         letters: one per stored axis: T, C, Z, Y, X, or "-" for an axis of length 1 that is not shown.
         name: what to call the file in messages.
-        channels: show only so many of C (alpha stands last and is left out).
+        channels: how many of C to show (alpha stands last and is left out).
     """
 
     def __init__(self, array: ArrayLike, letters: str, name: str, channels: int | None = None) -> None:

@@ -95,7 +95,7 @@ def open_files(paths: Sequence[Path]) -> Stack:
     warnings = []
     natural = in_natural_order(paths)
     names = [path.name for path in paths]
-    # A pattern such as img_*.png comes from the shell in this order; another one was chosen by somebody.
+    # A pattern such as img_*.png comes from the shell in this order; any other order was chosen on purpose.
     if natural != list(paths) and names in (sorted(names), sorted(names, key=str.casefold)):
         listed = ", ".join(names[:3])
         warnings.append(

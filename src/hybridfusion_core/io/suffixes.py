@@ -1,5 +1,6 @@
 """Which file endings are known, and what is left of a name without them."""
 
+import re
 from pathlib import Path
 
 TIFF_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf", ".tif", ".tiff", ".tf8", ".btf")
@@ -10,6 +11,19 @@ NATIVE_SUFFIXES = (".nd2", ".czi", ".lif", ".oib", ".oif", ".oir", ".vsi")
 STACK_FILES = (*TIFF_SUFFIXES, *NATIVE_SUFFIXES)  # files that may hold a whole stack
 IMAGE_FILES = (*STACK_FILES, *PICTURE_SUFFIXES)
 OUTPUT_SUFFIXES = (".ome.zarr", ".ome.tif", ".tif", ".png")
+_COMPANIONS = {
+    ".ome.zarr": ("maps",),
+    ".zarr": ("maps",),
+    ".ome.tif": ("decision", "maps"),
+    ".tif": ("decision", "maps"),
+}
+
+_OF_A_FILE = re.compile(r"\.oif\.files$|^_.+_$", re.IGNORECASE)
+
+
+def belongs_to_file(folder: str) -> bool:
+    """Say whether a folder of that name holds the planes of a file beside it: those of an OIF or of a VSI."""
+    return _OF_A_FILE.search(folder) is not None
 
 
 def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
@@ -24,8 +38,9 @@ def output_suffix(path: Path) -> str | None:
 
 def result_paths(path: Path) -> dict[str, Path]:
     """Return where each part of a result goes, by the product it holds; the main one, under `path` itself, first."""
-    suffix = output_suffix(path) or ""
-    products = {".ome.zarr": ("maps",), ".ome.tif": ("decision", "maps"), ".tif": ("decision", "maps")}.get(suffix, ())
+    # A batch may call its plate X.zarr.
+    suffix = output_suffix(path) or next((each for each in ZARR_SUFFIXES if has_suffix(path, (each,))), "")
+    products = _COMPANIONS.get(suffix, ())
     stem, ending = path.name[: len(path.name) - len(suffix)], path.name[len(path.name) - len(suffix) :]
     return {"fused": path} | {product: path.with_name(f"{stem}.{product}{ending}") for product in products}
 

@@ -138,7 +138,7 @@ def axis(step: object, unit: str | None) -> Axis:
 
 
 def usual(axes: Mapping[str, Axis]) -> dict[str, Axis]:
-    """Return the axes of space in µm if a unit is one in which nobody gives the size of a pixel, or they are mixed.
+    """Return the axes of space in µm if a unit is one unusual for pixels, or they are mixed.
 
     Args:
         axes: by letter; what is no length stays as it is.

@@ -183,14 +183,17 @@ def _read_metadata(path: Path) -> tuple[NetworkConfig, ModelCard]:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, Any] = file.metadata() or {}
         described = json.loads(metadata[_ENTRY])
+        if described["config"].get("wide_below") == 0:  # in files of before; windows of two sizes are no more
+            del described["config"]["wide_below"]
         config = _CONFIG.validate_python(described["config"])
         card = _CARD.validate_python(described["card"])
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoredDataError(
             f"{path.name}: no valid HybridFusionNet configuration inside ({type(error).__name__}). "
             "Only models written by this program can be loaded."
         ) from error
-    if max(config.channels, config.dim, config.depth, config.window, config.patch) > 512 or config.mlp_ratio > 16:
+    levels = (config.depth, config.coarse_depth, config.coarse_bin)
+    if max(config.channels, config.dim, *levels, config.window, config.patch) > 512 or config.mlp_ratio > 16:
         raise StoredDataError(f"{path.name}: its configuration {config} is larger than any model of ours.")
     return config, card
 

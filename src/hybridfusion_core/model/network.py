@@ -1,15 +1,14 @@
 """HybridFusionNet: scores every slice of a stack at every pixel.
 
-A dilated CNN at full resolution sees fine detail, shifted-window Swin-V2 blocks on 2 × 2 patches see its
-neighbourhood, and after each block every slice learns the mean and the maximum over Z of its own location.
+A dilated CNN at full resolution sees fine detail, shifted-window Swin-V2 blocks see its neighbourhood (on patches of
+the CNN's features, on a coarse level, or on both), and after each block every slice learns the mean and the maximum
+over Z of its own location. The coarse level also says where anything is in focus at all.
 No operation depends on the size or the position of the tile beyond `NetworkConfig.halo`, and none on the
 number or the order of the slices. What the scores become is `blend`'s business.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +17,8 @@ from pydantic import ConfigDict, with_config
 from torch import Tensor, nn
 
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.model.coarse import CELL_FEATURES, CoarseLevel, coarse_tokens_behind, told_behind, upsampled
+from hybridfusion_core.model.exchange import exchanged, pooled
 from hybridfusion_core.model.focus_measures import (
     WHITE_NOISE_ENERGY,
     gaussian_blur,
@@ -36,16 +37,18 @@ class NetworkConfig:
         channels: features of the full-resolution CNN branch.
         dim: features of a token.
         heads: attention heads.
-        depth: Swin-V2 blocks; every second one is shifted by half a window.
+        depth: Swin-V2 blocks on patches of full resolution; every second one is shifted by half a window. 0 leaves
+            what they would see to the coarse level.
         window: side of an attention window in tokens.
-        patch: side of a token in pixels.
+        patch: side of a token in pixels, or in cells of the coarse level.
         dilations: one 3 × 3 convolution of the CNN branch each.
         mlp_ratio: hidden features of a block's MLP over `dim`.
         focus_windows: standard deviations, in pixels, of the windows in which the network is told each slice's
             gradient energy relative to the sharpest slice's; () tells it nothing. Windows that reach no farther than
             the convolutions are told to the tokens too; wider ones, which would widen the halo, to the head alone.
-        wide_below: cells of two by two windows whose mean gradient energy stays below so many times that of noise in
-            every slice attend, in blocks that are not shifted, as one window of twice the side; 0 never.
+        coarse_depth: Swin-V2 blocks on the coarse level, likewise shifted; 0 leaves that level out, and with it what it
+            says about being in focus.
+        coarse_bin: side in pixels of a cell of the coarse level.
     """
 
     channels: int = 8
@@ -57,13 +60,20 @@ class NetworkConfig:
     dilations: tuple[int, ...] = (1, 2, 4)
     mlp_ratio: float = 2.0
     focus_windows: tuple[float, ...] = (1.0, 2.0, 4.0, 6.0)
-    wide_below: float = 0.0
+    coarse_depth: int = 0
+    coarse_bin: int = 2
 
     def __post_init__(self) -> None:
-        sizes = {name: getattr(self, name) for name in ("channels", "dim", "heads", "depth", "window", "patch")}
-        for name, size in sizes.items():
-            if size < 1:
-                raise UserInputError(f"NetworkConfig: {name} is {size}; expected at least 1. Raise {name}.")
+        for name in ("channels", "dim", "heads", "window", "patch", "coarse_bin"):
+            if getattr(self, name) < 1:
+                raise UserInputError(
+                    f"NetworkConfig: {name} is {getattr(self, name)}; expected at least 1. Raise {name}."
+                )
+        if min(self.depth, self.coarse_depth) < 0 or self.depth + self.coarse_depth < 1:
+            raise UserInputError(
+                f"NetworkConfig: depth is {self.depth} and coarse_depth {self.coarse_depth}; expected at least one "
+                "block on one of the levels. Raise depth."
+            )
         if self.dim % self.heads:
             fitting = [heads for heads in range(1, self.dim + 1) if self.dim % heads == 0]
             raise UserInputError(
@@ -85,11 +95,6 @@ class NetworkConfig:
                 f"NetworkConfig: focus_windows are {self.focus_windows}; expected each above 0 px. "
                 "The default is (1.0, 2.0, 4.0, 6.0); () tells the network no gradient energy."
             )
-        if self.wide_below < 0:
-            raise UserInputError(
-                f"NetworkConfig: wide_below is {self.wide_below}; expected 0 (never) or a multiple of the noise's "
-                "energy. Try 1.5."
-            )
         if self.mlp_ratio * self.dim < 1:
             raise UserInputError(
                 f"NetworkConfig: mlp_ratio {self.mlp_ratio} leaves an MLP without hidden features; "
@@ -98,8 +103,13 @@ class NetworkConfig:
 
     @property
     def lattice(self) -> int:
-        """Side in pixels of the grid on which windows fall, the wide ones too; tiles start at its multiples."""
-        return self.window * self.patch * (2 if self.wide_below else 1)
+        """Side in pixels of the grid on which windows fall; tiles start at its multiples."""
+        return self.window * self.token_side
+
+    @property
+    def token_side(self) -> int:
+        """Side in pixels of a token of the coarsest level."""
+        return self.patch * (self.coarse_bin if self.coarse_depth else 1)
 
     def shifted(self, block: int) -> bool:
         """Whether a block's windows are shifted by half: every second one's are."""
@@ -110,6 +120,16 @@ class NetworkConfig:
         """The focus windows that the tokens are told of."""
         reach = sum(self.dilations)
         return tuple(window for window in self.focus_windows if _energy_reach(window) <= reach)
+
+    @property
+    def told_features(self) -> int:
+        """Features of a slice's pixel that tokens are told: the CNN's, the guide itself and the near energies."""
+        return self.channels + 1 + len(self.near_windows)
+
+    @property
+    def cell_features(self) -> int:
+        """Features of a slice's cell on the coarse level; 0 without one."""
+        return 3 * CELL_FEATURES if self.coarse_depth else 0
 
     @property
     def pixel_features(self) -> int:
@@ -135,26 +155,33 @@ def receptive_field(config: NetworkConfig) -> int:
     direct = max([features, *(_energy_reach(window) for window in config.focus_windows)])  # of what the head is told
     reach = 0
     for phase in range(config.lattice):
-        low, high = _tokens_behind(config, phase)
-        low, high = min(low - features, phase - 1 - direct), max(high + features, phase + 2 + direct)
-        reach = max(reach, phase - low, high - 1 - phase)
+        ends = [phase - 1 - direct, phase + 2 + direct]
+        if config.depth:
+            low, high = _tokens_behind(config, phase - 1, phase + 2)  # the head's 3 × 3
+            ends += [low - features, high + features]
+        if config.coarse_depth:
+            ends += told_behind(config, *coarse_tokens_behind(config, phase - 1, phase + 2))
+        reach = max(reach, phase - min(ends), max(ends) - 1 - phase)
     return reach
 
 
 def token_reach(config: NetworkConfig) -> int:
-    """How far beyond a core of whole lattice cells lie tokens that its scores depend on; whole cells, pixels."""
-    intervals = [_tokens_behind(config, phase) for phase in range(config.lattice)]
-    reach = max(max(-low, high - config.lattice) for low, high in intervals)
-    return -(-reach // config.lattice) * config.lattice
+    """How far beyond a core of whole lattice cells lie tokens that its scores depend on; whole cells, pixels.
+
+    Of the coarse level where there is one.
+    """
+    behind = coarse_tokens_behind if config.coarse_depth else _tokens_behind
+    low, high = behind(config, -1, config.lattice + 1)  # the head's 3 × 3
+    return -(-max(-low, high - config.lattice) // config.lattice) * config.lattice
 
 
-def _tokens_behind(config: NetworkConfig, phase: int) -> tuple[int, int]:
-    """Interval of pixels, half-open, whose tokens a pixel's score depends on; followed back through the blocks."""
-    low, high = (phase - 1) // config.patch, -(-(phase + 2) // config.patch)  # the head's 3 × 3; pixels -> tokens
+def _tokens_behind(config: NetworkConfig, low: int, high: int) -> tuple[int, int]:
+    """Interval of pixels, half-open, whose tokens pixels [low, high) depend on; followed back through the blocks."""
+    low, high = low // config.patch, -(-high // config.patch)  # pixels -> tokens
     for block in reversed(range(config.depth)):
         offset = config.window // 2 if config.shifted(block) else 0
-        side = config.window * (2 if config.wide_below and not offset else 1)
-        low, high = (low - offset) // side * side + offset, -(-(high - offset) // side) * side + offset
+        low = (low - offset) // config.window * config.window + offset
+        high = -(-(high - offset) // config.window) * config.window + offset
     return low * config.patch, high * config.patch  # tokens -> pixels
 
 
@@ -202,7 +229,8 @@ class HybridFusionNet(nn.Module):
             nn.Conv2d(channels if index else 1, channels, 3, padding=dilation, dilation=dilation)
             for index, dilation in enumerate(config.dilations)
         )
-        self.embed = nn.Conv2d(channels + 1 + len(config.near_windows), dim, patch, stride=patch)
+        if config.depth:
+            self.embed = nn.Conv2d(config.told_features, dim, patch, stride=patch)
         self.blocks = nn.ModuleList(
             SwinBlock(
                 dim,
@@ -210,13 +238,13 @@ class HybridFusionNet(nn.Module):
                 config.window,
                 shifted=config.shifted(index),
                 mlp_ratio=config.mlp_ratio,
-                wide=config.wide_below > 0 and not config.shifted(index),
             )
             for index in range(config.depth)
         )
         self.exchanges = nn.ModuleList(nn.Linear(3 * dim, dim) for _ in range(config.depth))
-        self.expand = nn.Linear(dim, channels * patch**2)
-        self.mix = nn.Conv2d(3 * config.pixel_features + channels, channels, 1)
+        if config.depth:
+            self.expand = nn.Linear(dim, channels * patch**2)
+        self.mix = nn.Conv2d(3 * config.pixel_features + (channels if config.depth else 0), channels, 1)
         self.head = nn.Conv2d(channels, 2, 3, padding=1)
         # Of each window's energy on focus and spread: at noise 1, and per logarithm of the noise.
         self.energy_gain = nn.Parameter(_INITIAL_GAIN.repeat(1, len(config.focus_windows), 1))
@@ -225,6 +253,10 @@ class HybridFusionNet(nn.Module):
             assert isinstance(exchange, nn.Linear)  # noqa: S101 - narrows the type
             nn.init.normal_(exchange.weight, std=_SMALL)  # added to the tokens: they keep their size through the depth
         nn.init.normal_(self.head.weight, std=_SMALL)
+        if config.coarse_depth:
+            self.coarse = CoarseLevel(config)
+            # Slope and intercept that make the logit a probability; calibrated after training.
+            self.register_buffer("in_focus_line", torch.tensor([1.0, 0.0]))
 
     def forward(self, guide: Tensor, noise: Tensor, z_chunk: int | None = None) -> Scores:
         """Score every slice at every pixel.
@@ -238,7 +270,7 @@ class HybridFusionNet(nn.Module):
             z_chunk: slices per chunk; all at once by default.
 
         Returns:
-            Focus and spread, B Z H W each.
+            Focus and spread, B Z H W each; with a coarse level, in focus or not, B H W.
         """
         batch, slices = guide.shape[:2]
         noise_bias = self.noise(noise.log()[:, None])  # B -> B C
@@ -249,51 +281,51 @@ class HybridFusionNet(nn.Module):
             torch.cat([self._features(chunk, noise_bias), chunk.flatten(0, 1)[:, None], energy.flatten(0, 1)], dim=1)
             for chunk, energy in zip(guide.split(step, dim=1), energies, strict=True)
         ]  # each (B z) C+1+K H W
-        told = self.embed.in_channels
-        tokens = [self.embed(chunk[:, :told]).permute(0, 2, 3, 1) for chunk in features]  # (B z) C H W -> (B z) h w D
-        wide_cells = self._wide_cells(guide, noise)  # B h' w'
-        for block, exchange in zip(self.blocks, self.exchanges, strict=True):
-            for index, chunk in enumerate(tokens):
-                tokens[index] = block(chunk, _of_slices(wide_cells, chunk))
-            mean, maximum = _pool(tokens, batch)
-            for index, chunk in enumerate(tokens):
-                tokens[index] = _exchange(exchange, chunk, mean, maximum)
+        tokens = self._tokens(features, batch)
+        coarse, judged = self._coarse(guide, noise, features)
         of_own, of_mean, of_maximum, of_tokens = self.mixing()
-        mean, maximum = _pool(features, batch)  # B C+1+K H W each
+        mean, maximum = pooled(features, batch)  # B C+1+K H W each
         # The same exchange at full resolution. Mean and maximum are the same for every slice: mixed in once.
         others = nn.functional.conv2d(mean, of_mean, self.mix.bias) + nn.functional.conv2d(maximum, of_maximum)
         heads = []
-        for near, far in zip(features, tokens, strict=True):
-            up = nn.functional.pixel_shuffle(self.expand(far).permute(0, 3, 1, 2), self.config.patch)  # -> (B z) C H W
-            mixed = nn.functional.conv2d(near, of_own) + nn.functional.conv2d(up, of_tokens)
+        for near, far, farther in zip(features, tokens, coarse, strict=True):
+            mixed = nn.functional.conv2d(near, of_own)
+            direct = self._by_energy(near, energy_gain)
+            if far is not None:
+                up = nn.functional.pixel_shuffle(self.expand(far).permute(0, 3, 1, 2), self.config.patch)
+                mixed = mixed + nn.functional.conv2d(up, of_tokens)  # (B z) C H W
+            if farther is not None:
+                said, scored = self.coarse.say(farther).split([self.config.channels, 2], dim=1)
+                mixed, direct = mixed + said, direct + scored
             mixed = mixed.unflatten(0, (batch, -1)) + others[:, None]  # (B z) C H W -> B z C H W
-            scored = self.head(torch.relu(mixed).flatten(0, 1)) + self._by_energy(near, energy_gain)
+            scored = self.head(torch.relu(mixed).flatten(0, 1)) + direct
             heads.append(scored.unflatten(0, (batch, -1)))  # (B z) 2 H W -> B z 2 H W
         scores = torch.cat(heads, dim=1)
-        return Scores(focus=scores[:, :, 0], spread=scores[:, :, 1])
+        in_focus = None if judged is None else upsampled(judged[:, None], self.config.token_side)[:, 0]
+        return Scores(scores[:, :, 0], scores[:, :, 1], in_focus)
 
-    def _wide_cells(self, guide: Tensor, noise: Tensor) -> Tensor | None:
-        """Cells of the lattice in which no slice shows more than noise; None if all windows are equal.
+    def _tokens(self, features: list[Tensor], batch: int) -> list[Tensor | None]:
+        """Tokens of each chunk of features, (B z) C+1+K H W, after all blocks: (B z) h w D; None if there are none."""
+        if not self.config.depth:
+            return [None] * len(features)
+        told = self.config.told_features
+        tokens = [self.embed(chunk[:, :told]).permute(0, 2, 3, 1) for chunk in features]  # (B z) C H W -> (B z) h w D
+        for block, exchange in zip(self.blocks, self.exchanges, strict=True):
+            for index, chunk in enumerate(tokens):
+                tokens[index] = block(chunk)
+            mean, maximum = pooled(tokens, batch)
+            for index, chunk in enumerate(tokens):
+                tokens[index] = exchanged(exchange, chunk, mean, maximum)
+        return [*tokens]
 
-        Gradients across a cell's border are left out: its own content decides.
-
-        Args:
-            guide: B Z H W.
-            noise: B.
-
-        Returns:
-            B h' w', bool.
-        """
-        if not self.config.wide_below:
-            return None
-        side = self.config.lattice
-        with torch.no_grad(), torch.autocast(guide.device.type, enabled=False):
-            means = []
-            for plane in guide.unbind(dim=1):
-                energy = gradient_energy(plane).unflatten(2, (-1, side)).unflatten(1, (-1, side))  # B h' s w' s
-                means.append(energy[:, :, 1:-1, :, 1:-1].mean(dim=(2, 4)))
-            threshold = self.config.wide_below * WHITE_NOISE_ENERGY * noise.square()
-            return _fold(torch.maximum, means) < threshold[:, None, None]
+    def _coarse(
+        self, guide: Tensor, noise: Tensor, features: list[Tensor]
+    ) -> tuple[list[Tensor | None], Tensor | None]:
+        """Tokens of the coarse level for each chunk, and its logit of being in focus; None without such a level."""
+        if not self.config.coarse_depth:
+            return [None] * len(features), None
+        tokens, judged = self.coarse(guide, noise, features)
+        return [*tokens], judged
 
     def _relative_energies(self, guide: Tensor, noise: Tensor, step: int = 1) -> Tensor:
         """Logarithm of each slice's gradient energy over that of the sharpest slice at this pixel.
@@ -337,7 +369,7 @@ class HybridFusionNet(nn.Module):
 
     def mixing(self) -> tuple[Tensor, ...]:
         """The weights of `mix` for a slice's own features, their mean and maximum over Z, and its tokens."""
-        sizes = [self.config.pixel_features] * 3 + [self.config.channels]
+        sizes = [self.config.pixel_features] * 3 + [self.config.channels if self.config.depth else 0]
         weights: tuple[Tensor, ...] = self.mix.weight.split(sizes, dim=1)
         return weights
 
@@ -345,35 +377,3 @@ class HybridFusionNet(nn.Module):
         """What the energies alone add to both scores. Near (B z) C+1+K H W, gain B 2 K; (B z) 2 H W."""
         energies = near[:, self.config.channels + 1 :].unflatten(0, (energy_gain.shape[0], -1))
         return torch.einsum("bzkhw,bjk->bzjhw", energies, energy_gain).flatten(0, 1)
-
-
-def _of_slices(cells: Tensor | None, chunk: Tensor) -> Tensor | None:
-    """Cells of each stack, B h w, for its slices in a chunk (B z) …: (B z) h w."""
-    return None if cells is None else cells.repeat_interleave(chunk.shape[0] // cells.shape[0], dim=0)
-
-
-def _pool(chunks: list[Tensor], batch: int) -> tuple[Tensor, Tensor]:
-    """Mean and maximum over Z of chunks (B z) …, accumulated slice by slice in slice order; B … each."""
-    parts = [chunk.unflatten(0, (batch, -1)) for chunk in chunks]  # each B z …
-    slices = list(itertools.chain.from_iterable(part.unbind(dim=1) for part in parts))
-    # One maximum for each chunk: its gradient costs a third of that of one for each slice.
-    return _fold(torch.add, slices) / len(slices), _fold(torch.maximum, [part.amax(dim=1) for part in parts])
-
-
-def _fold(operation: Callable[[Tensor, Tensor], Tensor], slices: list[Tensor]) -> Tensor:
-    result = slices[0]
-    for following in slices[1:]:
-        result = operation(result, following)
-    return result
-
-
-def _exchange(layer: nn.Module, tokens: Tensor, mean: Tensor, maximum: Tensor) -> Tensor:
-    """Add to each token what it, the mean and the maximum over Z of its location say; (B z) h w D."""
-    batch, dim = mean.shape[0], mean.shape[-1]
-    assert isinstance(layer, nn.Linear)  # noqa: S101 - narrows the type
-    own, of_mean, of_maximum = layer.weight.split(dim, dim=1)
-    # Mean and maximum are the same for every slice: their share is computed once, not Z times.
-    shared = nn.functional.linear(mean, of_mean, layer.bias) + nn.functional.linear(maximum, of_maximum)  # B h w D
-    update = nn.functional.linear(tokens, own).unflatten(0, (batch, -1)) + shared[:, None]
-    exchanged: Tensor = tokens + update.flatten(0, 1)
-    return exchanged

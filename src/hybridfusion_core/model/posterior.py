@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hybridfusion_core.model.focus_measures import has_structure
+
 if TYPE_CHECKING:  # the network's libraries take seconds to import, and classical methods need none of them
-    from hybridfusion_core.model.network import Scores
+    from hybridfusion_core.model.network import HybridFusionNet, Scores
 
 IN_FOCUS = 0.5  # probability above which something is said to be in focus
 _HEIGHT_REACH = 2  # slices around the most probable one that the height is averaged over
@@ -61,6 +63,23 @@ def expected_height(posterior: Tensor, positions: Tensor | None = None) -> Tenso
     mass = posterior * near
     where = slices if positions is None else positions[None, :, None, None]
     return (mass * where).sum(dim=1) / mass.sum(dim=1)
+
+
+def where_in_focus(network: HybridFusionNet, scores: Scores, guide: Tensor, noise: Tensor) -> Tensor:
+    """Where something is in focus: what the network says or, of one that says nothing, what the rule finds.
+
+    Args:
+        network: that gave the scores.
+        scores: of the guide.
+        guide: B Z H W.
+        noise: B, standard deviation of the noise in `guide`.
+
+    Returns:
+        B H W, bool.
+    """
+    if scores.in_focus is None:
+        return has_structure(guide, noise)
+    return in_focus_probability(scores, network.in_focus_line) > IN_FOCUS
 
 
 def fuse_soft(weights: Tensor, slices: Tensor) -> Tensor:

@@ -1,8 +1,4 @@
-"""timm's Swin-V2 block as the network needs it: no window across a border, and windows of two sizes.
-
-What the network asks of a window's size is a question of content: where a cell of the plane holds hardly any
-structure, sixty-four tokens say too little, and one window of twice the side replaces four.
-"""
+"""timm's Swin-V2 block as the network needs it: no window across a border."""
 
 from __future__ import annotations
 
@@ -31,10 +27,9 @@ class SwinBlock(SwinTransformerV2Block):
         window: side of a window in tokens.
         shifted: by half a window.
         mlp_ratio: hidden features of the MLP over `dim`.
-        wide: whether some cells may attend in one window of twice the side.
     """
 
-    def __init__(self, dim: int, heads: int, window: int, *, shifted: bool, mlp_ratio: float, wide: bool) -> None:
+    def __init__(self, dim: int, heads: int, window: int, *, shifted: bool, mlp_ratio: float) -> None:
         super().__init__(
             dim,
             input_resolution=(window, window),
@@ -44,25 +39,13 @@ class SwinBlock(SwinTransformerV2Block):
         )
         self.attn = _Attention(dim, (window, window), heads)
         self.margin = window // 2 if shifted else 0  # tokens that no window covers, on each side
-        self.wide = _WideAttention(window) if wide else None
         for norm in (self.norm1, self.norm2):
             assert isinstance(norm, nn.LayerNorm)  # noqa: S101 - narrows the type
             nn.init.ones_(norm.weight)  # timm's 0 leaves the block without gradient
 
-    def forward(self, x: Tensor, wide_cells: Tensor | None = None) -> Tensor:
-        """Let tokens attend to those of their window.
-
-        Args:
-            x: B h w D; h and w multiples of the window, of twice the window if `wide_cells` are given.
-            wide_cells: B h' w', bool: which cells of two by two windows attend as one.
-
-        Returns:
-            B h w D.
-        """
-        attended = self._attend(x)
-        if wide_cells is not None and self.wide is not None and bool(wide_cells.any()):
-            attended = self._widen(x, attended, wide_cells)
-        x = x + self.norm1(attended)
+    def forward(self, x: Tensor) -> Tensor:
+        """Let tokens attend to those of their window; B h w D, h and w multiples of the window."""
+        x = x + self.norm1(self._attend(x))
         updated: Tensor = x + self.norm2(self.mlp(x))
         return updated
 
@@ -77,14 +60,6 @@ class SwinBlock(SwinTransformerV2Block):
         windows = _cut(inner, side)  # B h' w' N D
         attended = self.attn(windows.flatten(0, 2)).unflatten(0, windows.shape[:3])
         return nn.functional.pad(_joined(attended), (0, 0, margin, margin, margin, margin))
-
-    def _widen(self, x: Tensor, attended: Tensor, wide_cells: Tensor) -> Tensor:
-        assert self.wide is not None  # noqa: S101 - narrows the type
-        assert isinstance(self.attn, WindowAttention)  # noqa: S101 - narrows the type
-        side = 2 * self.attn.window_size[0]
-        cells, result = _cut(x, side), _cut(attended, side).clone()
-        result[wide_cells] = self.wide(self.attn, cells[wide_cells])
-        return _joined(result)
 
 
 def _cut(x: Tensor, side: int) -> Tensor:
@@ -120,31 +95,6 @@ def position_bias(attention: WindowAttention) -> Tensor:
     biases = _GREATEST_BIAS * attention.cpb_mlp(table.flatten(0, 2)).sigmoid()  # places H
     bias: Tensor = biases[index].permute(2, 0, 1)
     return bias
-
-
-class _WideAttention(nn.Module):
-    """Attention with another block's weights in windows of twice the side.
-
-    The continuous position bias is a function of distance on a logarithmic scale, so the same small network gives the
-    biases of the larger window. Holds no weights.
-    """
-
-    table: Tensor
-    index: Tensor
-
-    def __init__(self, window: int) -> None:
-        super().__init__()
-        line = torch.arange(1 - 2 * window, 2 * window, dtype=torch.float32) / max(window - 1, 1) * 8
-        line = torch.sign(line) * torch.log2(line.abs() + 1) / 3  # timm's scale, with the small window's unit
-        self.register_buffer("table", torch.cartesian_prod(line, line), persistent=False)
-        place = torch.cartesian_prod(torch.arange(2 * window), torch.arange(2 * window))
-        away = place[:, None] - place[None, :] + 2 * window - 1
-        self.register_buffer("index", away[..., 0] * (4 * window - 1) + away[..., 1], persistent=False)
-
-    def forward(self, attention: WindowAttention, x: Tensor) -> Tensor:
-        """Attend among all tokens of each window; n N D -> n N D."""
-        biases = _GREATEST_BIAS * attention.cpb_mlp(self.table).sigmoid()  # places H
-        return _attend(attention, x, biases[self.index].permute(2, 0, 1))
 
 
 def _attend(attention: WindowAttention, x: Tensor, bias: Tensor) -> Tensor:

@@ -67,7 +67,9 @@ def unread_indexes(listing: Listing, read: Sequence[str]) -> Iterator[str]:
 
 def _only(listing: Listing, found: Sequence[str], kind: Layout) -> str:
     alike = [path for path in found if _rank(path, kind)[:2] == _rank(found[0], kind)[:2]]
-    stacks = [path for path in alike if path.rpartition("/")[0].lower().endswith("_z_stack")]
+    folders = {path: path.rpartition("/")[0].lower() for path in alike}
+    alike = [path for path in alike if not folders[path].endswith("_montage")] or alike
+    stacks = [path for path in alike if folders[path].endswith("_z_stack")]
     if len(stacks) == 1:  # MetaXpress Acquire keeps the projections of the same run beside the stacks
         return stacks[0]
     # Some versions of MetaXpress repeat the description in the folder of every time point.
@@ -76,7 +78,7 @@ def _only(listing: Listing, found: Sequence[str], kind: Layout) -> str:
             f"{listing.root.name} holds {len(alike)} plates, described by {', '.join(alike[:3])}"
             f"{', …' if len(alike) > 3 else ''}; expected one. Name the folder or the index of one of them."
         )
-    return found[0]
+    return alike[0]
 
 
 def _describes(path: str, kind: Layout) -> bool:

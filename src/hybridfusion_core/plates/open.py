@@ -108,7 +108,7 @@ def _ome_zarr(folder: Path) -> Plate:
 
 def _from_files(listing: Listing, index: Path | None, pattern: str | None, axes: str | None) -> Plate:
     if pattern is not None:
-        return _by_pattern(listing, pattern)
+        return _by_pattern(listing, pattern, axes)
     native = any(has_suffix(Path(path), NATIVE_SUFFIXES) for path in listing.images)
     plate = _of_vendor(listing, index) or (None if native else read_ome_tiffs(listing)) or read_stacks(listing, axes)
     if plate is None:
@@ -152,7 +152,7 @@ def _refuse_doubtful_wells(findings: Findings) -> None:
         )
 
 
-def _by_pattern(listing: Listing, text: str) -> Plate:
+def _by_pattern(listing: Listing, text: str, axes: str | None) -> Plate:
     pattern = parse_pattern(text)
     fits = pattern.match(sorted((*listing.images, *listing.refused)))
     check_groups(pattern, fits)
@@ -171,7 +171,10 @@ def _by_pattern(listing: Listing, text: str) -> Plate:
     others = sorted(listing.images - set(fits))
     shown = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
     left = (f"{len(others)} image files do not fit the pattern, left out: {shown}.",) if others else ()
-    plate = _patterned(listing, fits, name) if "z" in pattern.groups else read_patterned_stacks(listing, fits, name)
+    if "z" in pattern.groups:
+        plate = _patterned(listing, fits, name)
+    else:
+        plate = read_patterned_stacks(listing, fits, name, axes)
     return replace(plate, warnings=(*left, *plate.warnings))
 
 

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from hybridfusion_core.errors import HybridFusionError, UserInputError
-from hybridfusion_core.io.disk.access import permitted
+from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.plates.plane_records import number_name
 from hybridfusion_core.plates.plate import Plate, PlateField, Well
 from hybridfusion_core.plates.well_names import UNUSUAL_ROW, well_index
-
-FAILURE_COLUMNS = ("well", "field", "time", "reason")
-_LARGEST = 256 << 20  # bytes of a list of failures
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
 
 FieldTime = tuple[str, str, int]  # well, field, time
 
@@ -215,52 +207,6 @@ def spread(wells: Sequence[Well], count: int) -> tuple[Well, ...]:
     return tuple(well for well in wells if well.name in chosen)
 
 
-def read_failures(path: Path) -> frozenset[FieldTime]:
-    """Read which fields failed from a list of failures.
-
-    Raises:
-        UserInputError: there is no such file, it is no list of failures, or it is empty.
-    """
-    try:
-        with permitted(path):
-            size = path.stat().st_size
-            text = path.read_text(encoding="utf-8-sig", errors="replace") if size <= _LARGEST else ""
-        rows = csv.DictReader(io.StringIO(text, newline=""))
-        return frozenset((_plain(row["well"]), _plain(row["field"]), int(row["time"])) for row in rows) or _none(path)
-    except HybridFusionError:
-        raise
-    except (OSError, LookupError, ValueError, TypeError, AttributeError, csv.Error) as error:
-        raise UserInputError(
-            f"{path} is no list of failures ({type(error).__name__}); expected a CSV file with the columns "
-            f"{', '.join(FAILURE_COLUMNS)}, as a batch writes it. Name the failures.csv of this plate."
-        ) from error
-
-
-def failures_csv(failures: Iterable[tuple[PlateField, str]]) -> str:
-    """Return a list of failures that `read_failures` reads.
-
-    Args:
-        failures: fields and why each failed.
-
-    Returns:
-        CSV with the columns `FAILURE_COLUMNS`. Names of files are hostile: what a spreadsheet would take for a formula
-        has an apostrophe before it.
-    """
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(FAILURE_COLUMNS)
-    for field, reason in failures:
-        writer.writerow((guarded_cell(field.well), guarded_cell(field.field), field.t, guarded_cell(reason)))
-    return stream.getvalue()
-
-
-def _none(path: Path) -> frozenset[FieldTime]:
-    raise UserInputError(
-        f"{path} lists no failures; expected at least one row. There is nothing to do again: leave --only out to fuse "
-        "the whole plate."
-    )
-
-
 def _only(fields: list[PlateField], plate: Plate, only: frozenset[FieldTime]) -> list[PlateField]:
     known = {(field.well, field.field, field.t) for field in plate.fields()}
     unknown = sorted(only - known)
@@ -286,12 +232,3 @@ def _parts(text: str, option: str) -> list[str]:
 
 def _distance(one: Sequence[float], other: Sequence[float]) -> float:
     return (one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2
-
-
-def guarded_cell(text: str) -> str:
-    """Return a cell of a CSV file that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith((*_FORMULA, "'")) else text
-
-
-def _plain(text: str) -> str:
-    return text[1:] if text.startswith("'") else text

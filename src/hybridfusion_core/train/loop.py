@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.model.focus_measures import has_structure
 from hybridfusion_core.model.model_file import ModelCard, load_model, save_model
-from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig
+from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig, Scores
 from hybridfusion_core.model.posterior import (
     confidence_map,
     focus_posterior,
     fuse_soft,
     fusion_weights,
     most_probable,
+    where_in_focus,
 )
 from hybridfusion_core.scenes.lab import ANY_LAB, Lab
 from hybridfusion_core.train.curves import draw_curves
@@ -34,10 +34,12 @@ from hybridfusion_core.train.patches import Patches, draw_patches, load_unlabell
 from hybridfusion_core.train.recipe import Recipe
 from hybridfusion_core.train.scene_batches import Batch, draw_batch, draw_batches
 from hybridfusion_core.train.training_log import Scalars
+from hybridfusion_core.train.transplant import transplanted
 
 # Scenes of these steps are far from those of any training and from those of `evaluate`.
 _CALIBRATION = 1 << 40
 _VALIDATION = 1 << 41
+_RIDGE = 1.0  # pixels' worth of trust in the logit as it is
 _BEST_ERROR = 1e-6  # mean square; beyond 60 dB a scene is empty
 _VALIDATIONS = 40  # in a whole training
 _VALIDATION_BATCHES = 6
@@ -131,10 +133,11 @@ def loss_terms(network: HybridFusionNet, batch: Batch, offset: tuple[int, int] |
     """
     scores = network(batch.guide, batch.noise)
     posterior = focus_posterior(scores)
-    fused = fuse_soft(fusion_weights(scores), batch.counts)
+    weights = fusion_weights(scores)
+    fused = fuse_soft(weights, batch.counts)
     weight = batch.weight[:, None, None]
-    # Where nothing can be seen the height is still asked for, lightly: it continues what is sure.
-    sure = 0.05 + batch.structure
+    # Where nothing is in focus the height is still asked for, lightly: it continues what is sure.
+    sure = 0.05 + batch.in_focus * batch.in_focus_weight
     terms = {
         "l1": supervised.l1(fused * weight, batch.truth * weight),
         "gradient": supervised.gradient_l1(fused * weight, batch.truth * weight),
@@ -142,7 +145,10 @@ def loss_terms(network: HybridFusionNet, batch: Batch, offset: tuple[int, int] |
         "height": supervised.height_l1(posterior, batch.height, sure),
         "total_variation": mask.total_variation(posterior),
         "local_mean": supervised.local_mean_l1(fused * weight, batch.truth * weight),
+        "glow": supervised.glow(fuse_soft(weights, batch.guide), batch.truth_guide, batch.noise),
     }
+    if scores.in_focus is not None:
+        terms["in_focus"] = supervised.in_focus_cross_entropy(scores.in_focus, batch.in_focus, batch.in_focus_weight)
     return terms if offset is None else {**terms, "lattice": _lattice_term(network, batch, posterior, offset)}
 
 
@@ -199,27 +205,42 @@ def validate(network: HybridFusionNet, unseen: Sequence[Batch]) -> dict[str, flo
     for batch in unseen:
         with torch.inference_mode():
             scores = network(batch.guide, batch.noise)
-        fused = fuse_soft(fusion_weights(scores), batch.counts)
-        ratios.append(-10 * ((fused - batch.truth).square().mean(dim=(1, 2)) + _BEST_ERROR).log10())
+        ratios.append(_decibels(scores, batch))
         errors.append(supervised.height_l1(focus_posterior(scores), batch.height, (batch.structure > 0.5).float()))
     return {"psnr": float(torch.cat(ratios).mean()), "height": float(torch.stack(errors).mean())}
 
 
+def decibels(network: HybridFusionNet, batch: Batch) -> Tensor:
+    """PSNR of each scene's fused image; B."""
+    with torch.inference_mode():
+        return _decibels(network(batch.guide, batch.noise), batch)
+
+
+def _decibels(scores: Scores, batch: Batch) -> Tensor:
+    fused = fuse_soft(fusion_weights(scores), batch.counts)
+    ratio: Tensor = -10 * ((fused - batch.truth).square().mean(dim=(1, 2)) + _BEST_ERROR).log10()
+    return ratio
+
+
 def calibrate(network: HybridFusionNet, recipe: Recipe, scenes: int = 48, lab: Lab = ANY_LAB) -> None:
-    """Set the posterior's temperature to the one under which the confidence keeps its word best.
+    """Set what makes probabilities of scores, so that confidence and "in focus" keep their word best.
 
     The confidence claims how probable it is that the decision is right to within one slice. Its Brier score (Brier
     1950, Monthly Weather Review 78, 1) over unseen pixels that a fusion would decide about and whose height is known
-    is evaluated on a grid of temperatures (temperature scaling: Guo et al. 2017, arXiv:1706.04599).
+    is evaluated on a grid of temperatures (temperature scaling: Guo et al. 2017, arXiv:1706.04599). "In focus" gets a
+    line on its logit (Platt 1999, Advances in Large Margin Classifiers), fitted on the same scenes first, because it
+    says about which pixels a fusion decides.
     """
     device = network.temperature.device
+    batches = [draw_batch(recipe, _CALIBRATION + step, device, lab) for step in range(scenes)]
+    if network.config.coarse_depth:
+        calibrate_in_focus(network, batches)
     candidates = torch.exp(torch.linspace(math.log(0.5), math.log(6), 51))
     total = torch.zeros(len(candidates))
-    for step in range(scenes):
-        batch = draw_batch(recipe, _CALIBRATION + step, device, lab)
+    for batch in batches:
         with torch.inference_mode():
             scores = network(batch.guide, batch.noise)
-            asked = has_structure(batch.guide, batch.noise) & (batch.structure > 0.5)
+            asked = where_in_focus(network, scores, batch.guide, batch.noise) & (batch.structure > 0.5)
             right = (most_probable(scores.focus) - batch.height).abs() <= 1
             for index, candidate in enumerate(candidates):
                 sure = confidence_map(focus_posterior(scores, candidate), asked)[asked]
@@ -227,17 +248,55 @@ def calibrate(network: HybridFusionNet, recipe: Recipe, scenes: int = 48, lab: L
     network.temperature.fill_(candidates[int(total.argmin())])
 
 
+def calibrate_in_focus(network: HybridFusionNet, batches: Sequence[Batch]) -> None:
+    """Fit the line under which "in focus" is a probability: by Newton's method, where scenes are sure."""
+    logits, truths = [], []
+    for batch in batches:
+        with torch.inference_mode():
+            said = network(batch.guide, batch.noise).in_focus
+        assert said is not None  # noqa: S101 - narrows the type
+        sure = batch.in_focus_weight > 0.5
+        logits.append(said[sure].double().cpu())
+        truths.append((batch.in_focus[sure] > 0.5).double().cpu())
+    network.in_focus_line.copy_(_logistic_line(torch.cat(logits), torch.cat(truths)))
+
+
+def _logistic_line(logit: Tensor, truth: Tensor) -> Tensor:
+    """Slope and intercept under which a logit fits the truth best; Newton's method, with steps that never climb.
+
+    Args:
+        logit: n, float64.
+        truth: n, 0 or 1.
+    """
+    inputs = torch.stack([logit, torch.ones_like(logit)], dim=1)
+    as_it_is = torch.tensor([1.0, 0.0], dtype=torch.float64)
+
+    def loss(line: Tensor) -> Tensor:
+        entropy = torch.nn.functional.binary_cross_entropy_with_logits(inputs @ line, truth, reduction="sum")
+        return entropy + 0.5 * _RIDGE * (line - as_it_is).square().sum()
+
+    line = torch.zeros(2, dtype=torch.float64)
+    for _ in range(20):
+        probability = torch.sigmoid(inputs @ line)
+        gradient = inputs.T @ (probability - truth) + _RIDGE * (line - as_it_is)
+        curvature = (inputs * (probability * (1 - probability))[:, None]).T @ inputs
+        step = torch.linalg.solve(curvature + _RIDGE * torch.eye(2, dtype=torch.float64), gradient)
+        while loss(line - step) > loss(line) and bool(step.abs().max() > 1e-9):
+            step = step / 2
+        line = line - step
+    return line
+
+
 def starting_network(recipe: Recipe) -> HybridFusionNet:
     """Make the network to train: the one that the recipe starts from, ready to learn, or a new one."""
     if not recipe.start:
         return HybridFusionNet(recipe.network or NetworkConfig())
     network = copy.deepcopy(load_model(recipe.start).network)  # loaded models are shared
-    if recipe.network not in (None, network.config):
-        raise UserInputError(
-            f"The recipe {recipe.name!r} asks for {recipe.network}, the model {recipe.start!r} that it starts from has "
-            f"{network.config}; expected the same sizes, because weights fit no others. Leave [network] out, or start."
-        )
+    if recipe.network is not None and recipe.network != network.config:
+        network = transplanted(network, recipe.network)
     network.temperature.fill_(1)
+    if network.config.coarse_depth:
+        network.in_focus_line.copy_(torch.tensor([1.0, 0.0]))
     return network.train()
 
 

@@ -19,7 +19,10 @@ from hybridfusion_core.train.losses.presets import PresetName
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class LossWeights:
-    """How much each term of `losses` counts; `lattice` costs another half of a step and is left out at 0."""
+    """How much each term of `losses` counts.
+
+    `lattice` costs another half of a step and is left out at 0; `in_focus` is asked of networks that say it.
+    """
 
     l1: float = 1.0
     gradient: float = 1.0
@@ -28,6 +31,8 @@ class LossWeights:
     total_variation: float = 0.01
     local_mean: float = 0.0
     lattice: float = 0.0
+    in_focus: float = 0.2
+    glow: float = 0.05
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -81,7 +86,8 @@ class Recipe:
         ema: decay of the exponential moving average of the weights that becomes the model; 0 takes the last weights.
         haze: probability of haze in a scene that has none by nature.
         scenes: share of each kind of scene; they are made to sum to one.
-        network: sizes; None takes those of `start`, or the default ones if there is no start.
+        network: sizes; None takes those of `start`, or the default ones if there is no start. Other levels than those
+            of `start` take over what fits (`transplant`).
         weights: of the loss terms.
         unlabelled: real stacks to learn from too.
     """

@@ -27,6 +27,7 @@ class Batch:
     noise: Tensor  # B
     counts: Tensor  # B Z H W
     truth: Tensor  # B H W
+    truth_guide: Tensor  # B H W, the truth on the guide's scale, where glow on dark ground shows
     height: Tensor  # B H W
     structure: Tensor  # B H W
     in_focus: Tensor  # B H W, 0 or 1
@@ -94,16 +95,18 @@ def collate(scenes: list[Scene], jitter: list[list[float]], device: torch.device
         jitter: factors on contrast and on the estimated noise, one per scene each.
         device: where the batch goes.
     """
-    guides, noises = [], []
+    guides, truths, noises = [], [], []
     for scene, scale, noise in zip(scenes, *jitter, strict=True):
         statistics = field_statistics([scene.counts.numpy()])
         guides.append(torch.from_numpy(statistics.guide([scene.counts.numpy()]) * np.float32(scale)))
+        truths.append(torch.from_numpy(statistics.guide([scene.truth.numpy()]) * np.float32(scale)))
         noises.append(statistics.noise * scale * noise)
     return Batch(
         guide=torch.stack(guides).to(device),
         noise=torch.tensor(noises, dtype=torch.float32, device=device),
         counts=torch.stack([scene.counts for scene in scenes]).to(device),
         truth=torch.stack([scene.truth for scene in scenes]).to(device),
+        truth_guide=torch.stack(truths).to(device),
         height=torch.stack([scene.height for scene in scenes]).to(device),
         structure=torch.stack([scene.structure for scene in scenes]).to(device),
         in_focus=torch.stack([scene.in_focus for scene in scenes]).to(device),

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hybridfusion_core.batch.output.format import Format, make_form
-from hybridfusion_core.batch.records.paths import Places
+from hybridfusion_core.batch.choices import Choices, Stats
+from hybridfusion_core.batch.output.format import Format, make_output_format
+from hybridfusion_core.batch.records.failure_list import read_failures
+from hybridfusion_core.batch.records.finished import missing_times
+from hybridfusion_core.batch.records.paths import BatchPaths
 from hybridfusion_core.batch.records.store import run_record
-from hybridfusion_core.batch.report.field_table import missing_times, rows_of
+from hybridfusion_core.batch.report.field_table import field_rows
 from hybridfusion_core.batch.report.write import write_reports
-from hybridfusion_core.batch.run import Result, run_batch
+from hybridfusion_core.batch.result import Result
+from hybridfusion_core.batch.run import run_plate
 from hybridfusion_core.batch.scheduler import Where, connected
-from hybridfusion_core.batch.settings import Choices, Stats
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.job import find_slices
 from hybridfusion_core.fusion.request import FuseRequest
@@ -24,7 +27,7 @@ from hybridfusion_core.plates.field_stack import find_channels
 from hybridfusion_core.plates.forecast import forecast
 from hybridfusion_core.plates.open import open_plate
 from hybridfusion_core.plates.plate import Plate, PlateField
-from hybridfusion_core.plates.select import Selection, chosen_times, read_failures, select, select_fields, select_wells
+from hybridfusion_core.plates.select import Selection, chosen_times, select, select_fields, select_wells
 from hybridfusion_core.plates.summary import plate_warnings, summary, table
 from napari_hybridfusion.job.task import FieldError, blame, checked_request
 from napari_hybridfusion.job.worker import Calling
@@ -88,13 +91,13 @@ class Seen:
     Attributes:
         plate: all of it.
         states: of all its fields.
-        places: of the output; None as long as it cannot be one.
+        paths: of the output; None as long as it cannot be one.
         problem: of the output, for its field.
     """
 
     plate: Plate
     states: PlateStates
-    places: Places | None = None
+    paths: BatchPaths | None = None
     problem: FieldError | None = None
 
 
@@ -149,7 +152,7 @@ def fusing_plate(choices: PlateChoices) -> Calling:
         _check_cluster(choices)
         seen.states.begin()
         report(seen)
-        return run_batch(
+        return run_plate(
             plate,
             units,
             _batch(choices, plate, request),
@@ -204,9 +207,16 @@ def _batch(choices: PlateChoices, plate: Plate, request: FuseRequest) -> Choices
         raise UserInputError("There is no output; expected the name of a plate that ends in .ome.zarr. Choose one.")
     times = chosen_times(plate, choices.times)
     with blame("name"):
-        form = make_form(choices.format, choices.ngff, choices.name)
-    scale = choices.z_step_um, choices.pixel_size_um
-    batch = Choices(choices.output.absolute(), request, choices.stats, times, *scale, form)
+        output_format = make_output_format(choices.format, choices.ngff, choices.name)
+    batch = Choices(
+        choices.output.absolute(),
+        request,
+        stats=choices.stats,
+        times=times,
+        z_step_um=choices.z_step_um,
+        pixel_size_um=choices.pixel_size_um,
+        output_format=output_format,
+    )
     with blame("name"):
         batch.check_names(plate)
     return batch
@@ -217,14 +227,14 @@ def _seen(choices: PlateChoices, plate: Plate, units: tuple[PlateField, ...], re
     try:
         with blame("output"):
             batch = _batch(choices, plate, request)
-            places = batch.places
+            paths = batch.paths
             refuse_input_as_output(batch.output, plate.inputs)
             if not batch.output.parent.is_dir():
                 raise UserInputError(
                     f"The folder {batch.output.parent} does not exist; expected an existing one. Create it."
                 )
-            run_record(places, batch.as_json(plate))
-            rows = rows_of(plate, places, missing_times(plate, batch)) if places.folder.is_dir() else ()
-            return Seen(plate, PlateStates(plate, units, rows), places)
+            run_record(paths, batch.as_json(plate))
+            rows = field_rows(plate, paths, missing_times(plate, paths, batch.takes)) if paths.folder.is_dir() else ()
+            return Seen(plate, PlateStates(plate, units, rows), paths)
     except FieldError as problem:
         return Seen(plate, PlateStates(plate, units), None, problem)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hybridfusion_core.batch.records.paths import Places, key_of
+from hybridfusion_core.batch.records.paths import BatchPaths, key_of
 from hybridfusion_core.batch.records.store import unit_record
 from hybridfusion_core.plates.plate import PlateField
 from napari_hybridfusion.files.fields import field_layers
@@ -29,17 +29,17 @@ def opening(seen: Seen, well: str) -> Steps:
     yield
     if unit is None:
         return []
-    layers = _fused(seen.places, unit) if fused is not None and seen.places is not None else field_layers(unit)
+    layers = _fused(seen.paths, unit) if fused is not None and seen.paths is not None else field_layers(unit)
     return [_named(layer, unit) for layer in layers]
 
 
-def _fused(places: Places, unit: PlateField) -> list[LayerData]:
-    if not places.files:
-        return read(str(places.output.joinpath(*key_of(unit))))
+def _fused(paths: BatchPaths, unit: PlateField) -> list[LayerData]:
+    if not paths.files:
+        return read(str(paths.output.joinpath(*key_of(unit))))
     # The first time point: files hold one each. Records are files too, and anybody may have written into them.
-    files = ((unit_record(places, key_of(unit), unit.t) or {}).get("files") or {}).values()
+    files = ((unit_record(paths, key_of(unit), unit.t) or {}).get("files") or {}).values()
     names = dict.fromkeys(str(name) for name in files if Path(str(name)).name == name)
-    return [layer for name in names for layer in read(str(places.output / name))]
+    return [layer for name in names for layer in read(str(paths.output / name))]
 
 
 def _named(layer: LayerData, unit: PlateField) -> LayerData:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from hybridfusion_core.batch.fuse_field import Outcome
 from hybridfusion_core.batch.report.field_table import Row
+from hybridfusion_core.batch.task import Outcome
 from hybridfusion_core.plates.plate import Plate, PlateField
 
 Status = Literal["failed", "flagged", "fused", "running", "waiting", "left"]

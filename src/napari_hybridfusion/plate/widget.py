@@ -14,8 +14,8 @@ from qtpy.QtCore import Qt, QTimer, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QLabel
 
-from hybridfusion_core.batch.records.paths import Places
-from hybridfusion_core.batch.run import Event, Result
+from hybridfusion_core.batch.records.paths import BatchPaths
+from hybridfusion_core.batch.result import Event, Result
 from hybridfusion_core.errors import printable
 from hybridfusion_core.plates.plate import PlateField
 from hybridfusion_core.progress import Progress
@@ -182,8 +182,8 @@ class PlateWidget(Container):  # type: ignore[misc]
 
     def open_report(self) -> None:
         """Open the report in the browser."""
-        if self.seen is not None and self.seen.places is not None:
-            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.seen.places.folder / "report.html")))
+        if self.seen is not None and self.seen.paths is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.seen.paths.folder / "report.html")))
 
     def _show_seen(self, seen: Seen | None) -> None:
         self.seen = seen
@@ -194,7 +194,7 @@ class PlateWidget(Container):  # type: ignore[misc]
             self.report.visible = False
             return
         self.form.offer_channels([printable(each.name) for each in seen.plate.imaging.channels])
-        self.report.visible = _has_report(seen.places)
+        self.report.visible = _has_report(seen.paths)
 
     def _show_first_look(self, seen: Seen) -> None:
         if not self.jobs.running:
@@ -252,7 +252,7 @@ class PlateWidget(Container):  # type: ignore[misc]
         ]
         self._end(("cancelled: " if result.interrupted else "") + ", ".join(parts))
         if self.seen is not None:
-            self.report.visible = _has_report(self.seen.places)
+            self.report.visible = _has_report(self.seen.paths)
             self._say_failures(self.seen)
         if result.full:
             show_error(result.full)
@@ -344,8 +344,8 @@ class PlateWidget(Container):  # type: ignore[misc]
         self.viewer.layers.events.inserted.disconnect(self._on_layers)
 
 
-def _has_report(places: Places | None) -> bool:
-    return places is not None and (places.folder / "report.html").is_file()
+def _has_report(paths: BatchPaths | None) -> bool:
+    return paths is not None and (paths.folder / "report.html").is_file()
 
 
 def _described(look: Look, *, sample: bool) -> str:

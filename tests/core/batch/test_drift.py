@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, shift
 
-from hybridfusion_core.batch.report.drift import SliceFigures, slice_figures
-from hybridfusion_core.batch.report.flags import BIAS_ABOVE, DRIFT_ABOVE, figures
+from hybridfusion_core.batch.figures.drift import SliceFigures, slice_figures
+from hybridfusion_core.batch.figures.flags import BIAS_ABOVE, DRIFT_ABOVE, figures
 from hybridfusion_core.fusion.api import fuse
 from hybridfusion_core.fusion.job import resolve
 from hybridfusion_core.fusion.request import make_request
@@ -50,15 +50,15 @@ def test_slices_that_stand_still_do_not_drift(seed: int) -> None:
 
 @pytest.mark.parametrize(("step", "least", "most"), [(0.5, 1.0, 2.6), (1.0, 3.0, 5.2), (2.0, 7.0, 10.3)])
 def test_drift_is_measured_to_the_part_of_a_pixel(step: float, least: float, most: float) -> None:
-    places = [(0.6 * step * z, 0.8 * step * z) for z in range(6)]
-    found = seen(noisy(moved(specimen(), places)))
+    paths = [(0.6 * step * z, 0.8 * step * z) for z in range(6)]
+    found = seen(noisy(moved(specimen(), paths)))
     assert found.drift_px is not None
     assert least < found.drift_px < most  # five steps
 
 
 def test_one_jump_and_back_is_found_too() -> None:
-    places = [(0, 0), (0, 0), (0, 3), (0, 3), (0, 0), (0, 0)]
-    found = seen(noisy(moved(specimen(), places)))
+    paths = [(0, 0), (0, 0), (0, 3), (0, 3), (0, 0), (0, 0)]
+    found = seen(noisy(moved(specimen(), paths)))
     assert found.drift_px == pytest.approx(3, abs=0.8)
 
 

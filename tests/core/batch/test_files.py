@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from plate_makers import PLAIN, write_harmony, write_plain
 from plate_makers import places as plane_places
 
+from hybridfusion_core.batch.choices import Choices
 from hybridfusion_core.batch.output.file_names import NameTemplate
-from hybridfusion_core.batch.output.format import Form, make_form
+from hybridfusion_core.batch.output.format import OutputFormat, make_output_format
 from hybridfusion_core.batch.output.verify import holds_files, verify_files
-from hybridfusion_core.batch.run import Connect, Result, run_batch
-from hybridfusion_core.batch.settings import Choices
+from hybridfusion_core.batch.result import Result
+from hybridfusion_core.batch.run import Connect, run_plate
 from hybridfusion_core.cli import main
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.api import fuse
@@ -55,9 +56,11 @@ def a_plate(tmp_path: Path, **which: object) -> Plate:
     return open_plate(write_harmony(tmp_path / "in", plane_places(**which)))
 
 
-def run(plate: Plate, output: Path, connect: Connect, form: Form, request: object = TENENGRAD) -> Result:
-    choices = Choices(output, request, form=form)
-    return run_batch(plate, select(plate, Selection()), choices, connect)
+def run(
+    plate: Plate, output: Path, connect: Connect, output_format: OutputFormat, request: object = TENENGRAD
+) -> Result:
+    choices = Choices(output, request, output_format=output_format)
+    return run_plate(plate, select(plate, Selection()), choices, connect)
 
 
 def table(output: Path) -> list[dict[str, str]]:
@@ -68,11 +71,12 @@ def table(output: Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize("kind", ["tiff", "ome-tiff"])
 def test_every_channel_has_a_file_and_what_fuse_gives(kind: str, tmp_path: Path, connect: Connect) -> None:
     plate = a_plate(tmp_path, times=(0, 1))
-    assert run(plate, tmp_path / "out", connect, make_form(kind)).fused == 8
+    assert run(plate, tmp_path / "out", connect, make_output_format(kind)).fused == 8
     rows = table(tmp_path / "out")
     assert len(rows) == 8
     suffix = {"tiff": ".tif", "ome-tiff": ".ome.tif"}[kind]
-    assert rows[1] == {
+    assert rows[1]["Image_ObjectsFileName_Decision_DAPI"] == f"PHX-7_B03_T0001F001C01.decision{suffix}"
+    assert {name: cell for name, cell in rows[1].items() if "Objects" not in name} == {
         "Image_FileName_DAPI": f"PHX-7_B03_T0001F001C01{suffix}",
         "Image_PathName_DAPI": str(tmp_path / "out"),
         "Image_FileName_Brightfield": f"PHX-7_B03_T0001F001C02{suffix}",
@@ -101,7 +105,7 @@ def test_decisions_and_maps_stand_beside_the_channel_that_they_belong_to(
     request_: object, tmp_path: Path, connect: Connect
 ) -> None:
     plate = a_plate(tmp_path, wells=((2, 3),), fields=(1,))
-    run(plate, tmp_path / "out", connect, make_form("tiff", name="{well}_{channel_name}.tif"), request_)
+    run(plate, tmp_path / "out", connect, make_output_format("tiff", name="{well}_{channel_name}.tif"), request_)
     with open_field(next(plate.fields())) as stack:
         expected = fuse(stack, method="tenengrad", tile=16, focus_from=request_.focus_from)
     deciders = expected.decision.shape[1]
@@ -115,7 +119,7 @@ def test_decisions_and_maps_stand_beside_the_channel_that_they_belong_to(
 
 def test_without_a_channel_in_the_name_one_file_holds_all(tmp_path: Path, connect: Connect) -> None:
     plate = a_plate(tmp_path, wells=((2, 3),))
-    run(plate, tmp_path / "out", connect, make_form("ome-tiff", name="{well}-{field:02}.ome.tif"))
+    run(plate, tmp_path / "out", connect, make_output_format("ome-tiff", name="{well}-{field:02}.ome.tif"))
     with open_stack(tmp_path / "out" / "B03-02.ome.tif") as stack:
         assert stack.shape[:3] == (1, 2, 1)
     assert [row["Image_FileName_fused"] for row in table(tmp_path / "out")] == ["B03-01.ome.tif", "B03-02.ome.tif"]
@@ -123,23 +127,23 @@ def test_without_a_channel_in_the_name_one_file_holds_all(tmp_path: Path, connec
 
 def test_running_again_does_what_is_missing_and_nothing_else(tmp_path: Path, connect: Connect) -> None:
     plate = a_plate(tmp_path)
-    run(plate, tmp_path / "out", connect, make_form("tiff"))
+    run(plate, tmp_path / "out", connect, make_output_format("tiff"))
     before = {each.name: each.read_bytes() for each in (tmp_path / "out").iterdir()}
-    assert run(plate, tmp_path / "out", connect, make_form("tiff")).kept == 4
+    assert run(plate, tmp_path / "out", connect, make_output_format("tiff")).kept == 4
     (tmp_path / "out" / "PHX-7_B03_T0000F001C02.tif").unlink()
     assert verify_files(tmp_path / "out") == ["PHX-7_B03_T0000F001C02.tif is missing"]
-    again = run(plate, tmp_path / "out", connect, make_form("tiff"))
+    again = run(plate, tmp_path / "out", connect, make_output_format("tiff"))
     assert (again.fused, again.kept) == (1, 3)
     assert {each.name: each.read_bytes() for each in (tmp_path / "out").iterdir()} == before
     with pytest.raises(UserInputError, match="name: "):
-        run(plate, tmp_path / "out", connect, make_form("tiff", name="{well}_{field}_{channel}.tif"))
+        run(plate, tmp_path / "out", connect, make_output_format("tiff", name="{well}_{field}_{channel}.tif"))
 
 
 def test_a_broken_field_is_in_no_list(tmp_path: Path, connect: Connect) -> None:
     plate = a_plate(tmp_path)
     broken = next(plate.fields())
     (Path(plate.folder) / broken.frame.planes[0][1].file).write_bytes(b"II*\0")
-    assert len(run(plate, tmp_path / "out", connect, make_form("tiff")).failures) == 1
+    assert len(run(plate, tmp_path / "out", connect, make_output_format("tiff")).failures) == 1
     assert len(table(tmp_path / "out")) == 3
     assert not list((tmp_path / "out").glob("*B03*F001*"))
 
@@ -148,7 +152,7 @@ def test_verify_finds_what_is_damaged_and_what_a_stranger_wrote(
     tmp_path: Path, connect: Connect, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plate = a_plate(tmp_path, wells=((2, 3),))
-    run(plate, tmp_path / "out", connect, make_form("tiff"))
+    run(plate, tmp_path / "out", connect, make_output_format("tiff"))
     assert holds_files(tmp_path / "out")
     assert not holds_files(tmp_path / "in")
     assert main(["verify", str(tmp_path / "out")]) == 0
@@ -194,7 +198,7 @@ def test_names_are_looked_at_before_anything_is_written(
     plate = a_plate(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UserInputError, match=said):
-        run(plate, tmp_path / "out", connect, make_form(kind, name=name))
+        run(plate, tmp_path / "out", connect, make_output_format(kind, name=name))
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -215,9 +219,10 @@ def test_the_options_belong_together(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_folder_that_no_batch_began_is_refused(tmp_path: Path, connect: Connect) -> None:
     plate = a_plate(tmp_path)
     (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
     with pytest.raises(UserInputError, match="no batch began it"):
-        run(plate, tmp_path / "out", connect, make_form("tiff"))
-    assert list((tmp_path / "out").iterdir()) == []
+        run(plate, tmp_path / "out", connect, make_output_format("tiff"))
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["mine"]
 
 
 def a_unit(**changes: object) -> PlateField:

@@ -13,20 +13,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybridfusion_core.batch.figures.flags import figures
 from hybridfusion_core.batch.plate_statistics import common_statistics, sampled
-from hybridfusion_core.batch.records.paths import Places, key_of
-from hybridfusion_core.batch.records.store import write_json, write_whole
-from hybridfusion_core.batch.report.field_table import COLUMNS, Row, report_csv, rows_of
-from hybridfusion_core.batch.report.flags import figures
+from hybridfusion_core.batch.records.failure_list import read_failures
+from hybridfusion_core.batch.records.paths import BatchPaths, key_of
+from hybridfusion_core.batch.records.store import write_json
+from hybridfusion_core.batch.report.field_table import COLUMNS, Row, field_rows, report_csv
 from hybridfusion_core.batch.report.page import render
 from hybridfusion_core.batch.report.write import write_reports
-from hybridfusion_core.batch.run import Result
+from hybridfusion_core.batch.result import Result
 from hybridfusion_core.fusion.job import resolve
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.fusion.result import describe
+from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.model.noise import FieldStatistics, NoiseModel
 from hybridfusion_core.plates.plate import Field, Frame, Imaging, Plate, Well
-from hybridfusion_core.plates.select import read_failures
 from hybridfusion_core.stack import Stack
 
 HOSTILE = "=<script>alert(1)</script>'\""
@@ -54,13 +55,13 @@ def a_plate(rows: int, columns: int, fields: Sequence[str] = ("1",)) -> Plate:
     return Plate("/in", "pattern", HOSTILE, wells, Imaging(()), rows, columns)
 
 
-def written(plate: Plate, tmp_path: Path, failed: int = 0) -> tuple[Places, Result]:
+def written(plate: Plate, tmp_path: Path, failed: int = 0) -> tuple[BatchPaths, Result]:
     """Records of a batch that has ended, the first units failed."""
-    places = Places(tmp_path / "out.ome.zarr")
-    result = Result(places)
+    paths = BatchPaths(tmp_path / "out.ome.zarr")
+    result = Result(paths)
     missing = result.missing = {key_of(unit): set() for unit in plate.fields()}
     for number, unit in enumerate(plate.fields()):
-        record = places.record(key_of(unit), unit.t)
+        record = paths.record(key_of(unit), unit.t)
         if number < failed:
             write_json(record, {"format": 1, "status": "failed", "reason": HOSTILE})
             missing[key_of(unit)].add(unit.t)
@@ -70,38 +71,38 @@ def written(plate: Plate, tmp_path: Path, failed: int = 0) -> tuple[Places, Resu
         figures = found | {"height_unit": "um", "sharpest_slice": 2, "slices": 3, "in_focus": 0.9}
         done = {"format": 1, "status": "done", "seconds": 1.5, "settings": {"tile": 64}, "figures": figures}
         write_json(record, done)
-        write_whole(places.thumbnail(key_of(unit), 0), b"\xff\xd8picture")
-    write_json(places.run_record, RECORD)
-    return places, result
+        write_whole(paths.thumbnail(key_of(unit), 0), b"\xff\xd8picture")
+    write_json(paths.run_record, RECORD)
+    return paths, result
 
 
 def test_the_table_has_a_row_for_every_unit(tmp_path: Path) -> None:
     plate = a_plate(2, 3)
-    places, result = written(plate, tmp_path, failed=2)
+    paths, result = written(plate, tmp_path, failed=2)
     write_reports(plate, result)
-    table = list(csv.DictReader(io.StringIO((places.folder / "report.csv").read_text(encoding="utf-8"))))
+    table = list(csv.DictReader(io.StringIO((paths.folder / "report.csv").read_text(encoding="utf-8"))))
     assert tuple(table[0]) == COLUMNS
     assert [row["status"] for row in table] == ["failed"] * 2 + ["done"] * 4
     assert table[0]["reason"] == f"'{HOSTILE}"  # no spreadsheet runs it
     assert (table[2]["well"], table[2]["median_confidence"], table[2]["height_high"]) == ("A3", "0.52", "4")
-    assert read_failures(places.failures) == {("A1", "1", 0), ("A2", "1", 0)}
+    assert read_failures(paths.failures) == {("A1", "1", 0), ("A2", "1", 0)}
 
 
 def test_what_was_not_asked_for_is_none_of_the_table(tmp_path: Path) -> None:
     plate = a_plate(1, 2)
-    places, result = written(plate, tmp_path)
+    paths, result = written(plate, tmp_path)
     kept = next(plate.fields())
-    assert [row.unit for row in rows_of(plate, places, {key_of(kept): {0}})] == [kept]
-    assert [row.status for row in rows_of(plate, places, {key_of(kept): {0}})] == ["missing"]
-    places.record(key_of(kept), 0).write_bytes(b"{}")
-    assert [row.status for row in rows_of(plate, places, result.missing)] == ["done", "done"]
+    assert [row.unit for row in field_rows(plate, paths, {key_of(kept): {0}})] == [kept]
+    assert [row.status for row in field_rows(plate, paths, {key_of(kept): {0}})] == ["missing"]
+    paths.record(key_of(kept), 0).write_bytes(b"{}")
+    assert [row.status for row in field_rows(plate, paths, result.missing)] == ["done", "done"]
 
 
 def test_hostile_names_stay_text_on_the_page(tmp_path: Path) -> None:
     plate = a_plate(2, 2, fields=(HOSTILE,))
-    places, result = written(plate, tmp_path, failed=1)
+    paths, result = written(plate, tmp_path, failed=1)
     write_reports(plate, result)
-    page = (places.folder / "report.html").read_text(encoding="utf-8")
+    page = (paths.folder / "report.html").read_text(encoding="utf-8")
     assert "<script" not in page
     assert html.escape(HOSTILE, quote=False).split("'")[0] in page
     assert re.search("Content-Security-Policy", page)
@@ -110,9 +111,9 @@ def test_hostile_names_stay_text_on_the_page(tmp_path: Path) -> None:
 
 def test_a_plate_of_1536_wells_fits_on_a_page(tmp_path: Path) -> None:
     plate = a_plate(32, 48)
-    places, result = written(plate, tmp_path, failed=5)
-    rows = list(rows_of(plate, places, result.missing))
-    page = render(plate, places, rows, RECORD)
+    paths, result = written(plate, tmp_path, failed=5)
+    rows = list(field_rows(plate, paths, result.missing))
+    page = render(plate, paths, rows, RECORD)
     assert page.count("<rect x=") == 1536 + 3 * 1531  # status of all, figures of those that are fused
     assert page.count("data:image/jpeg") == 1531
     assert "1531 fields × time points were fused" in page
@@ -121,9 +122,9 @@ def test_a_plate_of_1536_wells_fits_on_a_page(tmp_path: Path) -> None:
 
 def test_a_damaged_record_spoils_no_page(tmp_path: Path) -> None:
     plate = a_plate(1, 1)
-    places, _ = written(plate, tmp_path)
+    paths, _ = written(plate, tmp_path)
     page = render(
-        plate, places, [Row(next(plate.fields()), "done")], {"request": {"stats": "?"}, "settings": {"tile": 1}}
+        plate, paths, [Row(next(plate.fields()), "done")], {"request": {"stats": "?"}, "settings": {"tile": 1}}
     )
     assert "Methods" in page
     assert report_csv([]).count("\n") == 1
@@ -203,7 +204,7 @@ def test_a_sample_is_spread_over_all(count: int, most: int) -> None:
 
 def test_units_keep_their_names_on_the_page(tmp_path: Path) -> None:
     plate = replace(a_plate(1, 1), name="screen 7")
-    places, result = written(plate, tmp_path)
-    page = render(plate, places, list(rows_of(plate, places, result.missing)), RECORD)
+    paths, result = written(plate, tmp_path)
+    page = render(plate, paths, list(field_rows(plate, paths, result.missing)), RECORD)
     assert 'href="../out.ome.zarr/A/1/1"' in page
     assert "<title>screen 7</title>" in page

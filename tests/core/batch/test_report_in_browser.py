@@ -27,9 +27,9 @@ def browse(page: Path, tmp_path: Path, *options: str) -> bytes:
 
 def test_the_page_of_1536_wells_shows_every_well_and_runs_nothing(tmp_path: Path) -> None:
     plate = a_plate(32, 48)
-    places, result = written(plate, tmp_path, failed=5)
+    paths, result = written(plate, tmp_path, failed=5)
     write_reports(plate, result)
-    page = places.folder / "report.html"
+    page = paths.folder / "report.html"
     browse(page, tmp_path, f"--screenshot={tmp_path / 'page.png'}")
     shown = imagecodecs.png_decode((tmp_path / "page.png").read_bytes())[..., :3]
     assert shown.shape == (900, 1500, 3)

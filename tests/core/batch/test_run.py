@@ -1,11 +1,10 @@
 """A whole batch: what is missing is fused, what failed is told, and nothing depends on who did it or how often."""
 
-import asyncio
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from concurrent.futures import CancelledError
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -19,20 +18,25 @@ from distributed import Client, KilledWorker, LocalCluster
 from plate_makers import harmony_image, harmony_index, harmony_name, write_harmony, write_plane
 from plate_makers import places as plane_places
 
+from hybridfusion_core.batch import fit_workers, fitness, measuring
 from hybridfusion_core.batch import fuse_field as fusing_units
 from hybridfusion_core.batch import run as running
 from hybridfusion_core.batch import scheduler as cluster
-from hybridfusion_core.batch.records.paths import Places, key_of
+from hybridfusion_core.batch.choices import Choices
+from hybridfusion_core.batch.records.failure_list import read_failures
+from hybridfusion_core.batch.records.paths import BatchPaths, key_of
 from hybridfusion_core.batch.records.store import read_json
 from hybridfusion_core.batch.report.write import write_reports
-from hybridfusion_core.batch.run import Connect, Event, Result, run_batch
-from hybridfusion_core.batch.settings import Choices
+from hybridfusion_core.batch.result import Event, Result
+from hybridfusion_core.batch.run import Connect, run_plate
+from hybridfusion_core.batch.task import Outcome, Settings, Task
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io.disk.lock import Lock
+from hybridfusion_core.io.verify import verify
 from hybridfusion_core.plates.open import open_plate
 from hybridfusion_core.plates.plate import Plate
-from hybridfusion_core.plates.select import Selection, read_failures, select
+from hybridfusion_core.plates.select import Selection, select
 
 QUIET = {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
 TENENGRAD = make_request(method="tenengrad", device="cpu", tile=16)
@@ -66,7 +70,7 @@ EVERYTHING = Selection()
 
 
 def run(plate: Plate, output: Path, connect: Connect, chosen: Selection = EVERYTHING, **choices: object) -> Result:
-    return run_batch(plate, select(plate, chosen), Choices(output, TENENGRAD, **choices), connect)
+    return run_plate(plate, select(plate, chosen), Choices(output, TENENGRAD, **choices), connect)
 
 
 def test_running_again_does_nothing(tmp_path: Path, connect: Connect) -> None:
@@ -107,13 +111,14 @@ def test_a_broken_field_is_told_and_the_others_are_fused(tmp_path: Path, connect
     (Path(plate.folder) / cut.frame.planes[1][1].file).write_bytes(b"II*\0")
     plate = open_plate(plate.folder)
     events: list[Event] = []
-    result = run_batch(
+    result = run_plate(
         plate, select(plate, Selection()), Choices(tmp_path / "out.ome.zarr", TENENGRAD), connect, events.append
     )
     assert result.fused == 2
     assert sorted(unit.name for unit, _ in result.failures) == sorted([gone.name, cut.name])
     assert all(reason for _, reason in result.failures)
-    assert [event.done for event in events if event.stage == "fusing"] == [1, 2, 3, 4]
+    ended = [event.done for event in events if event.stage == "fusing" and event.outcome is not None]
+    assert ended == [1, 2, 3, 4]
     assert len(list(open_plate(tmp_path / "out.ome.zarr").fields())) == 2
     # Once it is repaired, it is fused as if nothing had been wrong.
     shutil.copytree(intact, plate.folder, dirs_exist_ok=True)
@@ -125,23 +130,38 @@ def test_a_broken_field_is_told_and_the_others_are_fused(tmp_path: Path, connect
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 1, "status": "done"}', b"\xff", b'{"format": 9}'])
 def test_a_damaged_record_of_a_unit_has_it_fused_again(content: bytes, tmp_path: Path, connect: Connect) -> None:
     plate = a_plate(tmp_path, wells=((2, 3),))
-    places = Places(tmp_path / "out.ome.zarr")
-    run(plate, places.output, connect)
-    before = contents(places.output)
-    places.record(key_of(next(plate.fields())), 0).write_bytes(content)
-    again = run(plate, places.output, connect)
+    paths = BatchPaths(tmp_path / "out.ome.zarr")
+    run(plate, paths.output, connect)
+    before = contents(paths.output)
+    paths.record(key_of(next(plate.fields())), 0).write_bytes(content)
+    again = run(plate, paths.output, connect)
     assert (again.fused, again.kept) == (1, 1)
-    assert contents(places.output) == before
+    assert contents(paths.output) == before
 
 
-def test_a_field_with_a_failed_time_point_is_not_listed(tmp_path: Path, connect: Connect) -> None:
+def test_a_failed_time_point_costs_that_time_point_only(tmp_path: Path, connect: Connect) -> None:
     plate = a_plate(tmp_path, times=(0, 1), wells=((2, 3),))
+    # Statistics of the plate would lack what cannot be read, and stay so.
+    run(plate, tmp_path / "whole.ome.zarr", connect, stats="field")
     late = next(unit for unit in plate.fields() if unit.t == 1)
-    (Path(plate.folder) / late.frame.planes[0][1].file).write_bytes(b"")
-    plate = open_plate(plate.folder)
-    result = run(plate, tmp_path / "out.ome.zarr", connect)
+    file = Path(plate.folder) / late.frame.planes[0][1].file
+    content, times = file.read_bytes(), file.stat()
+    file.write_bytes(b"")
+    output = tmp_path / "out.ome.zarr"
+    result = run(open_plate(plate.folder), output, connect, stats="field")
     assert (result.fused, len(result.failures)) == (3, 1)
-    assert {unit.field for unit in open_plate(tmp_path / "out.ome.zarr").fields()} == {"2"}
+    assert any("missing_times" in warning for warning in result.warnings)
+    assert {unit.field for unit in open_plate(output).fields()} == {"1", "2"}
+    image = zarr.open_group(output / "B" / "03" / "1", mode="r")
+    assert image.attrs["hybridfusion"]["missing_times"] == [1]
+    assert np.asarray(image["0"][0]).min() > 0
+    assert verify(output) == []
+    # Repaired, nothing of it is left.
+    file.write_bytes(content)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert run(open_plate(plate.folder), output, connect, stats="field").fused == 1
+    for suffix in (".ome.zarr", ".maps.ome.zarr"):
+        assert contents(tmp_path / f"out{suffix}") == contents(tmp_path / f"whole{suffix}")
 
 
 def test_a_plate_is_fused_in_one_way(tmp_path: Path, connect: Connect) -> None:
@@ -156,10 +176,10 @@ def test_a_plate_is_fused_in_one_way(tmp_path: Path, connect: Connect) -> None:
 def test_settings_are_resolved_once(tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     plate = a_plate(tmp_path, wells=((2, 3),))
     run(plate, tmp_path / "out.ome.zarr", connect, Selection(fields="1"))
-    stored = read_json(Places(tmp_path / "out.ome.zarr").run_record)
+    stored = read_json(BatchPaths(tmp_path / "out.ome.zarr").run_record)
     monkeypatch.setattr(running, "settle", lambda *_: pytest.fail("it is resolved already"))
     run(plate, tmp_path / "out.ome.zarr", connect)
-    assert read_json(Places(tmp_path / "out.ome.zarr").run_record) == stored
+    assert read_json(BatchPaths(tmp_path / "out.ome.zarr").run_record) == stored
     assert stored is not None
     assert stored["settings"]["tile"] == 16
     assert set(stored["statistics"]) == {""}
@@ -169,20 +189,20 @@ def test_statistics_are_those_of_the_plate_the_well_or_the_field(tmp_path: Path,
     plate = a_plate(tmp_path)
     used: dict[str, dict[str, str]] = {}
     for stats in ("plate", "well", "field"):
-        places = Places(tmp_path / f"{stats}.ome.zarr")
-        run(plate, places.output, connect, stats=stats)
-        records = {unit.name: read_json(places.record(key_of(unit), 0)) or {} for unit in plate.fields()}
+        paths = BatchPaths(tmp_path / f"{stats}.ome.zarr")
+        run(plate, paths.output, connect, stats=stats)
+        records = {unit.name: read_json(paths.record(key_of(unit), 0)) or {} for unit in plate.fields()}
         used[stats] = {name: str(record["statistics"]) for name, record in records.items()}
     assert [len(set(each.values())) for each in used.values()] == [1, 2, 4]
 
 
 def test_two_runs_on_one_output_exclude_each_other(tmp_path: Path) -> None:
     plate = a_plate(tmp_path)
-    places = Places(tmp_path / "out.ome.zarr")
-    places.folder.mkdir()
-    lock = Lock(places.lock, places.output)
+    paths = BatchPaths(tmp_path / "out.ome.zarr")
+    paths.folder.mkdir()
+    lock = Lock(paths.lock, paths.output)
     with pytest.raises(UserInputError, match="being written by another process"):
-        run(plate, places.output, nobody)
+        run(plate, paths.output, nobody)
     lock.release()
 
 
@@ -204,38 +224,44 @@ def test_a_full_disk_stops_the_run_and_nothing_is_blamed(
 
 def test_workers_of_another_kind_are_refused(tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     plate = a_plate(tmp_path)
-    monkeypatch.setattr(running, "ALGORITHM_VERSION", 999)
-    with pytest.raises(UserInputError, match=r"(?s)None of 1 workers.*of the algorithm, not 999"):
+    monkeypatch.setattr(fitness, "ALGORITHM_VERSION", 999)
+    with pytest.raises(UserInputError, match=r"(?s)None of 1 workers.*has version 999 of the algorithm, not"):
         run(plate, tmp_path / "out.ome.zarr", connect)
+
+
+RELEASED = threading.Event()
+
+
+def hang(*_: object) -> None:
+    RELEASED.wait(60)
 
 
 def test_a_worker_that_does_not_answer_is_not_waited_for(
     tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "WAIT", 0.2)
+    monkeypatch.setattr(fit_workers, "WAIT", 0.2)
+    monkeypatch.setattr(fit_workers, "_TICK", 0.1)
+    monkeypatch.setattr(fit_workers, "examined", hang)
+    try:
+        with pytest.raises(UserInputError, match=r"(?s)None of 1 workers.*has not answered within 0\.2 s"):
+            run(a_plate(tmp_path), tmp_path / "out.ome.zarr", connect)
+    finally:
+        RELEASED.set()
 
-    async def hang(*_: object) -> None:
-        await asyncio.sleep(1)
 
-    monkeypatch.setattr(running, "unfit", hang)
-    with pytest.raises(UserInputError, match=r"(?s)None of 1 workers.*has not answered within 0\.2 s"):
-        run(a_plate(tmp_path), tmp_path / "out.ome.zarr", connect)
+def die(*_: object) -> None:
+    raise KilledWorker("settle", SimpleNamespace(address="tcp://gone:1"), 1)
 
 
-@pytest.mark.parametrize("error", [KilledWorker("settle", None, 1), CancelledError("settle")])
 def test_a_worker_that_dies_before_anything_is_settled_is_explained(
-    error: Exception, tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plate = a_plate(tmp_path)
-
-    def die(*_: object) -> object:
-        raise error
-
     with monkeypatch.context() as dying:
-        dying.setattr(running._Run, "_value", die)
-        with pytest.raises(UserInputError, match="A worker died while it opened a field"):
+        dying.setattr(running, "_settled", die)
+        with pytest.raises(UserInputError, match="Workers died while they opened a field"):
             run(plate, tmp_path / "out.ome.zarr", connect)
-    assert not Places(tmp_path / "out.ome.zarr").run_record.exists()
+    assert not BatchPaths(tmp_path / "out.ome.zarr").run_record.exists()
     assert run(plate, tmp_path / "out.ome.zarr", connect).fused == 4
 
 
@@ -262,21 +288,21 @@ def test_a_model_that_was_replaced_is_refused(tmp_path: Path, connect: Connect, 
     shutil.copy(tiny_model, model)
     request = make_request(model=str(model), device="cpu", tile=16)
     choices = Choices(tmp_path / "out.ome.zarr", request)
-    assert run_batch(plate, select(plate, Selection(fields="1")), choices, connect).fused == 1
+    assert run_plate(plate, select(plate, Selection(fields="1")), choices, connect).fused == 1
     from hybridfusion_core.model.model_file import load_model, save_model
 
     stored = load_model(str(model))
     save_model(model, stored.network, replace(stored.card, limits="others"))
     with pytest.raises(UserInputError, match="another one than when this plate was begun"):
-        run_batch(plate, select(plate, EVERYTHING), choices, connect)
+        run_plate(plate, select(plate, EVERYTHING), choices, connect)
 
 
 def test_a_damaged_run_record_is_refused(tmp_path: Path, connect: Connect) -> None:
     plate = a_plate(tmp_path, wells=((2, 3),))
     run(plate, tmp_path / "out.ome.zarr", connect, Selection(fields="1"))
-    places = Places(tmp_path / "out.ome.zarr")
-    text = places.run_record.read_text(encoding="utf-8")
-    places.run_record.write_text(text.replace('"block"', '"blok"'), encoding="utf-8")
+    paths = BatchPaths(tmp_path / "out.ome.zarr")
+    text = paths.run_record.read_text(encoding="utf-8")
+    paths.run_record.write_text(text.replace('"block"', '"blok"'), encoding="utf-8")
     with pytest.raises(StoredDataError, match="does not say how fields are fused"):
         run(plate, tmp_path / "out.ome.zarr", connect)
 
@@ -294,11 +320,11 @@ def test_who_cannot_press_ctrl_c_stops_it_too(tmp_path: Path, connect: Connect) 
     choices = Choices(tmp_path / "out.ome.zarr", TENENGRAD)
     units = select(plate, Selection())
     # Before anything is resolved: statistics that are half measured are not written down.
-    early = run_batch(plate, units, choices, connect, stop=lambda: True)
+    early = run_plate(plate, units, choices, connect, stop=lambda: True)
     assert (early.interrupted, early.fused, early.kept, early.failures) == (True, 0, 0, [])
-    assert not Places(choices.output).run_record.exists()
+    assert not BatchPaths(choices.output).run_record.exists()
     events: list[Event] = []
-    late = run_batch(
+    late = run_plate(
         plate, units, choices, connect, events.append, stop=lambda: any(event.stage == "fusing" for event in events)
     )
     assert late.interrupted
@@ -345,7 +371,55 @@ def test_a_plate_of_200_fields_with_five_kinds_of_broken_ones(tmp_path: Path, co
         image = zarr.open_group(output / unit.row / unit.column / unit.field, mode="r")
         assert np.asarray(image["0"][:]).min() > 0
     write_reports(plate, result)
-    failed = read_failures(Places(output).failures)
+    failed = read_failures(BatchPaths(output).failures)
     assert failed == {(well, "1", 0) for well in name.values()}
     again = run(plate, output, connect, Selection(only=failed), stats="field")
     assert (again.fused, again.kept, len(again.failures)) == (0, 0, 7)
+
+
+def test_what_statistics_lack_is_named_and_they_stay(tmp_path: Path, connect: Connect) -> None:
+    plate = a_plate(tmp_path, wells=((2, 3),), fields=(1, 2, 3))
+    unit = next(plate.fields())
+    file = Path(plate.folder) / unit.frame.planes[0][1].file
+    content = file.read_bytes()
+    file.write_bytes(b"II*\0")
+    paths = BatchPaths(tmp_path / "out.ome.zarr")
+    first = run(open_plate(plate.folder), paths.output, connect)
+    assert any("lack 1 fields that could not be read" in warning for warning in first.warnings)
+    before = read_json(paths.run_record) or {}
+    assert [(each["well"], each["field"]) for each in before["left_out"]] == [(unit.well, unit.field)]
+    file.write_bytes(content)
+    again = run(open_plate(plate.folder), paths.output, connect)
+    assert (again.fused, again.kept) == (1, 2)
+    assert any("--overwrite measures anew" in warning for warning in again.warnings)
+    assert read_json(paths.run_record) == before
+
+
+def test_a_worker_that_is_lost_while_it_measures_changes_no_statistics(
+    tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plate = a_plate(tmp_path)
+    run(plate, tmp_path / "calm.ome.zarr", connect)
+    lost: list[object] = []
+
+    def once(task: Task, settings: Settings) -> Outcome:
+        if len(lost) < 2:
+            lost.append(task)
+            raise KilledWorker("measure", SimpleNamespace(address="tcp://gone:1"), 1)
+        return fusing_units.measure_unit(task, settings)
+
+    LOSING["measure"] = once
+    monkeypatch.setattr(measuring, "measure_unit", losing)
+    result = run(plate, tmp_path / "wild.ome.zarr", connect)
+    assert (len(lost), result.fused, result.warnings) == (2, 4, [])
+    calm, wild = (read_json(BatchPaths(tmp_path / f"{name}.ome.zarr").run_record) or {} for name in ("calm", "wild"))
+    assert calm["statistics"] == wild["statistics"]
+    assert contents(tmp_path / "calm.ome.zarr") == contents(tmp_path / "wild.ome.zarr")
+
+
+LOSING: dict[str, Callable[[Task, Settings], Outcome]] = {}
+
+
+def losing(task: Task, settings: Settings) -> Outcome:
+    """What can be sent by its name."""
+    return LOSING["measure"](task, settings)

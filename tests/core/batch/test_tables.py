@@ -10,12 +10,14 @@ import pytest
 import zarr
 from plate_makers import write_group, write_zarr_plate
 
-from hybridfusion_core.batch.fuse_field import Settings, Task, fuse_unit
+from hybridfusion_core.batch.choices import Choices
+from hybridfusion_core.batch.fuse_field import fuse_unit
 from hybridfusion_core.batch.output import tables
-from hybridfusion_core.batch.output.format import Form
+from hybridfusion_core.batch.output.format import OutputFormat
 from hybridfusion_core.batch.output.plate import Publisher
-from hybridfusion_core.batch.records.paths import Places, key_of
+from hybridfusion_core.batch.records.paths import BatchPaths, key_of
 from hybridfusion_core.batch.records.store import begin_session, read_json
+from hybridfusion_core.batch.task import Settings, Task
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io.verify import verify
 from hybridfusion_core.plates.open import open_plate
@@ -41,18 +43,20 @@ def with_tables(folder: Path, ngff: str) -> Path:
     return folder
 
 
-def fused(plate: Plate, tmp_path: Path, ngff: str) -> tuple[Places, Publisher]:
-    places = Places(tmp_path / f"out{ngff}.ome.zarr")
-    begin_session(places, "session")
-    places.staging.mkdir(exist_ok=True)
-    settings = Settings(str(places.output), "session", REQUEST, block=128, z_chunk=4, form=Form(ngff=ngff))
-    publisher = Publisher(plate, places, ngff)
+def fused(plate: Plate, tmp_path: Path, ngff: str) -> tuple[BatchPaths, Publisher]:
+    paths = BatchPaths(tmp_path / f"out{ngff}.ome.zarr")
+    begin_session(paths, "session")
+    paths.staging.mkdir(exist_ok=True)
+    settings = Settings(
+        Choices(paths.output, REQUEST, output_format=OutputFormat(ngff=ngff)), "session", block=128, z_chunk=4
+    )
+    publisher = Publisher(plate, paths, ngff)
     for unit in plate.fields():
         assert fuse_unit(Task(unit), settings).status == "done"
-        record = read_json(places.record(key_of(unit), 0))
+        record = read_json(paths.record(key_of(unit), 0))
         publisher.add(key_of(unit), [record], fresh=True)
     publisher.publish()
-    return places, publisher
+    return paths, publisher
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -64,21 +68,21 @@ def contents(path: Path) -> dict[str, bytes]:
 def test_tables_of_plate_and_images_are_kept(given: str, wanted: str, tmp_path: Path) -> None:
     folder = with_tables(tmp_path / "in.zarr", given)
     before = contents(folder)
-    places, publisher = fused(open_plate(folder), tmp_path, wanted)
+    paths, publisher = fused(open_plate(folder), tmp_path, wanted)
     assert publisher.warnings == {}
     for inside in ("tables", "B/03/0/tables"):
         if given == wanted:
-            assert contents(places.output / inside) == contents(folder / inside)
+            assert contents(paths.output / inside) == contents(folder / inside)
         # Through the group above them, as readers go.
-        found = zarr.open_group(str(places.output), mode="r")[inside]
+        found = zarr.open_group(str(paths.output), mode="r")[inside]
         assert found.attrs["tables"] == ["rois", "cells"]
         assert found["rois"].attrs["type"] == "roi_table"
         assert np.array_equal(found["rois/X"][:], np.arange(6, dtype="float32").reshape(2, 3))
         assert list(found["rois/_index"][:]) == ["FOV_1", "FOV_µ2"]
         assert found["rois/_index"].attrs["encoding-type"] == "string-array"
-        assert (places.output / inside / "cells" / "table.csv").read_text(encoding="utf-8") == "label,area\n1,9\n"
-    assert not (places.output / "B" / "03" / "1" / "tables").exists()
-    assert verify(places.output) == []
+        assert (paths.output / inside / "cells" / "table.csv").read_text(encoding="utf-8") == "label,area\n1,9\n"
+    assert not (paths.output / "B" / "03" / "1" / "tables").exists()
+    assert verify(paths.output) == []
     assert contents(folder) == before
 
 
@@ -114,12 +118,12 @@ def hostile_metadata(folder: Path) -> None:
 def test_hostile_tables_are_left_out_and_the_field_is_fused(spoil: object, tmp_path: Path) -> None:
     folder = with_tables(tmp_path / "in.zarr", "0.4")
     spoil(folder / "B" / "03" / "0" / "tables")
-    places, publisher = fused(open_plate(folder), tmp_path, "0.5")
+    paths, publisher = fused(open_plate(folder), tmp_path, "0.5")
     (warning,) = publisher.warnings.values()
     assert "by hand" in warning
-    assert not (places.output / "B" / "03" / "0" / "tables").exists()
-    assert (places.output / "tables").exists()
-    assert verify(places.output) == []
+    assert not (paths.output / "B" / "03" / "0" / "tables").exists()
+    assert (paths.output / "tables").exists()
+    assert verify(paths.output) == []
 
 
 class Evil:
@@ -146,8 +150,8 @@ def test_nothing_that_strangers_wrote_is_run(tmp_path: Path, monkeypatch: pytest
 def test_tables_follow_an_image_that_is_fused_again(tmp_path: Path) -> None:
     folder = with_tables(tmp_path / "in.zarr", "0.5")
     plate = open_plate(folder)
-    places, _ = fused(plate, tmp_path, "0.5")
+    paths, _ = fused(plate, tmp_path, "0.5")
     inside = Path("B/03/0/tables/cells/table.csv")
     (folder / inside).write_text("label,area\n1,10\n", encoding="utf-8")
     fused(plate, tmp_path, "0.5")
-    assert (places.output / inside).read_bytes() == (folder / inside).read_bytes()
+    assert (paths.output / inside).read_bytes() == (folder / inside).read_bytes()

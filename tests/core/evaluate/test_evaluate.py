@@ -432,7 +432,7 @@ def test_only_the_kinds_asked_for_are_drawn(
 ) -> None:
     monkeypatch.setattr(cases, "_SIZE", 32)
     monkeypatch.setattr(cases, "NOISES", NOISES[:1])
-    monkeypatch.setattr(run.artefacts, "measure_artefacts", lambda _: {"haze bias, %": 0.0})
+    monkeypatch.setattr(run.synthetic_artefacts, "measure_artefacts", lambda _: {"haze bias, %": 0.0})
     words = ("--scenes", "1", "--kind", "photographic", "--kind", "layers")
     assert command(*words, "--model", tiny_model, "--json") == 0
     summary = json.loads(capsys.readouterr().out)
@@ -456,7 +456,7 @@ def test_training_scores_the_kinds_of_its_recipe_alone(
     model = tmp_path / "model.safetensors"
     model.write_bytes(Path(tiny_model).read_bytes())
     monkeypatch.setattr(train, "train", lambda *_, **__: model)
-    monkeypatch.setattr(evaluation, "evaluate_methods", spy)
+    monkeypatch.setattr(run, "evaluate_methods", spy)
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('name = "mine"\n[scenes]\nlayers = 1\nvolume = 0\nphotographic = 1\n')
     assert main(["train", str(recipe), "-o", str(tmp_path / "run"), "--device", "cpu"]) == 0

@@ -25,7 +25,7 @@ from hybridfusion_core.model.network import NetworkConfig
 from hybridfusion_core.stack import Channel, Stack
 
 SMALL = NetworkConfig(channels=4, dim=8, heads=2)
-WIDE = NetworkConfig(channels=4, dim=8, heads=2, wide_below=2.0)  # its lattice is twice as wide, its halo is wider
+WIDE = NetworkConfig(channels=4, dim=8, heads=2, depth=0, coarse_depth=2)  # twice the lattice, and a wider halo
 LIGHT = st.sampled_from([None, False, True])
 
 

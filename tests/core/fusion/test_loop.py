@@ -50,15 +50,21 @@ def test_the_shipped_model_leaves_no_seam_either() -> None:
     assert_same(fuse(stack, "auto", tile=64), fuse(stack, "auto", tile=1024))
 
 
+@pytest.mark.parametrize("depth", [0, 1])
 @pytest.mark.parametrize("tile", [64, 96])
-def test_tiles_leave_no_seam_with_windows_of_two_sizes(tmp_path: Path, tile: int) -> None:
-    """Half of the plane holds nothing but noise and is seen through wide windows; the lattice is theirs."""
-    network = opinionated_network(NetworkConfig(channels=4, dim=8, heads=2, wide_below=2.0))
-    model = tmp_path / "wide.safetensors"
-    save_model(model, network, ModelCard("wide", "for tests", "none", "everything", {}))
+def test_tiles_leave_no_seam_with_a_coarse_level(tmp_path: Path, tile: int, depth: int) -> None:
+    """Neither in what is fused nor in what is in focus, of which half of the plane has nothing."""
+    network = opinionated_network(NetworkConfig(channels=4, dim=8, heads=2, depth=depth, coarse_depth=2))
+    torch.nn.init.normal_(network.coarse.expand.weight, std=0.3)
     stack = textured_stack((3, 220, 200), "float32")
     stack[:, :, 100:] = 1500 + np.random.default_rng(0).normal(0, 20, (3, 220, 100))
-    assert_same(fuse(stack, str(model), tile=tile), fuse(stack, str(model), tile=1024))
+    model = tmp_path / "coarse.safetensors"
+    for intercept in (0.0, 100.0):  # once as it happens to judge, once with everything in focus
+        network.in_focus_line[1] = intercept
+        save_model(model, network, ModelCard("coarse", "for tests", "none", "everything", {}))
+        whole = fuse(stack, str(model), tile=1024)
+        assert_same(fuse(stack, str(model), tile=tile), whole)
+    assert (whole.decision > 0).all()
 
 
 def test_tiles_leave_no_seam_in_the_weights(tiny_model: str) -> None:

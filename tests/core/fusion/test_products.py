@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import textured_stack
 
 import hybridfusion_core as hf
@@ -16,6 +17,7 @@ from hybridfusion_core.fusion.products import PRODUCTS, Product, default_product
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io.result_spec import MapChannel, array_of, product_of
 from hybridfusion_core.io.verify import verify
+from hybridfusion_core.model.network import HybridFusionNet, Scores
 from hybridfusion_core.progress import exhaust
 
 KINDS = {"image": "fused", "labels": "decision", "map": "maps"}
@@ -98,3 +100,22 @@ def test_in_focus_is_what_decision_0_comes_from(tiny_model: str) -> None:
     assert result.in_focus.dtype == np.float32
     np.testing.assert_array_equal(result.in_focus > 0.5, result.decision > 0)
     assert 0 < result.in_focus.mean() < 1
+
+
+def test_a_network_that_says_whether_anything_is_in_focus_is_believed(
+    tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = HybridFusionNet.forward
+
+    def saying(self: HybridFusionNet, guide: torch.Tensor, noise: torch.Tensor, z_chunk: int | None = None) -> Scores:
+        left = torch.arange(guide.shape[3]) < guide.shape[3] // 2
+        said = torch.where(left, 1.0, -1.0).expand(guide[:, 0].shape)
+        return forward(self, guide, noise, z_chunk)._replace(in_focus=said)
+
+    monkeypatch.setattr(HybridFusionNet, "forward", saying)
+    monkeypatch.setattr(HybridFusionNet, "in_focus_line", torch.tensor([2.0, 1.0]), raising=False)
+    result = hf.fuse(textured_stack((3, 64, 64)), model=tiny_model, device="cpu", products=("decision", "in_focus"))
+    np.testing.assert_allclose(result.in_focus[:, :32], 1 / (1 + np.exp(-3)), rtol=1e-6)
+    np.testing.assert_allclose(result.in_focus[:, 32:], 1 / (1 + np.exp(1)), rtol=1e-6)
+    assert (result.decision[:, :32] > 0).all()
+    assert (result.decision[:, 32:] == 0).all()

@@ -17,7 +17,7 @@ from conftest import textured_stack
 import hybridfusion_core as hf
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.io.create import create_output
-from hybridfusion_core.io.disk.atomic import Delivery, explained, part_path
+from hybridfusion_core.io.disk.atomic import Delivery, explained, part_path, write_whole
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.result_spec import MapChannel, ResultSpec
 from hybridfusion_core.io.verify import verify
@@ -371,3 +371,20 @@ def test_what_the_system_forbids_is_explained(tmp_path):
         with explained(tmp_path / "r.png", creating=True):
             raise PermissionError(errno.EACCES, "no")
     assert names(tmp_path) == []
+
+
+def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "new folder" / "record.json"
+    write_whole(path, b"old", durable=True)
+
+    def full(*_):
+        raise OSError("full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "replace", full)
+        with pytest.raises(OSError, match="full"):
+            write_whole(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert names(path.parent) == ["record.json"]
+    write_whole(path, b"new")
+    assert path.read_bytes() == b"new"

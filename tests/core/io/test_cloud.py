@@ -14,8 +14,11 @@ import pytest
 from distributed import Client, LocalCluster
 from plate_makers import edit_json, numbers, write_zarr_plate
 
-from hybridfusion_core.batch.run import Connect, Result, run_batch
-from hybridfusion_core.batch.settings import Choices, unfit
+from hybridfusion_core.batch.choices import Choices
+from hybridfusion_core.batch.fitness import unfit
+from hybridfusion_core.batch.result import Result
+from hybridfusion_core.batch.run import Connect, run_plate
+from hybridfusion_core.batch.task import Settings
 from hybridfusion_core.cli import batch_run, main
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.request import make_request
@@ -109,7 +112,7 @@ def everywhere(folder: Path, bucket: Bucket, web: str, tmp_path: Path) -> dict[s
 
 
 def run(plate: Plate, output: Path, connect: Connect) -> Result:
-    return run_batch(plate, select(plate, Selection()), Choices(output, TENENGRAD), connect)
+    return run_plate(plate, select(plate, Selection()), Choices(output, TENENGRAD), connect)
 
 
 def pixels(path: Path) -> dict[str, bytes]:
@@ -195,15 +198,13 @@ def test_what_is_no_plate_is_refused(what: str, bucket: Bucket, web: str, tmp_pa
 
 
 def test_workers_that_do_not_see_the_url_say_so(bucket: Bucket, tmp_path: Path) -> None:
-    from hybridfusion_core.batch.fuse_field import Settings
     from hybridfusion_core.batch.records.store import begin_session
-    from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
 
-    settings = Settings(str(tmp_path / "out.ome.zarr"), "session", TENENGRAD, 1, 1)
-    begin_session(settings.places, "session")
-    assert "does not see the plate" in str(unfit(settings, bucket.url, ALGORITHM_VERSION))
+    settings = Settings(Choices(tmp_path / "out.ome.zarr", TENENGRAD), "session")
+    begin_session(settings.paths, "session")
+    assert "does not see the plate" in str(unfit(settings, bucket.url))
     bucket.put(write_zarr_plate(tmp_path / "in.ome.zarr", wells=("B/03",)))
-    assert unfit(settings, bucket.url, ALGORITHM_VERSION) is None
+    assert unfit(settings, bucket.url) is None
 
 
 def test_the_command_line_takes_urls_as_input_and_not_as_output(

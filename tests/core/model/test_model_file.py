@@ -1,8 +1,10 @@
 import json
 import struct
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from conftest import opinionated_network
 
@@ -51,6 +53,26 @@ def test_every_shipped_model_loads_and_is_small() -> None:
         assert model.card.name == name
         assert model.card.limits
         assert sum(parameter.numel() for parameter in model.network.parameters()) * 4 < 2 << 20
+
+
+def test_a_file_of_before_loads_and_its_network_does_not_say_what_is_in_focus(saved: Path, tmp_path: Path) -> None:
+    """Files of before name windows of two sizes, which none of them uses, and know no coarse level."""
+    model = load_model(str(saved))
+    described = {"config": asdict(model.network.config), "card": asdict(CARD)}
+    for name in ("coarse_depth", "coarse_bin"):
+        del described["config"][name]
+    for wide_below, opens in ((0.0, True), (1.5, False)):
+        described["config"]["wide_below"] = wide_below
+        old = tmp_path / f"{wide_below}.safetensors"
+        metadata = {"hybridfusion": json.dumps(described)}
+        old.write_bytes(safetensors.torch.save(model.network.state_dict(), metadata=metadata))
+        if opens:
+            network = load_model(str(old)).network
+            assert network.config == model.network.config
+            assert network(torch.randn(1, 2, 32, 32), torch.tensor([0.2])).in_focus is None
+        else:
+            with pytest.raises(StoredDataError, match="no valid HybridFusionNet configuration"):
+                load_model(str(old))
 
 
 def test_organoid_is_another_name_of_fluorescence() -> None:

@@ -5,24 +5,34 @@ import pytest
 import torch
 from conftest import opinionated_network
 from timm.models.swin_transformer_v2 import SwinTransformerV2Block, WindowAttention
+from torch import Tensor
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.model.focus_measures import gaussian_blur
-from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig, receptive_field
+from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig, Scores, receptive_field
 from hybridfusion_core.model.posterior import focus_posterior, fuse_soft, fusion_weights
 from hybridfusion_core.model.swin import SwinBlock
 
 SMALL = NetworkConfig(channels=4, dim=8, heads=2)
+COARSE = NetworkConfig(channels=4, dim=8, heads=2, depth=0, coarse_depth=2)
+BOTH = NetworkConfig(channels=4, dim=8, heads=2, coarse_depth=2)
 NOISE = torch.tensor([0.1])
 
 
-def test_shuffled_slices_give_shuffled_scores_and_nothing_else() -> None:
-    network = opinionated_network(SMALL).double()
-    guide = torch.randn(1, 5, 32, 48, dtype=torch.float64)
+def parts(scores: Scores) -> list[Tensor]:
+    return [part for part in scores if part is not None]
+
+
+@pytest.mark.parametrize("config", [SMALL, COARSE, BOTH], ids=["fine", "coarse", "both"])
+def test_shuffled_slices_give_shuffled_scores_and_nothing_else(config: NetworkConfig) -> None:
+    network = opinionated_network(config).double()
+    guide = torch.randn(1, 5, 32, 64, dtype=torch.float64)
     order = torch.tensor([3, 0, 4, 1, 2])
     straight, shuffled = network(guide, NOISE.double()), network(guide[:, order], NOISE.double())
-    for before, after in zip(straight, shuffled, strict=True):
+    for before, after in zip(straight[:2], shuffled[:2], strict=True):
         torch.testing.assert_close(before[:, order], after, rtol=0, atol=1e-12)
+    if straight.in_focus is not None:
+        torch.testing.assert_close(straight.in_focus, shuffled.in_focus, rtol=0, atol=1e-12)
 
 
 def test_a_pair_gets_sigmoid_masks() -> None:
@@ -47,11 +57,12 @@ def test_one_set_of_weights_serves_any_number_of_slices(slices: int) -> None:
     torch.testing.assert_close(fusion_weights(scores).sum(dim=1), torch.ones(2, 16, 32))
 
 
+@pytest.mark.parametrize("config", [SMALL, COARSE], ids=["fine", "coarse"])
 @pytest.mark.parametrize("z_chunk", [1, 2, 5])
-def test_chunks_of_z_change_nothing(z_chunk: int) -> None:
-    network, guide = opinionated_network(SMALL), torch.randn(2, 5, 32, 32)
+def test_chunks_of_z_change_nothing(config: NetworkConfig, z_chunk: int) -> None:
+    network, guide = opinionated_network(config), torch.randn(2, 5, 32, 32)
     noise = torch.tensor([0.1, 0.3])
-    for whole, chunked in zip(network(guide, noise), network(guide, noise, z_chunk), strict=True):
+    for whole, chunked in zip(parts(network(guide, noise)), parts(network(guide, noise, z_chunk)), strict=True):
         torch.testing.assert_close(whole, chunked, rtol=0, atol=1e-6)
 
 
@@ -69,7 +80,7 @@ def test_tokens_never_attend_across_the_border_they_were_rolled_over() -> None:
 
 def test_shifted_windows_lie_inside_the_plane() -> None:
     """A token attends to all 64 of its window or, nearer to the border than half a window, to none."""
-    block = SwinBlock(8, 2, 8, shifted=True, mlp_ratio=2.0, wide=False).double()
+    block = SwinBlock(8, 2, 8, shifted=True, mlp_ratio=2.0).double()
     x = torch.randn(1, 24, 24, 8, dtype=torch.float64, requires_grad=True)
     for at, reached in ((3, []), (4, range(4, 12)), (11, range(4, 12)), (12, range(12, 20)), (20, [])):
         (gradient,) = torch.autograd.grad(block._attend(x)[0, at, 9].sum(), x)
@@ -97,34 +108,9 @@ def test_where_there_is_only_noise_the_energies_prefer_no_slice() -> None:
     assert energies.mean() > -0.05
 
 
-def test_a_cell_s_own_content_decides_how_wide_its_windows_are() -> None:
-    """Flat cells beside structured ones: only they change, and nothing else decides."""
-    torch.manual_seed(0)
-    narrow = opinionated_network(NetworkConfig(channels=4, dim=8, heads=2, depth=1))
-    wide = opinionated_network(NetworkConfig(channels=4, dim=8, heads=2, depth=1, wide_below=2.0))
-    wide.load_state_dict(narrow.state_dict())
-    guide = 0.1 * torch.randn(1, 3, 64, 96)
-    guide[..., 32:64, 32:64] += torch.randn(1, 3, 32, 32)
-    assert wide._wide_cells(guide, NOISE).tolist() == [[[True, True, True], [True, False, True]]]
-    before, after = narrow(guide, NOISE).focus, wide(guide, NOISE).focus
-    assert torch.equal(before[..., 34:62, 34:62], after[..., 34:62, 34:62])
-    for y, x in ((0, 0), (0, 64), (32, 64)):
-        assert not torch.allclose(before[..., y : y + 32, x : x + 32], after[..., y : y + 32, x : x + 32])
-
-
-def test_wide_windows_use_timm_s_attention_at_their_size() -> None:
-    """One window of 16 tokens gives what timm gives with a window of 16 and the small one's unit of distance."""
-    torch.manual_seed(0)
-    block = SwinBlock(8, 2, 8, shifted=False, mlp_ratio=2.0, wide=True)
-    large = WindowAttention(8, (16, 16), 2, pretrained_window_size=(8, 8))
-    large.load_state_dict(block.attn.state_dict())
-    x = torch.randn(3, 256, 8)
-    torch.testing.assert_close(block.wide(block.attn, x), large(x), rtol=0, atol=1e-5)
-
-
 def test_attention_is_timm_s() -> None:
     torch.manual_seed(0)
-    ours, theirs = SwinBlock(8, 2, 4, shifted=False, mlp_ratio=2.0, wide=False), WindowAttention(8, (4, 4), 2)
+    ours, theirs = SwinBlock(8, 2, 4, shifted=False, mlp_ratio=2.0), WindowAttention(8, (4, 4), 2)
     torch.nn.init.normal_(ours.attn.q_bias)
     theirs.load_state_dict(ours.attn.state_dict())
     x = torch.randn(12, 16, 8)
@@ -133,7 +119,7 @@ def test_attention_is_timm_s() -> None:
 
 def test_a_block_that_is_not_shifted_is_timm_s() -> None:
     torch.manual_seed(0)
-    ours = SwinBlock(8, 2, 4, shifted=False, mlp_ratio=2.0, wide=False)
+    ours = SwinBlock(8, 2, 4, shifted=False, mlp_ratio=2.0)
     theirs = SwinTransformerV2Block(8, (12, 8), 2, window_size=4, mlp_ratio=2.0)
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(3, 12, 8, 8)
@@ -148,7 +134,10 @@ CONFIGS = [
     NetworkConfig(channels=6, dim=4, heads=1, depth=2, window=4, patch=1, dilations=(8,)),
     NetworkConfig(channels=6, dim=4, heads=1, depth=1, dilations=(1,), focus_windows=(0.5, 3.0)),
     NetworkConfig(channels=6, dim=4, heads=1, depth=1, dilations=(1, 1), focus_windows=()),
-    NetworkConfig(channels=6, dim=4, heads=1, depth=2, window=4, dilations=(1,), focus_windows=(), wide_below=1e9),
+    NetworkConfig(channels=6, dim=4, heads=1, depth=0, window=2, coarse_depth=2),
+    NetworkConfig(channels=6, dim=4, heads=1, depth=1, window=4, dilations=(1,), coarse_depth=1),
+    NetworkConfig(channels=6, dim=4, heads=1, depth=0, window=2, patch=1, dilations=(1,), coarse_depth=3),
+    NetworkConfig(channels=6, dim=4, heads=1, depth=0, window=2, patch=1, coarse_depth=1, coarse_bin=4),
 ]
 
 
@@ -164,7 +153,7 @@ def test_the_receptive_field_is_exact(config: NetworkConfig) -> None:
         guide = torch.randn(1, 2, size, size, dtype=torch.float64, requires_grad=True)
         at = middle + phase
         scores = network(guide, NOISE.double())
-        torch.stack(scores).select(axis + 1, at).abs().sum().backward()
+        sum(part.select(axis - 4, at).abs().sum() for part in parts(scores)).backward()
         assert guide.grad is not None
         touched = guide.grad.abs().sum(dim=[0, 1, 5 - axis]).nonzero().flatten()
         farthest = max(farthest, int((touched - at).abs().max()))
@@ -177,14 +166,16 @@ def test_the_default_halo_is_two_lattice_cells() -> None:
     assert NetworkConfig().halo == 32
 
 
+@pytest.mark.parametrize("level", ["fine", "coarse"])
 @pytest.mark.parametrize("depth", [2, 4, 6, 8])
-def test_every_block_starts_with_a_gradient_of_the_same_order(depth: int) -> None:
+def test_every_block_starts_with_a_gradient_of_the_same_order(level: str, depth: int) -> None:
     torch.manual_seed(0)
-    network = HybridFusionNet(NetworkConfig(depth=depth))
+    sizes = {"depth": depth} if level == "fine" else {"depth": 0, "coarse_depth": depth}
+    network = HybridFusionNet(NetworkConfig(**sizes))
     guide = torch.randn(1, 4, 64, 64)
     fusion_weights(network(guide, NOISE)).mul(guide).sum(dim=1).square().mean().backward()
     norms = []
-    for block in network.blocks:
+    for block in network.blocks if level == "fine" else network.coarse.blocks:
         # Not the norms' own: those have a gradient even where they let none through.
         parts = (*block.attn.parameters(), *block.mlp.parameters())
         gradients = [parameter.grad for parameter in parts if parameter.grad is not None]
@@ -209,7 +200,8 @@ def test_the_last_layer_starts_small_but_not_at_zero() -> None:
         ({"depth": 0}, "Raise depth"),
         ({"patch": 0}, "Raise patch"),
         ({"focus_windows": (1.0, 0.0)}, "The default is (1.0, 2.0, 4.0, 6.0)"),
-        ({"wide_below": -1.0}, "Try 1.5"),
+        ({"depth": -1, "coarse_depth": 2}, "Raise depth"),
+        ({"coarse_bin": 0}, "Raise coarse_bin"),
         ({"mlp_ratio": 0.0}, "The default is 2.0"),
     ],
 )

@@ -44,6 +44,9 @@ def core_difference(network: HybridFusionNet, guide: Tensor, threads: int = 1) -
             (of(reference) - of(found))[:, :, halo:-halo, halo:-halo].abs().max()
             for of in (blend.focus_posterior, blend.fusion_weights)
         ]
+        if reference.in_focus is not None:
+            said = [scores.in_focus[:, halo:-halo, halo:-halo].sigmoid() for scores in (reference, found)]
+            differences.append((said[0] - said[1]).abs().max())
     return float(torch.stack(differences).max())
 
 
@@ -70,6 +73,9 @@ def test_scores_do_not_depend_on_the_number_of_threads() -> None:
         NetworkConfig(channels=4, dim=8, heads=1, patch=4, window=4, mlp_ratio=1.0),
         NetworkConfig(channels=4, dim=8, heads=2, focus_windows=()),
         NetworkConfig(channels=4, dim=8, heads=2, focus_windows=(1.0, 8.0)),
+        NetworkConfig(channels=4, dim=8, heads=2, window=4, depth=0, coarse_depth=2),
+        NetworkConfig(channels=4, dim=8, heads=2, window=4, depth=0, coarse_depth=3, coarse_bin=1, focus_windows=()),
+        NetworkConfig(channels=4, dim=8, heads=2, window=2, depth=0, coarse_depth=1, coarse_bin=4, patch=1),
     ],
 )
 def test_networks_of_other_sizes_do_too(config: NetworkConfig) -> None:
@@ -163,9 +169,9 @@ def test_one_that_cannot_be_imported_is_noted_and_not_insisted_on(tiny_model: st
 
 def test_a_network_that_it_refuses_runs_in_pytorch(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
-    network, model = opinionated_network(NetworkConfig(channels=4, dim=8, wide_below=2.0)), tmp_path / "w.safetensors"
-    save_model(model, network, ModelCard("wide", "for tests", "none", "everything", {}))
+    network, model = opinionated_network(NetworkConfig(channels=4, dim=8, coarse_depth=1)), tmp_path / "w.safetensors"
+    save_model(model, network, ModelCard("both", "for tests", "none", "everything", {}))
     stack = hf.Stack.from_array(textured_stack((2, 64, 64)))
-    assert "windows of two sizes" in str(resolve(make_request(model=str(model)), stack).runtime)
-    with pytest.raises(UserInputError, match="windows of two sizes"):
+    assert "tokens on two levels" in str(resolve(make_request(model=str(model)), stack).runtime)
+    with pytest.raises(UserInputError, match="tokens on two levels"):
         resolve(make_request(model=str(model), device="openvino"), stack)

@@ -11,6 +11,7 @@ from plate_makers import numbers
 
 from hybridfusion_core.plates.layouts.table import LAYOUTS, layout
 from hybridfusion_core.plates.open import open_plate
+from hybridfusion_core.plates.references import vendor_projections
 from hybridfusion_core.plates.summary import plate_warnings
 
 WHICH = make.places()  # wells B03 and B04, fields 1 and 2, channels 1 and 2, z 1 to 3, one time
@@ -176,13 +177,18 @@ def test_names_alone_give_the_same_planes(tmp_path: Path, name: str) -> None:
 def test_projections_are_kept_as_references(tmp_path: Path) -> None:
     plate = open_plate(write_cq3k(tmp_path / "cq3k"))
     assert len(plate.projections) == 4 * 2
-    assert all((Path(plate.folder) / each.file).is_file() for each in plate.projections)
+    found = vendor_projections(plate, next(plate.fields()))
+    assert [path.name for _, path in sorted(found.items())] == [
+        "W0015F0001T0001Z000C1.tif",
+        "W0015F0001T0001Z000C2.tif",
+    ]
+    assert all(path.is_file() for path in found.values())
     folder = make.write_imagexpress(tmp_path / "ix", WHICH)
     for row, column, field, time, channel, z in WHICH:
         if z == 1:
             make.write_plane(folder / make.imagexpress_name(row, column, field, time, channel, 0), 5)
-    found = open_plate(folder).projections
-    assert [(each.row_index, each.column_index, each.field, each.channel) for each in found] == [
+    kept = open_plate(folder).projections
+    assert [(each.row_index, each.column_index, each.field, each.channel) for each in kept] == [
         (1, column, field, channel) for column in (2, 3) for field in ("1", "2") for channel in (0, 1)
     ]
 

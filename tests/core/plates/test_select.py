@@ -1,9 +1,5 @@
 """Choosing from a plate: what is named is chosen, nothing else, and what the plate has not is refused."""
 
-import csv
-import io
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +8,6 @@ from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.plates.plate import Field, Frame, Imaging, Plate, Well
 from hybridfusion_core.plates.select import (
     Selection,
-    failures_csv,
-    read_failures,
     select,
     select_fields,
     select_times,
@@ -141,37 +135,6 @@ def test_a_pilot_lies_spread_over_the_plate() -> None:
     assert (middle.row_index, middle.column_index) in {(3, 5), (3, 6), (4, 5), (4, 6)}
     with pytest.raises(UserInputError, match="--pilot is 0; expected at least one"):
         spread(wells, 0)
-
-
-def test_a_list_of_failures_chooses_the_units_it_was_written_of(tmp_path: Path) -> None:
-    plate = plate_of(fields=("1", "=HYPERLINK(x)", "'quoted", 'a,"b"\nc'))
-    failed = [unit for index, unit in enumerate(plate.fields()) if index % 5 == 0]
-    path = tmp_path / "failures.csv"
-    path.write_text(failures_csv((unit, '=cmd|"x",\n') for unit in failed), encoding="utf-8")
-    assert select(plate, Selection(only=read_failures(path))) == tuple(failed)
-    for row in csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")):
-        assert not any(cell.startswith(("=", "+", "-", "@")) for cell in row)
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as spreadsheets save it
-    assert select(plate, Selection(only=read_failures(path))) == tuple(failed)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "lists no failures"),
-        ("well,field,time,reason\n", "lists no failures"),
-        ("a,b\n1,2\n", "is no list of failures"),
-        ("well,field,time\nB02,1,x\n", "is no list of failures"),
-        ("well,field,time\nB02\n", "is no list of failures"),
-        ("\0\0", "lists no failures|is no list"),
-    ],
-)
-def test_what_is_no_list_of_failures_is_refused(tmp_path: Path, content: str, message: str) -> None:
-    (tmp_path / "failures.csv").write_text(content)
-    with pytest.raises(UserInputError, match=rf"({message}).*expected"):
-        read_failures(tmp_path / "failures.csv")
-    with pytest.raises(UserInputError, match=r"is no list of failures .*expected a CSV file"):
-        read_failures(tmp_path / "missing.csv")
 
 
 def test_failures_of_another_plate_are_refused() -> None:

@@ -11,7 +11,14 @@ from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.model.model_file import load_model
 from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig, Scores
 from hybridfusion_core.scenes.scene import KINDS
-from hybridfusion_core.train.loop import calibrate, learning_rate, loss_terms, train, unlabelled_terms
+from hybridfusion_core.train.loop import (
+    calibrate,
+    calibrate_in_focus,
+    learning_rate,
+    loss_terms,
+    train,
+    unlabelled_terms,
+)
 from hybridfusion_core.train.losses.presets import PRESETS, PresetName
 from hybridfusion_core.train.optimiser import average_of
 from hybridfusion_core.train.patches import Patches
@@ -58,9 +65,12 @@ def test_calibration_takes_back_what_a_network_boasts(monkeypatch: pytest.Monkey
     torch.manual_seed(0)
     logits = torch.randn(4, 7, 64, 64)
     height = torch.distributions.Categorical(logits=logits.movedim(1, -1)).sample().float()
-    known = Batch(logits, torch.full((4,), 0.01), logits, height, height, torch.ones_like(height), torch.ones(4))
+    ones = torch.ones_like(height)
+    noise, weight = torch.full((4,), 0.01), torch.ones(4)
+    known = Batch(logits, noise, logits, height, height, height, ones, ones, ones, weight)
 
     class Boaster(torch.nn.Module):
+        config = NetworkConfig()
         temperature = torch.ones(())
 
         def forward(self, guide: torch.Tensor, _: torch.Tensor) -> Scores:
@@ -70,6 +80,27 @@ def test_calibration_takes_back_what_a_network_boasts(monkeypatch: pytest.Monkey
     network = Boaster()
     calibrate(network, TINY, scenes=1)
     assert float(network.temperature) == pytest.approx(boast, rel=0.06)
+
+
+def test_in_focus_keeps_its_word_after_calibration() -> None:
+    """A logit of twice the size and shifted by 3 gets its line back; pixels that scenes are not sure of say nothing."""
+    torch.manual_seed(0)
+    logit = 2 * torch.randn(2, 96, 96) - 1
+    truth = torch.bernoulli(logit.sigmoid())
+    sure = (torch.rand(2, 96, 96) > 0.5).float()
+
+    class Boaster(torch.nn.Module):
+        in_focus_line = torch.tensor([1.0, 0.0])
+
+        def forward(self, guide: torch.Tensor, _: torch.Tensor) -> Scores:
+            return Scores(guide, guide, 2 * logit + 3)
+
+    boaster = Boaster()
+    blank = torch.zeros(2, 3, 96, 96)
+    lies = torch.where(sure > 0, truth, 1 - truth)
+    batch = Batch(blank, torch.ones(2), blank, truth, truth, truth, truth, lies, sure, torch.ones(2))
+    calibrate_in_focus(boaster, [batch])
+    assert boaster.in_focus_line.tolist() == pytest.approx([0.5, -1.5], abs=0.08)
 
 
 @pytest.mark.parametrize("stop", [0, 3, 4])
@@ -274,14 +305,12 @@ def test_a_training_starts_from_the_weights_it_names(tmp_path: Path) -> None:
             torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-9)
 
 
-def test_a_start_s_sizes_are_kept_and_others_refused(tmp_path: Path) -> None:
+def test_a_start_s_sizes_are_kept_and_others_than_its_levels_refused(tmp_path: Path) -> None:
     start = str(train(replace(TINY, steps=1), tmp_path / "first", device=CPU))
     kept = load_model(str(train(replace(TINY, steps=1, start=start, network=None), tmp_path / "kept", device=CPU)))
     assert kept.network.config == TINY.network
-    other = replace(TINY, start=start, network=NetworkConfig(channels=4, dim=8, heads=2, depth=3))
-    with pytest.raises(
-        UserInputError, match=r"'tiny' asks for .*depth=3.*; expected the same sizes.*Leave \[network\]"
-    ):
+    other = replace(TINY, start=start, network=NetworkConfig(channels=8, dim=8, heads=2))
+    with pytest.raises(UserInputError, match=r"asks for .*channels=8.*; expected the same sizes.*Leave \[network\]"):
         train(other, tmp_path / "other", device=CPU)
 
 

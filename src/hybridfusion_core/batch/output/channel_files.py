@@ -70,16 +70,16 @@ class _Spread:
     """An array T C 1 Y X whose channels stand in several arrays."""
 
     def __init__(self, places: Sequence[tuple[Any, int]]) -> None:
-        self._places = places
+        self._paths = places
         first = places[0][0].shape
         self.shape = (first[0], len(places), *first[2:])
 
     def __getitem__(self, key: tuple[Any, int, Any, slice, slice]) -> NDArray[Any]:
-        array, at = self._places[key[1]]
+        array, at = self._paths[key[1]]
         return np.asarray(array[key[0], at, *key[2:]])
 
     def __setitem__(self, key: tuple[Any, int, Any, slice, slice], values: NDArray[Any]) -> None:
-        array, at = self._places[key[1]]
+        array, at = self._paths[key[1]]
         array[key[0], at, *key[2:]] = values
 
 

@@ -1,4 +1,4 @@
-"""What files of fused fields are called: the user's template, filled with what strangers call plates and wells.
+"""Names of the files of fused fields: the user's template, filled with names from untrusted files.
 
 What is filled in is letters, digits, "-" and "_" only, so that a name stays one name in one folder; and every name of
 a plate is made before anything is computed, so that no two results meet in one file.

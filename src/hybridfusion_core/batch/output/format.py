@@ -1,12 +1,10 @@
-"""In which form a batch writes its results: an OME-Zarr plate, or files that are called as the user wishes."""
+"""How a batch writes its results: an OME-Zarr plate, or files with names of the user's choice."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from hybridfusion_core.batch.records.paths import Places
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
 
@@ -16,7 +14,7 @@ _NAME = "{plate}_{well}_T{t:04}F{field:03}C{channel:02}"
 
 
 @dataclass(frozen=True)
-class Form:
+class OutputFormat:
     """How results are written.
 
     Attributes:
@@ -29,19 +27,11 @@ class Form:
     ngff: Ngff = "0.5"
     name: str = ""
 
-    def places(self, output: Path) -> Places:
-        """Return where everything stands.
 
-        Raises:
-            UserInputError: the output is called like something else.
-        """
-        return Places(output, files=self.format != "ome-zarr")
+PLATE = OutputFormat()
 
 
-PLATE = Form()
-
-
-def make_form(kind: Format = "ome-zarr", ngff: Ngff | None = None, name: str | None = None) -> Form:
+def make_output_format(kind: Format = "ome-zarr", ngff: Ngff | None = None, name: str | None = None) -> OutputFormat:
     """Check what was asked for together.
 
     Args:
@@ -62,4 +52,4 @@ def make_form(kind: Format = "ome-zarr", ngff: Ngff | None = None, name: str | N
             f"--ngff is {ngff}, and {kind} is no OME-Zarr; expected it with --format ome-zarr only. Leave it out."
         )
     suffix = SUFFIXES.get(kind)
-    return Form(kind, ngff or "0.5", "" if suffix is None else _NAME + suffix if name is None else name)
+    return OutputFormat(kind, ngff or "0.5", "" if suffix is None else _NAME + suffix if name is None else name)

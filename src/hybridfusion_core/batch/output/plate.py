@@ -8,11 +8,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from hybridfusion_core.batch.output.kept_metadata import KeptMetadata
 from hybridfusion_core.batch.output.tables import copy_tables
 from hybridfusion_core.batch.output.zarr_metadata import remove_group, write_group
-from hybridfusion_core.batch.records.paths import FieldKey, Places, field_key, safe_name
+from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, field_key, safe_name
 from hybridfusion_core.io.zarr.ngff_plates import plate_attributes, well_attributes
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
+from hybridfusion_core.plates.field_stack import find_channels
 from hybridfusion_core.plates.plate import Field, Plate
 from hybridfusion_core.plates.well_names import row_letters
 from hybridfusion_core.stack import UNITS_UM
@@ -25,12 +27,15 @@ class Publisher:
 
     Args:
         plate: that is fused.
-        places: of the batch.
+        paths: of the batch.
         ngff: version of OME-Zarr.
+        channels: names or indices of those that are fused; None means all.
     """
 
-    def __init__(self, plate: Plate, places: Places, ngff: Ngff = "0.5") -> None:
-        self._plate, self._places, self._ngff = plate, places, ngff
+    def __init__(
+        self, plate: Plate, paths: BatchPaths, ngff: Ngff = "0.5", channels: Sequence[str] | None = None
+    ) -> None:
+        self._plate, self._paths, self._ngff = plate, paths, ngff
         self._positions = {
             field_key(well.row, well.column, field.name): _origin(plate, field)
             for well in plate.wells
@@ -38,14 +43,25 @@ class Publisher:
         }
         self._finished: dict[FieldKey, frozenset[str]] = {}
         self._images = _images(plate)
+        self._kept = KeptMetadata(plate, self._images)
+        first = next(plate.fields(), None)
+        self._channels = find_channels(first, channels) if first is not None and first.imaging.channels else ()
         self.warnings: dict[str, str] = {}
 
-    def add(self, key: FieldKey, records: Sequence[Mapping[str, Any]], *, fresh: bool = False) -> None:
+    def add(
+        self,
+        key: FieldKey,
+        records: Sequence[Mapping[str, Any]],
+        *,
+        missing: Sequence[int] = (),
+        fresh: bool = False,
+    ) -> None:
         """Describe a field, and give it the tables that its image had.
 
         Args:
             key: of the field.
-            records: of its units, in order of time, all of them finished.
+            records: of its units that are finished, in order of time.
+            missing: indices of time points in its image that have no pixels; its metadata name them.
             fresh: it was fused a moment ago, so that tables of an earlier image are replaced.
         """
         described = {
@@ -53,17 +69,22 @@ class Publisher:
             for store, groups in records[0]["attributes"].items()
         }
         for store, groups in described.items():
-            folder = self._places.store(store).joinpath(*key)
+            folder = self._paths.store(store).joinpath(*key)
             for path in (each for each in _GROUPS if each in groups):
-                write_group(folder / path, _moved(groups[path], self._positions[key]), self._ngff)
+                attributes = _moved(groups[path], self._positions[key])
+                if store == "fused" and path == ".":
+                    attributes = self._kept.with_channels(key, self._channels, attributes)
+                if missing and path != "labels":
+                    attributes["hybridfusion"] = {**attributes.get("hybridfusion", {}), "missing_times": list(missing)}
+                write_group(folder / path, attributes, self._ngff)
         self._finished[key] = frozenset(described)
         if key in self._images:
-            self._copy_tables(self._images[key], self._places.output.joinpath(*key), fresh=fresh)
+            self._copy_tables(self._images[key], self._paths.output.joinpath(*key), fresh=fresh)
 
     def publish(self) -> None:
         """List all fields that were added, and no others; the plate itself comes last."""
         for store in ("maps", "fused"):
-            root = self._places.store(store)
+            root = self._paths.store(store)
             listed = {key for key, stores in self._finished.items() if store in stores}
             if not listed:
                 remove_group(root, self._ngff)
@@ -73,7 +94,7 @@ class Publisher:
     def _copy_tables(self, image: str, target: Path, *, fresh: bool) -> None:
         source = Path(self._plate.folder, image, "tables")
         if (source.is_dir() or source.is_symlink()) and (fresh or not (target / "tables").exists()):
-            problem = copy_tables(source, target / "tables", self._places.staging / "tables", self._ngff)
+            problem = copy_tables(source, target / "tables", self._paths.staging / "tables", self._ngff)
             if problem:
                 self.warnings[str(source)] = problem
 
@@ -93,8 +114,12 @@ class Publisher:
         described = plate_attributes(
             plate.name, *_axes(plate), wells, fields=most, acquisitions=acquisitions, ngff=ngff
         )
+        kept = self._kept.acquisitions() if acquisitions else {}
+        for acquisition in described.get("ome", described)["plate"].get("acquisitions", ()):
+            for name, value in kept.get(acquisition["id"], {}).items():
+                acquisition.setdefault(name, value)
         write_group(root, described, ngff)
-        if self._images and root == self._places.output:
+        if self._images and root == self._paths.output:
             self._copy_tables("", root, fresh=False)
 
 
@@ -134,7 +159,7 @@ def _named(usual: Mapping[int, str], written: Iterable[tuple[int, str]]) -> list
         if name not in names.setdefault(index, []):
             names[index].append(name)
     used = set(chain(*names.values()))
-    # Strangers may give one row two names, or one name to two rows: each name is listed once.
+    # Untrusted metadata may give one row two names, or one name to two rows: each name is listed once.
     in_order = chain.from_iterable(
         names.get(index) or [name for name in (usual.get(index, ""),) if name not in used]
         for index in sorted({*usual, *names})

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 from hybridfusion_core.batch.output.channel_files import ChannelFiles
 from hybridfusion_core.batch.output.file_names import NameTemplate
-from hybridfusion_core.batch.output.format import SUFFIXES, Form
+from hybridfusion_core.batch.output.format import SUFFIXES, OutputFormat
 from hybridfusion_core.batch.output.zarr_metadata import Array, nodes, time_folder, write_array
-from hybridfusion_core.batch.records.paths import FieldKey, Places, key_of
+from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
 from hybridfusion_core.errors import StoredDataError
 from hybridfusion_core.fusion.job import Job
 from hybridfusion_core.io.create import create_output
@@ -37,18 +37,20 @@ class Staged(Protocol):
         """Move it to its place; returns what the record of the unit says of it, plain JSON values."""
 
 
-def staged_files(unit: PlateField, channels: Sequence[str] | None, form: Form, places: Places) -> StagedFiles:
+def staged_files(
+    unit: PlateField, channels: Sequence[str] | None, output_format: OutputFormat, paths: BatchPaths
+) -> StagedFiles:
     """Return where the files of a unit are built.
 
     Args:
         unit: that is fused.
         channels: names or indices of those that are fused; None means all.
-        form: of the results.
-        places: of the batch.
+        output_format: of the results.
+        paths: of the batch.
     """
-    template = NameTemplate(form.name, SUFFIXES[form.format])
-    folder = places.staged(key_of(unit), unit.t)
-    return StagedFiles(folder, places.output, unit, find_channels(unit, channels), template)
+    template = NameTemplate(output_format.name, SUFFIXES[output_format.format])
+    folder = paths.staged(key_of(unit), unit.t)
+    return StagedFiles(folder, paths.output, unit, find_channels(unit, channels), template)
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class StagedImage:
 
     Attributes:
         path: where it is built.
-        places: of the batch.
+        paths: of the batch.
         key: of the field.
         index: of the time point in the field's image.
         times: how many the field's image has.
@@ -120,7 +122,7 @@ class StagedImage:
     """
 
     path: Path
-    places: Places
+    paths: BatchPaths
     key: FieldKey
     index: int
     times: int
@@ -143,7 +145,7 @@ class StagedImage:
             if not source.is_dir():
                 continue
             attributes[store] = {}
-            target = self.places.store(store).joinpath(*self.key)
+            target = self.paths.store(store).joinpath(*self.key)
             for node in nodes(source, self.ngff):
                 if not isinstance(node, Array):
                     attributes[store][node.path.as_posix()] = node.attributes
@@ -151,7 +153,7 @@ class StagedImage:
                 write_array(target / node.path, node, self.times)
                 chunks = time_folder(target / node.path, self.index, self.ngff)
                 _replace(time_folder(source / node.path, 0, self.ngff), chunks)
-                pixels.append(chunks.relative_to(self.places.output.parent).as_posix())
+                pixels.append(chunks.relative_to(self.paths.output.parent).as_posix())
         for source in result_paths(self.path).values():
             shutil.rmtree(source, ignore_errors=True)
         return {"attributes": attributes, "pixels": pixels}

@@ -26,7 +26,7 @@ from hybridfusion_core.io.zarr.ngff_writing import Ngff
 _MOST_FILES = 5000
 _LARGEST = 256 << 20  # bytes of all files of one group of tables, and of one array that is written anew
 _METADATA = {"zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"}
-# Of zarr 2, where a codec may be any that numcodecs knows; "pickle", for one, runs what strangers wrote.
+# Of zarr 2, where a codec may be any that numcodecs knows; "pickle", for one, runs code from the file.
 _CODECS = {"blosc", "zstd", "gzip", "zlib", "lz4", "vlen-utf8"}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hybridfusion_core.batch.records.store import write_whole
+from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
 
 

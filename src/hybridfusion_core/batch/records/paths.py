@@ -1,6 +1,6 @@
 """Where everything of a batch stands: the plate, its maps, and the records beside them.
 
-Names of wells and fields come from strangers; no path is made of them before they have passed `safe_name`.
+Names of wells and fields come from untrusted files; no path is made of them before they have passed `safe_name`.
 """
 
 from __future__ import annotations
@@ -34,22 +34,25 @@ class FieldKey(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Places:
+class BatchPaths:
     """Paths of one batch.
 
     Attributes:
-        output: the plate, ending in ".ome.zarr", or the folder of files.
+        output: the plate, ending in ".zarr", or the folder of files.
         files: whether it is a folder of files.
+        shard: which of several jobs this one is that share the output; "" for the only one.
     """
 
     output: Path
     files: bool = False
+    shard: str = ""
 
     def __post_init__(self) -> None:
-        if not self.files and (not has_suffix(self.output, (".ome.zarr",)) or self.output.name == ".ome.zarr"):
+        if not self.files and (not has_suffix(self.output, ZARR_SUFFIXES) or self.output.name.lower() in ZARR_SUFFIXES):
             raise UserInputError(
-                f"The output {self.output.name!r} has another suffix; expected a name that ends in .ome.zarr, since a "
-                "plate is written as OME-Zarr. Rename it, or write files with --format tiff or --format ome-tiff."
+                f"The output {self.output.name!r} has another suffix; expected a name that ends in .ome.zarr or .zarr, "
+                "since a plate is written as OME-Zarr. Rename it, or write files with --format tiff or --format "
+                "ome-tiff."
             )
         if self.files and (has_suffix(self.output, _IMAGES) or not self.output.name):
             raise UserInputError(
@@ -77,19 +80,28 @@ class Places:
         return self.folder / "run.json"
 
     @property
+    def asked(self) -> Path:
+        """Which units were ever asked for."""
+        return self.folder / f"asked{self._suffix}.json"
+
+    @property
     def session(self) -> Path:
         """The session of the run that may write; tasks of any other run stop when they see it."""
-        return self.folder / "session"
+        return self.folder / f"session{self._suffix}"
 
     @property
     def lock(self) -> Path:
         """Held by the run that may write."""
-        return self.folder / "run.lock"
+        return self.folder / f"run{self._suffix}.lock"
 
     @property
     def staging(self) -> Path:
         """Where results are built, on the disk that they stay on."""
-        return self.folder / "staging"
+        return self.folder / f"staging{self._suffix}"
+
+    @property
+    def _suffix(self) -> str:
+        return self.shard and f"-{self.shard}"
 
     @property
     def failures(self) -> Path:

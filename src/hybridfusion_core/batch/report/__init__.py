@@ -1,1 +1,1 @@
-"""What a batch tells about its fields: flags, tables, pictures, a page."""
+"""What a batch reports about its fields: tables, lists, a page."""

@@ -10,11 +10,10 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from hybridfusion_core.batch.records.paths import FieldKey, Places, key_of
-from hybridfusion_core.batch.records.store import finished, unit_record
-from hybridfusion_core.batch.settings import Choices
+from hybridfusion_core.batch.records.failure_list import guarded_cell
+from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
+from hybridfusion_core.batch.records.store import unit_record
 from hybridfusion_core.plates.plate import Plate, PlateField
-from hybridfusion_core.plates.select import guarded_cell
 
 COLUMNS = (
     *("well", "field", "time", "status", "reason", "seconds", "tile", "median_confidence", "in_focus"),
@@ -64,39 +63,19 @@ class Row:
 _FIGURES = TypeAdapter(Figures)
 
 
-def missing_times(plate: Plate, choices: Choices) -> dict[FieldKey, set[int]]:
-    """Find out which time points of every field are not fused from the files that are there now.
-
-    Args:
-        plate: all of it.
-        choices: of the batch.
-
-    Raises:
-        UserInputError: a record may not be read.
-    """
-    places = choices.places
-    missing: dict[FieldKey, set[int]] = {}
-    for unit in filter(choices.takes, plate.fields()):
-        key = key_of(unit)
-        left = missing.setdefault(key, set())
-        if not finished(unit, unit_record(places, key, unit.t), places):
-            left.add(unit.t)
-    return missing
-
-
-def rows_of(plate: Plate, places: Places, missing: Mapping[FieldKey, set[int]]) -> Iterator[Row]:
+def field_rows(plate: Plate, paths: BatchPaths, missing: Mapping[FieldKey, set[int]]) -> Iterator[Row]:
     """Yield how every unit of a plate ended.
 
     Args:
         plate: all of it.
-        places: of the batch.
+        paths: of the batch.
         missing: time points of fields that are not in the plate; fields that are left out are none of the batch's.
     """
     for unit in plate.fields():
         key = key_of(unit)
         if key not in missing:
             continue
-        record = unit_record(places, key, unit.t) or {}
+        record = unit_record(paths, key, unit.t) or {}
         if unit.t in missing[key]:
             failed = record.get("status") == "failed"
             yield Row(unit, "failed" if failed else "missing", str(record.get("reason", "")) if failed else "")
@@ -109,7 +88,7 @@ def _done(unit: PlateField, record: Mapping[str, Any]) -> Row:
         figures = _FIGURES.validate_python(record["figures"])
         files = tuple(str(each) for each in record.get("files", {}).values())
         return Row(unit, "done", "", float(record["seconds"]), int(record["settings"]["tile"]), figures, files)
-    except (LookupError, TypeError, ValueError, AttributeError, ValidationError):  # somebody else wrote into it
+    except (LookupError, TypeError, ValueError, AttributeError, ValidationError):  # another program wrote into it
         return Row(unit, "done")
 
 

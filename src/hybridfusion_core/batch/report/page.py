@@ -14,9 +14,7 @@ from urllib.parse import quote
 import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hybridfusion_core.batch.records.paths import Places, key_of
-from hybridfusion_core.batch.report.field_table import Row
-from hybridfusion_core.batch.report.flags import (
+from hybridfusion_core.batch.figures.flags import (
     BIAS_ABOVE,
     DRIFT_ABOVE,
     EMPTY_BELOW,
@@ -24,6 +22,8 @@ from hybridfusion_core.batch.report.flags import (
     SATURATED_ABOVE,
     UNSURE_BELOW,
 )
+from hybridfusion_core.batch.records.paths import BatchPaths, key_of
+from hybridfusion_core.batch.report.field_table import Row
 from hybridfusion_core.errors import printable
 from hybridfusion_core.fusion.methods import METHODS
 from hybridfusion_core.plates.plate import Plate
@@ -39,16 +39,19 @@ _STATUS = {"done": "#4c9a5f", "failed": "#c0392b", "missing": "#c8c8c8", "partly
 Place = tuple[int, int]
 
 
-def render(plate: Plate, places: Places, rows: Sequence[Row], record: Mapping[str, Any]) -> str:
+def render(
+    plate: Plate, paths: BatchPaths, rows: Sequence[Row], record: Mapping[str, Any], warnings: Sequence[str] = ()
+) -> str:
     """Lay out the page; every name is escaped.
 
     Args:
         plate: all of it.
-        places: of the batch.
+        paths: of the batch.
         rows: how every unit ended.
         record: of the run.
+        warnings: what was left out, and which workers took no part.
     """
-    # Names of wells, fields and files come from strangers: nothing is marked as safe.
+    # Names of wells, fields and files come from untrusted files: nothing is marked as safe.
     environment = Environment(
         loader=PackageLoader("hybridfusion_core.batch.report", "."),
         autoescape=True,
@@ -61,6 +64,7 @@ def render(plate: Plate, places: Places, rows: Sequence[Row], record: Mapping[st
     return environment.get_template("page.html").render(
         title=printable(plate.name),
         counts=counts,
+        warnings=[printable(each) for each in warnings],
         maps=list(_maps(plate, rows)),
         cell=_CELL if plate.columns <= 24 else _SMALL_CELL,
         left=_LEFT,
@@ -74,7 +78,7 @@ def render(plate: Plate, places: Places, rows: Sequence[Row], record: Mapping[st
             "drift": DRIFT_ABOVE,
             "bias": BIAS_ABOVE,
         },
-        pictures=_pictures(places, rows),
+        pictures=_pictures(paths, rows),
         settings=_settings(record),
         methods=_methods(rows, record),
     )
@@ -139,7 +143,7 @@ def _named(row: Row) -> dict[str, Any]:
     return {"well": printable(row.unit.well), "field": printable(row.unit.field), "time": row.unit.t}
 
 
-def _pictures(places: Places, rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _pictures(paths: BatchPaths, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return small pictures of the first time point of each field, with links to the image."""
     chosen = [row for row in rows if row.status == "done" and row.unit.t == 0]
     if len(chosen) > _PICTURES:
@@ -147,7 +151,7 @@ def _pictures(places: Places, rows: Sequence[Row]) -> list[dict[str, Any]]:
     pictures = []
     for row in chosen:
         key = key_of(row.unit)
-        path = places.thumbnail(key, row.unit.t)
+        path = paths.thumbnail(key, row.unit.t)
         content = path.read_bytes() if path.is_file() and path.stat().st_size <= _LARGEST else b""
         encoded = base64.b64encode(content).decode("ascii")
         flags = f" ({', '.join(row.figures.flags)})" if row.figures.flags else ""
@@ -156,7 +160,7 @@ def _pictures(places: Places, rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "source": f"data:image/jpeg;base64,{encoded}",
                 "caption": printable(f"{row.unit.well} {row.unit.field}{flags}"),
                 "flagged": bool(flags),
-                "link": f"../{places.output.name}/{quote(row.files[0]) if row.files else '/'.join(key)}",
+                "link": f"../{paths.output.name}/{quote(row.files[0]) if row.files else '/'.join(key)}",
             }
         )
     return pictures

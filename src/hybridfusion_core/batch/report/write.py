@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from hybridfusion_core.batch.records.store import read_json, write_whole
-from hybridfusion_core.batch.report.field_table import report_csv, rows_of
+from hybridfusion_core.batch.records.failure_list import failures_csv, row_of
+from hybridfusion_core.batch.records.store import read_json
+from hybridfusion_core.batch.report.field_table import field_rows, report_csv
 from hybridfusion_core.batch.report.page import render
-from hybridfusion_core.batch.run import Result
+from hybridfusion_core.batch.result import Result
+from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.plates.plate import Plate
-from hybridfusion_core.plates.select import failures_csv
 
 
 def write_reports(plate: Plate, result: Result) -> None:
@@ -17,10 +18,10 @@ def write_reports(plate: Plate, result: Result) -> None:
         plate: all of it.
         result: of the run that has ended.
     """
-    places = result.places
-    rows = list(rows_of(plate, places, result.missing))
-    failures = [(row.unit, row.reason) for row in rows if row.status == "failed"]
-    write_whole(places.failures, failures_csv(failures).encode("utf-8", "replace"))
-    write_whole(places.folder / "report.csv", report_csv(rows).encode("utf-8", "replace"))
-    page = render(plate, places, rows, read_json(places.run_record) or {})
-    write_whole(places.folder / "report.html", page.encode("utf-8", "replace"))
+    paths = result.paths
+    rows = list(field_rows(plate, paths, result.missing))
+    failures = [row_of(row.unit, row.reason) for row in rows if row.status == "failed"]
+    write_whole(paths.failures, failures_csv(failures).encode("utf-8", "replace"))
+    write_whole(paths.folder / "report.csv", report_csv(rows).encode("utf-8", "replace"))
+    page = render(plate, paths, rows, read_json(paths.run_record) or {}, result.warnings)
+    write_whole(paths.folder / "report.html", page.encode("utf-8", "replace"))

@@ -14,32 +14,36 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter, label, median_filter
 from skimage.filters import threshold_otsu
 
-LATTICE = 16  # px; the window grid of the shipped networks
+LATTICES = (16, 32)  # px; the window grids of the shipped networks
 _SPECK = 5  # px; side of the neighbourhood that a speck differs from
 _LEAST_BODY = 60  # px; area of a body whose surroundings are looked at
 _NEAR, _FAR = 3, 20  # px outside a body's edge: where its ring is, and where its ground is
 
 
 def window_edges(image: NDArray[Any]) -> float:
-    """Mean absolute step across the worst of the lattice's column and row phases over that of the median phase.
+    """Mean absolute step across the worst of a lattice's column and row phases over that of the median phase.
 
     Args:
         image: Y X; pixels that are no numbers are left out.
 
     Returns:
-        1 for an image without a grid; NaN if it is flat, or has fewer than four windows a side.
+        Of the worse lattice, of those with at least four windows a side. 1 for an image without a grid; NaN if it is
+        flat, or too small.
     """
-    if min(image.shape) < 4 * LATTICE:
-        return np.nan
+    ratios = [_edges(image, lattice) for lattice in LATTICES if min(image.shape) >= 4 * lattice]
+    return float(max(ratios)) if ratios else np.nan
+
+
+def _edges(image: NDArray[Any], lattice: int) -> float:
     ratios = []
     for axis in (0, 1):
         steps = np.abs(np.diff(np.moveaxis(image, axis, 0).astype(np.float64), axis=0))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a phase without a single number gives NaN
-            phases = np.array([np.nanmean(steps[phase::LATTICE]) for phase in range(LATTICE)])
+            phases = np.array([np.nanmean(steps[phase::lattice]) for phase in range(lattice)])
         middle = float(np.median(phases))
         ratios.append(float(phases.max()) / middle if middle > 0 else np.nan)
-    return float(max(ratios))
+    return max(ratios)
 
 
 def speckle(decision: NDArray[Any], slices: int) -> float:

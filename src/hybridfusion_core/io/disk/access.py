@@ -87,7 +87,7 @@ def _touch(path: Path, expected: str) -> None:
 
 @contextmanager
 def guarded(found: str, expected: str) -> Iterator[None]:
-    """Explain whatever a library makes of a file from strangers, which may be damaged in any way.
+    """Explain whatever error a library raises on a file, which may be damaged or hostile in any way.
 
     Args:
         found: the file, and what it seems to be.

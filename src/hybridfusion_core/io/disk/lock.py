@@ -1,6 +1,9 @@
 """One writer at a time: a file that a process holds locked for as long as it writes an output.
 
-The system frees the lock when its holder ends, in whatever way, so that no dead process keeps an output.
+The system frees the lock when its holder finishes, fails or is killed, so that no dead process keeps an output.
+
+The library filelock was tried in place of this module and does less: it leaves the file beside the output when the lock
+is released, and where a file system knows no locks it falls back to a marker that a killed process leaves behind.
 """
 
 from __future__ import annotations

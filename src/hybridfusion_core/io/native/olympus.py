@@ -206,7 +206,7 @@ class OirReader:
         if self._pixels is None:
             # The library has no way to read a part: it unpacks into a scratch file, and only once.
             self._pixels = self._file.asarray(out="memmap")
-        at = {"T": t, "Z": z, "C": list(channels), "S": list(channels), "Y": y, "X": x}
+        at: dict[str, Any] = {"T": t, "Z": z, "C": list(channels), "S": list(channels), "Y": y, "X": x}
         sizes = self._file.sizes
         pixels: NDArray[Any] = np.asarray(self._pixels[tuple(at[letter] for letter in sizes)])
         channelled = "C" in sizes or "S" in sizes

@@ -1,7 +1,7 @@
 """The OME-XML of one TIFF: found even where tifffile sees none, mended where that is harmless, refused elsewhere.
 
 tifffile takes a description for OME-XML if it ends like one. A stray byte behind the end, or a text that was cut off,
-would make it a plain TIFF without a scale, and nobody would say so.
+would make it a plain TIFF without a scale, in silence.
 """
 
 from __future__ import annotations

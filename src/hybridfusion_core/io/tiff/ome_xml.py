@@ -1,6 +1,6 @@
 """Read OME-XML: steps, channels, modality and Z positions of each image, and the files it names.
 
-The text comes from strangers: no DOCTYPE, no entities, and nothing in it is trusted to be a number.
+The text is not trusted: no DOCTYPE, no entities, and nothing in it is trusted to be a number.
 """
 
 from __future__ import annotations

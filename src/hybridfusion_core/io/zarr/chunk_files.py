@@ -24,7 +24,7 @@ Absent = Literal["refuse", "fill"]
 ABSENT: tuple[Absent, ...] = ("refuse", "fill")
 
 _Key = tuple[int, ...]
-_MOST_ABSENT = 1000  # a store with fewer than one of so many chunks is no image
+_MOST_ABSENT = 1000  # of one chunk that exists; a store with fewer is no image
 
 
 def check_chunks(

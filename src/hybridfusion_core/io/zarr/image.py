@@ -1,6 +1,6 @@
 """Open an OME-Zarr image (0.4 on zarr 2, 0.5 on zarr 3) as a `Stack`.
 
-Full resolution only; what is read is decoded by region. A store comes from strangers: paths that
+Full resolution only; what is read is decoded by region. A store may be hostile: paths that
 leave it are refused, and its JSON is believed only after it was looked at.
 """
 

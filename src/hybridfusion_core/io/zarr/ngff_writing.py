@@ -35,7 +35,12 @@ def image_attributes(
             "multiscales": [_multiscale(spec, name, "mean")],
             "omero": {
                 "channels": [_omero_channel(channel, dtype) for channel in channels],
-                "rdefs": {"model": "color" if len(channels) > 1 else "greyscale"},
+                # Some readers insist on the numbers.
+                "rdefs": {
+                    "defaultT": 0,
+                    "defaultZ": 0,
+                    "model": "color" if len(channels) > 1 else "greyscale",
+                },
             },
         },
         ngff,

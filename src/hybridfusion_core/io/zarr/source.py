@@ -1,7 +1,7 @@
 """Where the metadata of an OME-Zarr are read from as files: a folder, or a URL.
 
-`s3://` and `https://` are read through fsspec, as zarr's own store for them does. What is behind a URL comes from
-strangers like any file: sizes are bounded, and paths that metadata name stay below the URL.
+`s3://` and `https://` are read through fsspec, as zarr's own store for them does. What is behind a URL is
+as untrusted as any file: sizes are bounded, and paths that metadata name stay below the URL.
 """
 
 from __future__ import annotations

@@ -9,25 +9,37 @@ same is a test. What runs the graphs is `openvino_runtime`'s business.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from openvino import Model as Graph
 from openvino import opset13 as op
 from torch import Tensor, nn
 
+from hybridfusion_core.model.coarse import CELL_FEATURES
 from hybridfusion_core.model.focus_measures import blur_band, gaussian_kernel, kernel_radius
 from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig, token_reach
+from hybridfusion_core.model.openvino.coarse_graphs import cell_weights
+from hybridfusion_core.model.openvino.nodes import (
+    Node,
+    added,
+    channels_first,
+    convolution,
+    cropped,
+    cut_or_padded,
+    few_channels,
+    floats,
+    integers,
+    linear,
+    normal_linear,
+    pixels_first,
+    unit,
+    upsampled,
+    values,
+)
 from hybridfusion_core.model.swin import GREATEST_SCALE, LEAST_SQUARE, SwinBlock, position_bias
 
-Node = Any  # openvino's nodes and outputs have no common type
-
-
-_LANES = 16  # float32 values that a CPU's vector holds
 _BAND = 64  # places that one product of a blur makes; narrower spends more on overlaps' copies, wider on zeros
 
 
@@ -57,8 +69,8 @@ class Frame:
     @classmethod
     def of(cls, config: NetworkConfig, height: int, width: int, halo: int) -> Frame:
         """Frame of a window for a network."""
-        inner, patch = token_reach(config), config.patch
-        return cls(height, width, halo, inner + -(-sum(config.dilations) // patch) * patch, inner, patch)
+        inner, side = token_reach(config), config.token_side
+        return cls(height, width, halo, inner + -(-sum(config.dilations) // side) * side, inner, side)
 
     def size(self, beyond: int) -> tuple[int, int]:
         """Height and width of the core and so many pixels around it."""
@@ -67,29 +79,31 @@ class Frame:
 
 
 def energy_graph(network: HybridFusionNet, frame: Frame) -> Graph:
-    """Gradient energy of one slice in the network's focus windows: guide 1 1 H W -> outer part 1 K h w.
+    """Logarithm of one slice's gradient energy in the network's focus windows, that of noise added to it.
+
+    Inputs: guide 1 1 H W; the noise's energy 1 1 1 1. Output: of the outer part, 1 K h w.
 
     A blur is a product with a band of weights; in float32 products are the fastest thing that there is, and short rows
     of few channels the slowest.
     """
     guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
+    floor = op.parameter([1, 1, 1, 1], np.float32)
     smooth, slope = np.array([0.25, 0.5, 0.25]), np.array([-0.5, 0.0, 0.5])
-    around, shape = _cut_or_padded(guide, -1), (frame.height, frame.width)
+    around, shape = cut_or_padded(guide, -1), (frame.height, frame.width)
     gradients = [
-        _few_channels(around, kernel[None, None], shape)
-        for kernel in (np.outer(slope, smooth), np.outer(smooth, slope))
+        few_channels(around, kernel[None, None], shape) for kernel in (np.outer(slope, smooth), np.outer(smooth, slope))
     ]
-    energy = _channels_first(_sum([op.multiply(each, each) for each in gradients]))
+    energy = channels_first(added([op.multiply(each, each) for each in gradients]))
     height, width = frame.size(frame.outer)
     blurred = []
     for sigma in network.config.focus_windows:
         # The widest windows reach beyond a narrow halo, but only around tokens, which are not told of them.
         spare = frame.halo - frame.outer - kernel_radius(sigma)
-        plane = op.reshape(_cut_or_padded(energy, spare), _integers(height + 2 * kernel_radius(sigma), -1), False)
+        plane = op.reshape(cut_or_padded(energy, spare), integers(height + 2 * kernel_radius(sigma), -1), False)
         along_y = op.concat([op.matmul(band, part, False, False) for band, part in _bands(plane, 0, height, sigma)], 0)
         blur = op.concat([op.matmul(part, band, False, True) for band, part in _bands(along_y, 1, width, sigma)], 1)
-        blurred.append(op.reshape(blur, _integers(1, 1, height, width), False))
-    return Graph([op.concat(blurred, 1)], [guide], "energies")
+        blurred.append(op.reshape(blur, integers(1, 1, height, width), False))
+    return Graph([op.log(op.add(op.concat(blurred, 1), floor))], [guide, floor], "energies")
 
 
 def _bands(plane: Node, axis: int, size: int, sigma: float) -> list[tuple[Node, Node]]:
@@ -97,9 +111,9 @@ def _bands(plane: Node, axis: int, size: int, sigma: float) -> list[tuple[Node, 
     kernel = gaussian_kernel(sigma)
     pairs = []
     for start in range(0, size, _BAND):
-        band = _values(blur_band(kernel, min(_BAND, size - start)))
-        limits = (_integers(start), _integers(start + band.shape[1]), _integers(1), _integers(axis))
-        pairs.append((_floats(band), op.slice(plane, *limits)))
+        band = values(blur_band(kernel, min(_BAND, size - start)))
+        limits = (integers(start), integers(start + band.shape[1]), integers(1), integers(axis))
+        pairs.append((floats(band), op.slice(plane, *limits)))
     return pairs
 
 
@@ -112,15 +126,15 @@ def feature_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
     bias = op.parameter([1, config.channels, 1, 1], np.float32)
     (first, *layers), (reach, *dilations) = network.convolutions, config.dilations
-    x = _cut_or_padded(guide, frame.halo - frame.outer - reach)
+    x = cut_or_padded(guide, frame.halo - frame.outer - reach)
     kernel = np.zeros((config.channels, 1, 2 * reach + 1, 2 * reach + 1), np.float32)
-    kernel[..., ::reach, ::reach] = _values(first.weight)
-    made = _few_channels(x, kernel, frame.size(frame.outer), _values(first.bias))
-    x = _channels_first(op.relu(op.add(made, op.reshape(bias, _integers(1, 1, 1, -1), False))))
+    kernel[..., ::reach, ::reach] = values(first.weight)
+    made = few_channels(x, kernel, frame.size(frame.outer), values(first.bias))
+    x = channels_first(op.relu(op.add(made, op.reshape(bias, integers(1, 1, 1, -1), False))))
     for layer, dilation in zip(layers, dilations, strict=True):
-        made = _convolution(x, _values(layer.weight), _values(layer.bias), dilation=dilation, padding=dilation)
+        made = convolution(x, values(layer.weight), values(layer.bias), dilation=dilation, padding=dilation)
         x = op.add(x, op.relu(made))
-    return Graph([_pixels_first(x)], [guide, bias], "features")
+    return Graph([pixels_first(x)], [guide, bias], "features")
 
 
 def token_graph(network: HybridFusionNet, frame: Frame) -> Graph:
@@ -130,25 +144,36 @@ def token_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     moves every value twice to bring features side by side (measured: half of the stage's time).
 
     Inputs: guide 1 1 H W; of the outer part features 1 h w C and relative energies 1 K h w (none if K is 0); the bias
-    1 D 1 1. Output: tokens of the outer part, 1 h w D.
+    1 D 1 1. Output: tokens of the outer part, 1 h w D. On the coarse level two of the inner part come last: features of
+    cells 1 F h w, and instead of the bias what all slices share, 1 D h w; and of that part is the output.
     """
     config, (height, width) = network.config, frame.size(frame.outer)
     guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
     features = op.parameter([1, height, width, config.channels], np.float32)
-    told, inputs = [_channels_first(features), _cropped(guide, frame.halo - frame.outer, 2, 3)], [guide, features]
+    told, inputs = [channels_first(features), cropped(guide, frame.halo - frame.outer, 2, 3)], [guide, features]
     if config.focus_windows:
         inputs.append(op.parameter([1, len(config.focus_windows), height, width], np.float32))
         told.append(inputs[-1])
     near = len(config.near_windows)
     assert config.near_windows == config.focus_windows[:near]  # noqa: S101 - as forward takes them
-    embed = _values(network.embed.weight)  # D C+1+K' p p
+    embed = values((network.coarse if config.coarse_depth else network).embed.weight)  # D C+1+K' p p
     parts = np.split(embed, np.cumsum([config.channels, 1])[: len(told) - 1], axis=1)
     if config.focus_windows:  # those that only the head is told of count nothing
         parts[2] = np.pad(parts[2], ((0, 0), (0, len(config.focus_windows) - near), (0, 0), (0, 0)))
-    patch = (config.patch, config.patch)
-    tokens = _sum([_convolution(each, part, stride=patch) for each, part in zip(told, parts, strict=True)])
-    bias = op.parameter([1, config.dim, 1, 1], np.float32)
-    return Graph([_pixels_first(op.add(tokens, bias))], [*inputs, bias], "tokens")
+    stride = (config.token_side, config.token_side)
+    if config.coarse_depth:
+        told = [cropped(each, frame.outer - frame.inner, 2, 3) for each in told]
+    tokens = added([convolution(each, part, stride=stride) for each, part in zip(told, parts, strict=True)])
+    grid = [1, 1]
+    if config.coarse_depth:
+        height, width = frame.size(frame.inner)
+        cells = [height // config.coarse_bin, width // config.coarse_bin]
+        grid = [height // config.token_side, width // config.token_side]
+        inputs.append(op.parameter([1, CELL_FEATURES, *cells], np.float32))
+        own = values(cell_weights(network)[0])
+        tokens = op.add(tokens, convolution(inputs[-1], own, stride=(config.patch, config.patch)))
+    bias = op.parameter([1, config.dim, *grid], np.float32)
+    return Graph([pixels_first(op.add(tokens, bias))], [*inputs, bias], "tokens")
 
 
 def block_graph(block: SwinBlock, windows: int) -> Graph:
@@ -157,57 +182,67 @@ def block_graph(block: SwinBlock, windows: int) -> Graph:
     dim, heads = attention.dim, attention.num_heads
     tokens = math.prod(attention.window_size)
     x = op.parameter([windows, tokens, dim], np.float32)
-    weights = _values(attention.qkv.weight).reshape(3, dim, dim)
+    weights = values(attention.qkv.weight).reshape(3, dim, dim)
     biases = (attention.q_bias, None, attention.v_bias)
     width = dim // heads
-    by_head = _integers(windows, tokens, heads, width)
+    by_head = integers(windows, tokens, heads, width)
     q, k, v = (
-        op.transpose(op.reshape(_linear(x, weight, bias), by_head, False), _integers(0, 2, 1, 3))
+        op.transpose(op.reshape(linear(x, weight, bias), by_head, False), integers(0, 2, 1, 3))
         for weight, bias in zip(weights, biases, strict=True)
     )  # n H N d each
     scale = attention.logit_scale.clamp(max=GREATEST_SCALE).exp()  # H 1 1
     length = np.full(width, width**-0.5, np.float32)  # of unit vectors: their mean square is 1 / width
-    q, k = (_unit(each, LEAST_SQUARE / width, length) for each in (q, k))
-    logits = op.matmul(op.multiply(q, _floats(_values(scale)[None])), k, False, True)
-    shares = op.softmax(op.add(logits, _floats(_values(position_bias(attention))[None])), 3)
-    mixed = op.transpose(op.matmul(shares, v, False, False), _integers(0, 2, 1, 3))  # n H N d -> n N H d
-    mixed = op.reshape(mixed, _integers(windows, tokens, dim), False)
-    attended = op.add(x, _normal_linear(mixed, attention.proj, block.norm1))
-    hidden = op.gelu(_linear(attended, _values(block.mlp.fc1.weight), block.mlp.fc1.bias), "erf")
-    return Graph([op.add(attended, _normal_linear(hidden, block.mlp.fc2, block.norm2))], [x], "block")
+    q, k = (unit(each, LEAST_SQUARE / width, length) for each in (q, k))
+    logits = op.matmul(op.multiply(q, floats(values(scale)[None])), k, False, True)
+    shares = op.softmax(op.add(logits, floats(values(position_bias(attention))[None])), 3)
+    mixed = op.transpose(op.matmul(shares, v, False, False), integers(0, 2, 1, 3))  # n H N d -> n N H d
+    mixed = op.reshape(mixed, integers(windows, tokens, dim), False)
+    attended = op.add(x, normal_linear(mixed, attention.proj, block.norm1))
+    hidden = op.gelu(linear(attended, values(block.mlp.fc1.weight), block.mlp.fc1.bias), "erf")
+    return Graph([op.add(attended, normal_linear(hidden, block.mlp.fc2, block.norm2))], [x], "block")
 
 
 def head_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     """Both scores of one slice.
 
-    Inputs: guide 1 1 H W; then of the core with its rim features 1 h w C, tokens 1 h w D as the last block left them,
-    relative energies 1 K h w, what all slices share 1 h w C; and the energies' gain 2 K (neither energies nor gain if K
-    is 0). Output: the core's scores, 1 2 h w.
+    Inputs: guide 1 1 H W; then of the core with its rim features 1 h w C, what tokens say, relative energies 1 K h w,
+    what all slices share 1 h w C; and the energies' gain 2 K (neither energies nor gain if K is 0). Tokens of full
+    resolution come as the last block left them, 1 h w D; those of the coarse level as words 1 C+2 h w. Output: scores
+    of the core, 1 2 h w.
     """
     config = network.config
     channels, windows = config.channels, len(config.focus_windows)
     height, width = frame.size(frame.rim)
     guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
     features = op.parameter([1, height, width, channels], np.float32)
-    tokens = op.parameter([1, height // config.patch, width // config.patch, config.dim], np.float32)
+    grid = [height // config.token_side, width // config.token_side]
+    tokens = op.parameter([1, channels + 2, *grid] if config.coarse_depth else [1, *grid, config.dim], np.float32)
     shared = op.parameter([1, height, width, channels], np.float32)
-    own, _, _, _ = (_values(part) for part in network.mixing())
-    up = _expanded(op.matmul(tokens, _floats(_values(token_weights(network)[0])), False, True), config, height, width)
-    of_features = op.matmul(features, _floats(own[:, :channels, 0, 0]), False, True)
-    mixed = [_channels_first(_sum([of_features, up, shared]))]
-    mixed.append(_convolution(_cropped(guide, frame.halo - frame.rim, 2, 3), own[:, channels : channels + 1]))
+    own, _, _, _ = (values(part) for part in network.mixing())
+    said, direct = [], []
+    if config.coarse_depth:
+        words = upsampled(tokens, config.token_side)
+        said = [op.slice(words, integers(0), integers(channels), integers(1), integers(1))]
+        scored = op.slice(words, integers(channels), integers(channels + 2), integers(1), integers(1))
+        direct.append(cropped(scored, frame.rim, 2, 3))
+        up = []
+    else:
+        weight = floats(values(token_weights(network)[0]))
+        up = [_expanded(op.matmul(tokens, weight, False, True), config, height, width)]
+    of_features = op.matmul(features, floats(own[:, :channels, 0, 0]), False, True)
+    mixed = [channels_first(added([of_features, *up, shared])), *said]
+    mixed.append(convolution(cropped(guide, frame.halo - frame.rim, 2, 3), own[:, channels : channels + 1]))
     told: list[Node] = []
     if windows:
         told = [op.parameter([1, windows, height, width], np.float32), op.parameter([2, windows], np.float32)]
-        mixed.append(_convolution(told[0], own[:, channels + 1 :]))
+        mixed.append(convolution(told[0], own[:, channels + 1 :]))
     size, beyond = frame.size(0), frame.rim - 1  # the convolution itself takes one pixel
-    weight, bias = _values(network.head.weight), _values(network.head.bias)
-    made = _few_channels(op.relu(_sum(mixed)), weight, (height - 2, size[1]), bias, first=beyond)
-    scores = _channels_first(_cropped(made, beyond, 1))
+    weight, bias = values(network.head.weight), values(network.head.bias)
+    made = few_channels(op.relu(added(mixed)), weight, (height - 2, size[1]), bias, first=beyond)
     if windows:
-        levels = op.reshape(_cropped(told[0], frame.rim, 2, 3), _integers(windows, -1), False)
-        direct = op.matmul(told[1], levels, False, False)
-        scores = op.add(scores, op.reshape(direct, _integers(1, 2, *size), False))
+        levels = op.reshape(cropped(told[0], frame.rim, 2, 3), integers(windows, -1), False)
+        direct.append(op.reshape(op.matmul(told[1], levels, False, False), integers(1, 2, *size), False))
+    scores = added([channels_first(cropped(made, beyond, 1)), *direct])
     return Graph([scores], [guide, features, tokens, *told[:1], shared, *told[1:]], "head")
 
 
@@ -235,110 +270,5 @@ def own_share(exchange: nn.Module) -> Tensor:
 def _expanded(x: Node, config: NetworkConfig, height: int, width: int) -> Node:
     """Tokens' pixels to their places: 1 h w (p p C) -> 1 H W C."""
     rows, columns, patch = height // config.patch, width // config.patch, config.patch
-    x = op.reshape(x, _integers(rows, columns, patch, patch * config.channels), False)
-    return op.reshape(op.transpose(x, _integers(0, 2, 1, 3)), _integers(1, height, width, config.channels), False)
-
-
-def _cropped(x: Node, border: int, *axes: int) -> Node:
-    """Take so many off both ends of some axes."""
-    if not border:
-        return x
-    ends = [_integers(*[value] * len(axes)) for value in (border, -border, 1)]
-    return op.slice(x, *ends, _integers(*axes))
-
-
-def _convolution(
-    x: Node,
-    weight: NDArray[Any],
-    bias: NDArray[Any] | None = None,
-    *,
-    stride: tuple[int, int] = (1, 1),
-    dilation: int = 1,
-    padding: int = 0,
-) -> Node:
-    made = op.convolution(x, _floats(weight), stride, [padding] * 2, [padding] * 2, [dilation] * 2)
-    return made if bias is None else op.add(made, _floats(bias.reshape(1, -1, 1, 1)))
-
-
-def _few_channels(
-    x: Node, weight: NDArray[Any], size: tuple[int, int], bias: NDArray[Any] | None = None, *, first: int = 0
-) -> Node:
-    """A convolution with few outputs, without padding: 1 C H W -> 1 h w O.
-
-    Some neighbouring pixels' outputs are made together, as channels: two of sixteen lanes are a waste (measured: half
-    of the time).
-
-    Args:
-        x: at least as large as `size`, first and the kernel together.
-        weight: O C k l.
-        size: h w.
-        bias: O.
-        first: column of `x` at which the kernel of the first output begins.
-    """
-    outputs, inputs, rows, columns = weight.shape
-    together = math.gcd(size[1], max(_LANES // outputs, 1))
-    spread = np.zeros((together, outputs, inputs, rows, first + together - 1 + columns), np.float32)
-    for pixel, kernel in enumerate(spread):
-        kernel[..., first + pixel : first + pixel + columns] = weight
-    kernels = spread.reshape(-1, *spread.shape[2:])
-    made = _convolution(x, kernels, None if bias is None else np.tile(bias, together), stride=(1, together))
-    return op.reshape(_pixels_first(made), _integers(1, *size, outputs), False)
-
-
-def _linear(x: Node, weight: NDArray[Any], bias: Tensor | None) -> Node:
-    made = op.matmul(x, _floats(weight), False, True)
-    return made if bias is None else op.add(made, _floats(_values(bias)))
-
-
-def _normal_linear(x: Node, layer: nn.Module, norm: nn.Module) -> Node:
-    """A linear layer, and the layer normalisation of what it gives.
-
-    The mean is taken off the weights instead of the features: what is left is a root mean square, for which OpenVINO
-    has one operation that takes a third of the time (measured).
-    """
-    assert isinstance(layer, nn.Linear)  # noqa: S101 - narrows the type
-    assert isinstance(norm, nn.LayerNorm)  # noqa: S101 - narrows the type
-    weight, bias = layer.weight - layer.weight.mean(dim=0), layer.bias - layer.bias.mean()
-    centred = _linear(x, _values(weight), bias)
-    return op.add(_unit(centred, norm.eps, _values(norm.weight)), _floats(_values(norm.bias)))
-
-
-def _unit(x: Node, least: float, gain: NDArray[Any] | np.float32) -> Node:
-    """Divide by the root mean square of the last axis, written as OpenVINO recognises it; `least` is added below."""
-    square = op.reduce_mean(op.power(x, _floats(2)), _integers(-1), True)
-    return op.multiply(op.multiply(x, op.divide(_floats(1), op.sqrt(op.add(square, _floats(least))))), _floats(gain))
-
-
-def _sum(nodes: Sequence[Node]) -> Node:
-    total = nodes[0]
-    for node in nodes[1:]:
-        total = op.add(total, node)
-    return total
-
-
-def _cut_or_padded(x: Node, border: int) -> Node:
-    """Take so many pixels off all sides of an image; where that is negative, repeat its edges outwards instead."""
-    if border >= 0:
-        return _cropped(x, border, 2, 3)
-    around = _integers(0, 0, -border, -border)
-    return op.pad(x, around, around, "edge")
-
-
-def _channels_first(x: Node) -> Node:
-    return op.transpose(x, _integers(0, 3, 1, 2))
-
-
-def _pixels_first(x: Node) -> Node:
-    return op.transpose(x, _integers(0, 2, 3, 1))
-
-
-def _values(tensor: Any) -> NDArray[np.float32]:
-    return np.asarray(tensor.detach().cpu().float().numpy())
-
-
-def _floats(values: Any) -> Node:
-    return op.constant(np.ascontiguousarray(np.asarray(values, np.float32)))
-
-
-def _integers(*values: int) -> Node:
-    return op.constant(np.array(values, np.int64))
+    x = op.reshape(x, integers(rows, columns, patch, patch * config.channels), False)
+    return op.reshape(op.transpose(x, integers(0, 2, 1, 3)), integers(1, height, width, config.channels), False)

@@ -19,8 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hybridfusion_core.model.coarse import CELL_FEATURES, upsampled
 from hybridfusion_core.model.focus_measures import WHITE_NOISE_ENERGY
 from hybridfusion_core.model.network import HybridFusionNet, Scores
+from hybridfusion_core.model.openvino.coarse_graphs import cell_graph, cell_weights, mixer_graph
 from hybridfusion_core.model.openvino.graphs import (
     Frame,
     block_graph,
@@ -39,8 +41,8 @@ _WINDOWS = 64  # attended to at a time: their logits stay in a core's cache (mea
 
 def refusal(network: HybridFusionNet, precision: str, threads: int | None) -> str | None:
     """Why a network cannot run here, or None; compiles what does not depend on a tile's size."""
-    if network.config.wide_below:
-        return "its blocks have windows of two sizes"
+    if network.config.depth and network.config.coarse_depth:
+        return "it has tokens on two levels"
     try:
         compiled(network, precision, threads)
     except RuntimeError as error:  # all that OpenVINO raises
@@ -82,6 +84,8 @@ class CompiledNetwork:
         self._lanes = _Lanes(threads)
         self._spare: list[_Buffers] = []  # of calls that are over
         self._core = openvino.Core()
+        self._coarse = network.coarse if network.config.coarse_depth else None
+        self._exchanges = (self._coarse or network).exchanges
         self._blocks = [self._compile(block_graph(block, _WINDOWS)) for block in self._swin()]
         self._of_frame = lru_cache(maxsize=9)(self._framed)  # tiles at the far edges of blocks and planes are smaller
 
@@ -94,7 +98,7 @@ class CompiledNetwork:
             halo: of the window around its core; a multiple of the lattice, at least the network's.
 
         Returns:
-            Focus and spread, 1 Z H W each; 0 outside the core.
+            Focus and spread, 1 Z H W each, and in focus or not, 1 H W, if the network says that; 0 outside the core.
         """
         try:
             buffers = self._spare.pop()
@@ -103,30 +107,62 @@ class CompiledNetwork:
         height, width = guide.shape[2:]
         frame = Frame.of(self._network.config, height, width, halo)
         planes = guide[0, :, None].contiguous()  # 1 Z H W -> Z 1 H W
-        scores = nn.functional.pad(self._scored(frame, planes, noise, buffers), (halo, halo, halo, halo))[None]
+        scored, judged = self._scored(frame, planes, noise, buffers)
+        scores = nn.functional.pad(scored, (halo, halo, halo, halo))[None]
         self._spare.append(buffers)
-        return Scores(focus=scores[:, :, 0], spread=scores[:, :, 1])
+        in_focus = None if judged is None else nn.functional.pad(judged, (halo, halo, halo, halo))[None]
+        return Scores(scores[:, :, 0], scores[:, :, 1], in_focus)
 
     def release(self) -> None:
         """Give working memory back; a call in another thread keeps its own until it ends."""
         self._spare.clear()
 
-    def _scored(self, frame: Frame, planes: Tensor, noise: Tensor, buffers: _Buffers) -> Tensor:
-        """Both scores of the core: Z 1 H W -> Z 2 h w, in a buffer."""
+    def _scored(self, frame: Frame, planes: Tensor, noise: Tensor, buffers: _Buffers) -> tuple[Tensor, Tensor | None]:
+        """Both scores of the core, in a buffer, and whether anything is in focus: Z 1 H W -> Z 2 h w, h w."""
         network, config = self._network, self._network.config
         graphs = self._of_frame(frame)
         energies = self._energies(graphs.get("energies"), frame, planes, noise, buffers)  # Z K h w
         told = [energies] if config.focus_windows else []
-        features, tokens = self._told(graphs, frame, [planes, *told], noise, buffers)
-        shares = self._attended(tokens)
+        cells, bias = self._cells(graphs.get("cells"), frame, planes, noise, buffers)
+        features, tokens = self._told(graphs, frame, [planes, *told], cells, (noise, bias), buffers)
+        shares = self._attended(graphs, tokens)
         gain = [network.energy_gain_at(noise)[0].contiguous()] if told else []  # 2 K
         near = [_middle(part, *frame.size(frame.rim), 2) for part in (planes, *told)]  # Z c h w each
+        near_tokens = _middle(tokens, *(size // config.token_side for size in frame.size(frame.rim)))
+        judged, said = None, near_tokens
+        if self._coarse is not None:
+            judged, said = self._judged(frame, near_tokens), self._coarse.expand(near_tokens).permute(0, 3, 1, 2)
         shared = self._shared(frame, [features, *(part.movedim(1, 3) for part in near)], shares)
-        near_tokens = _middle(tokens, *(size // config.patch for size in frame.size(frame.rim)))
         scores = buffers.take("scores", len(planes), 2, *frame.size(0))
-        sliced = [planes, features, near_tokens, *near[1:]]
-        _each_slice(self._lanes, graphs["head"], sliced, [shared, *gain], scores)
-        return scores
+        _each_slice(self._lanes, graphs["head"], [planes, features, said, *near[1:]], [shared, *gain], scores)
+        return scores, judged
+
+    def _cells(
+        self,
+        graph: openvino.CompiledModel | None,
+        frame: Frame,
+        planes: Tensor,
+        noise: Tensor,
+        buffers: _Buffers,
+    ) -> tuple[list[Tensor], Tensor]:
+        """What cells of each slice show, Z F h w, and what tokens of all slices are told, 1 D h w (or 1 D 1 1)."""
+        network, config = self._network, self._network.config
+        if graph is None or self._coarse is None:
+            return [], network.embed.bias.detach().reshape(1, -1, 1, 1)  # type: ignore[union-attr]
+        size = (side // config.coarse_bin for side in frame.size(frame.inner))
+        cells = buffers.take("cells", len(planes), CELL_FEATURES, *size)
+        _each_slice(self._lanes, graph, [planes], [(1 / noise).reshape(1, 1, 1, 1)], cells)
+        _, of_mean, of_maximum = cell_weights(network)
+        told = torch.cat([cells.mean(dim=0), cells.amax(dim=0)])[None]
+        weight, bias = torch.cat([of_mean, of_maximum], dim=1), self._coarse.embed.bias
+        return [cells], nn.functional.conv2d(told, weight, bias, stride=config.patch)
+
+    def _judged(self, frame: Frame, tokens: Tensor) -> Tensor:
+        """Whether anything is in focus in the core, h w: from tokens of it and its rim, Z h w D."""
+        assert self._coarse is not None  # noqa: S101 - asked of coarse networks alone
+        logits = self._coarse.judge(torch.cat([tokens.mean(dim=0), tokens.amax(dim=0)], dim=-1))[..., 0]
+        side = self._network.config.token_side
+        return _middle(upsampled(logits[None, None], side)[0, 0], *frame.size(0), 0)
 
     def graphs(self, height: int, width: int) -> list[openvino.CompiledModel]:
         """All that runs for a window of one size with the network's own halo."""
@@ -140,8 +176,8 @@ class CompiledNetwork:
         windows = len(self._network.config.focus_windows)
         levels = buffers.take("energies", len(planes), windows, *frame.size(frame.outer))
         if graph is not None:
-            _each_slice(self._lanes, graph, [planes], [], levels)
-            levels.add_(WHITE_NOISE_ENERGY * noise.square()).log_()
+            floor = (WHITE_NOISE_ENERGY * noise.square()).reshape(1, 1, 1, 1)
+            _each_slice(self._lanes, graph, [planes], [floor], levels)
             levels.sub_(levels.amax(dim=0))
         return levels
 
@@ -150,29 +186,41 @@ class CompiledNetwork:
         graphs: Mapping[str, openvino.CompiledModel],
         frame: Frame,
         sliced: Sequence[Tensor],
-        noise: Tensor,
+        cells: Sequence[Tensor],
+        biases: tuple[Tensor, Tensor],
         buffers: _Buffers,
     ) -> tuple[Tensor, Tensor]:
-        """Features of the core with its rim, Z h w C, and tokens of the inner part, Z h w D."""
+        """Features of the core with its rim, Z h w C, and tokens of the inner part, Z h w D.
+
+        Args:
+            graphs: of the frame.
+            frame: of the tile.
+            sliced: guide Z 1 H W and, if told, energies Z K h w.
+            cells: Z F h w, if there is a coarse level.
+            biases: the noise, 1, and what is added to every slice's tokens.
+            buffers: for both.
+        """
         config, (height, width) = self._network.config, frame.size(frame.outer)
+        noise, token_bias = biases
         bias = self._network.noise(noise.log()[:, None])[..., None, None].contiguous()  # 1 C -> 1 C 1 1
-        token_bias = self._network.embed.bias.detach().reshape(1, -1, 1, 1)  # type: ignore[union-attr]
-        slices, grid = len(sliced[0]), (size // config.patch for size in frame.size(frame.inner))
+        slices, grid = len(sliced[0]), [size // config.token_side for size in frame.size(frame.inner)]
         features = buffers.take("features", slices, *frame.size(frame.rim), config.channels)
         tokens = buffers.take("tokens", slices, *grid, config.dim)
-        inputs = [each.numpy() for each in sliced]
-        biases = bias.numpy(), token_bias.numpy()
+        inputs, shown = [each.numpy() for each in sliced], [each.numpy() for each in cells]
+        same = bias.numpy(), token_bias.numpy()
         outputs = features.numpy(), tokens.numpy()
+        # The coarse level's tokens are made of the inner part alone.
+        made_grid = grid if cells else [height // config.token_side, width // config.token_side]
 
         def lane() -> Callable[[int], None]:
             convolve, embed = _Run(graphs["features"]), _Run(graphs["tokens"])
             made = np.empty((1, height, width, config.channels), np.float32)
-            made_tokens = np.empty((1, height // config.patch, width // config.patch, config.dim), np.float32)
+            made_tokens = np.empty((1, *made_grid, config.dim), np.float32)
 
             def tell(z: int) -> None:
                 plane, *energies = (each[z : z + 1] for each in inputs)
-                convolve([plane, biases[0]], made)
-                embed([plane, made, *energies, biases[1]], made_tokens)
+                convolve([plane, same[0]], made)
+                embed([plane, made, *energies, *(each[z : z + 1] for each in shown), same[1]], made_tokens)
                 for whole, kept in zip((made, made_tokens), outputs, strict=True):
                     kept[z] = _middle(whole, *kept.shape[1:3])[0]
 
@@ -181,17 +229,20 @@ class CompiledNetwork:
         self._lanes.each(lane, range(slices))
         return features, tokens
 
-    def _attended(self, tokens: Tensor) -> Tensor:
+    def _attended(self, graphs: Mapping[str, openvino.CompiledModel], tokens: Tensor) -> Tensor:
         """Pass tokens, Z h w D, through all blocks and exchanges, in place.
 
-        Of the last exchange only what slices share is returned, h w D: the rest is one step with what follows.
+        Of the last exchange at full resolution only what slices share is returned, h w D: the rest is one step with
+        what follows.
         """
         shared = tokens.new_zeros(())
-        exchanges = zip(self._blocks, self._swin(), self._network.exchanges, strict=True)
+        exchanges = zip(self._blocks, self._swin(), self._exchanges, strict=True)
         for number, (graph, block, exchange) in enumerate(exchanges, 1):
             _attend(self._lanes, graph, block, tokens)
+            if self._coarse is not None:
+                _each_slice(self._lanes, graphs[f"mixer {number}"], [tokens.clone()], [], tokens)
             shared = _common(exchange, tokens)
-            if number < len(self._blocks):
+            if number < len(self._blocks) or self._coarse is not None:
                 _keep(own_share(exchange).T, shared, tokens)
         return shared
 
@@ -209,6 +260,8 @@ class CompiledNetwork:
         maximum = torch.cat([part.amax(dim=0) for part in parts], dim=-1)
         shared = nn.functional.linear(mean, of_mean, self._network.mix.bias)
         shared += nn.functional.linear(maximum, of_maximum)
+        if self._coarse is not None:
+            return shared[None]
         _, weight, bias = token_weights(self._network)
         tokens = _middle(of_tokens[None], height // config.patch, width // config.patch)[0]
         up = nn.functional.linear(tokens, weight, bias).unflatten(2, (config.patch, config.patch, config.channels))
@@ -216,7 +269,7 @@ class CompiledNetwork:
         return shared[None]
 
     def _swin(self) -> Iterator[SwinBlock]:
-        for block in self._network.blocks:
+        for block in (self._coarse or self._network).blocks:
             assert isinstance(block, SwinBlock)  # noqa: S101 - narrows the type
             yield block
 
@@ -226,6 +279,10 @@ class CompiledNetwork:
             name: self._compile(build(network, frame))
             for name, build in (("features", feature_graph), ("tokens", token_graph), ("head", head_graph))
         }
+        if self._coarse is not None:
+            graphs["cells"] = self._compile(cell_graph(network, frame), "f32")
+            for number in range(network.config.coarse_depth):
+                graphs[f"mixer {number + 1}"] = self._compile(mixer_graph(network, number, frame))
         if network.config.focus_windows:
             graphs["energies"] = self._compile(energy_graph(network, frame), "f32")
         return graphs

@@ -18,13 +18,14 @@ from hybridfusion_core.plates.plate import Plate
 from hybridfusion_core.stack import Stack
 
 
-def read_patterned_stacks(listing: Listing, fits: Mapping[str, Groups], name: str) -> Plate:
+def read_patterned_stacks(listing: Listing, fits: Mapping[str, Groups], name: str, axes: str | None) -> Plate:
     """Describe a folder in which a pattern says which field each file is; every file is opened.
 
     Args:
         listing: of the folder.
         fits: groups of the pattern by path.
         name: of the plate.
+        axes: what the axes of files are that do not say it.
     """
     wells = WellNames(fits.values())
     found = []
@@ -32,7 +33,7 @@ def read_patterned_stacks(listing: Listing, fits: Mapping[str, Groups], name: st
         groups = fits[path]
         at = wells.place(groups)
         if at is not None:
-            one = _opened(listing, path)
+            one = _opened(listing, path, axes)
             time = groups.get("time")
             found.append(
                 replace(
@@ -43,16 +44,16 @@ def read_patterned_stacks(listing: Listing, fits: Mapping[str, Groups], name: st
                     channel=None if groups.get("channel") is None else number_name(str(groups["channel"])),
                 )
             )
-    return replace(plate_of(listing, found, "pattern", well_names=wells.written), name=name)
+    return replace(plate_of(listing, found, "pattern", wells.warnings, wells.written), name=name)
 
 
-def _opened(listing: Listing, path: str) -> FieldImage:
+def _opened(listing: Listing, path: str, axes: str | None) -> FieldImage:
     if path in listing.refused:
         reason = f"{path!r} {listing.refused[path]}; expected a file inside the folder of the plate. Copy it there."
         return FieldImage(path, None, Description(), problem=reason)
     try:
-        with open_stack(listing.root / path) as stack:
-            return FieldImage(path, None, _about(stack), dtype=stack.dtype.name)
+        with open_stack(listing.root / path, axes=axes) as stack:
+            return FieldImage(path, None, _about(stack), dtype=stack.dtype.name, axes=axes)
     except HybridFusionError as error:
         return FieldImage(path, None, Description(), problem=str(error))
 

@@ -128,7 +128,7 @@ def _shot(shot: Mapping[str, Sequence[FieldImage]], time: str, keys: Sequence[st
         elif sizes.get("T", 1) > 1 or (channels > 1 and key):
             defects.append(Defect("refused", _too_much(found[0]), index))
         slices += [sizes.get("Z", 0)] * (1 if key else channels)
-        images.append(Image(found[0].path, found[0].series) if found else Image(""))
+        images.append(Image(found[0].path, found[0].series, axes=found[0].axes) if found else Image(""))
     if len(keys) == 1:
         return Frame(time, tuple(slices), image=images[0], defects=tuple(defects))
     return Frame(time, tuple(slices), images=tuple(images), defects=tuple(defects))

@@ -11,9 +11,9 @@ from imagecodecs import png_encode
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hybridfusion_core.batch.records.store import write_whole
 from hybridfusion_core.fusion.plan import common_geometry
 from hybridfusion_core.fusion.tiles import reflected
+from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.model.focus_measures import has_structure
 from hybridfusion_core.model.network import HybridFusionNet
 from hybridfusion_core.model.posterior import decision_mask, focus_posterior, fuse_soft, fusion_weights

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from hybridfusion_core.batch.records.store import write_whole
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.create import refuse_input_as_output
-from hybridfusion_core.io.disk.atomic import Delivery, explained
+from hybridfusion_core.io.disk.atomic import Delivery, explained, write_whole
 from hybridfusion_core.model.devices import limited_threads, resolve_device
 from hybridfusion_core.model.model_file import Model, ModelCard, load_model, save_model
 from hybridfusion_core.progress import Progress, exhaust
@@ -34,6 +33,7 @@ from hybridfusion_core.train.finetune.evidence import (
     verdict,
 )
 from hybridfusion_core.train.finetune.imaging_setup import in_words, laboratory
+from hybridfusion_core.train.finetune.keeping import Kept, kept
 from hybridfusion_core.train.finetune.live_preview import LivePicture
 from hybridfusion_core.train.finetune.report import Compared, render
 from hybridfusion_core.train.finetune.request import FinetuneRequest
@@ -112,8 +112,9 @@ def finetune_steps(request: FinetuneRequest) -> Generator[Progress, None, Finetu
             with explained(output):
                 state = folder.begin(request, prepared.fields())
                 yield Progress("looking at the start", 0, 1)
-                trained = yield from prepared.training(request, folder).run(state)
-                model = _calibrated(prepared, folder, trained)
+                training = prepared.training(request, folder)
+                trained = yield from training.run(state)
+                model, trained = _settled(prepared, folder, training, trained)
                 result = yield from _evidence(request, prepared, folder, model, trained)
                 delivery.part(output).write_bytes(folder.best.read_bytes())
                 delivery.publish()
@@ -198,14 +199,26 @@ def _prepare(request: FinetuneRequest) -> _Prepared:
     return _Prepared(start, made, sources, surveyed, resolve_device(request.device), card, about, beside)
 
 
-def _calibrated(prepared: _Prepared, folder: RunFolder, trained: Trained) -> Model:
-    """Give the best weights the temperature under which their confidence keeps its word, and a card with figures."""
-    network = load_model(str(folder.best)).network.to(prepared.device)
+def _settled(prepared: _Prepared, folder: RunFolder, training: Training, trained: Trained) -> tuple[Model, Trained]:
+    """Keep what was gained, give it what makes its confidence keep its word, and a card with figures."""
+    tuned = load_model(str(folder.best)).network.to(prepared.device)
+    end = kept(prepared.start.network, tuned, prepared.lessons, prepared.device)
+    network = end.network
+    if end.share < 1:
+        trained = replace(trained, share=end.share, after=training.validated(network) if end.share else trained.before)
     calibrate(network, prepared.lessons.own, _CALIBRATED_ON, prepared.lessons.lab)
     metrics = {f"{name}, {when}": value for when, found in _figures(trained) for name, value in found.items()}
-    training = f"{prepared.card.training} {trained.steps} steps, best after {trained.best_step}."
-    save_model(folder.best, network, replace(prepared.card, training=training, metrics=metrics))
-    return load_model(str(folder.best))
+    made = f"{prepared.card.training} {trained.steps} steps, best after {trained.best_step}; {_kept_in_words(end)}."
+    save_model(folder.best, network, replace(prepared.card, training=made, metrics=metrics))
+    return load_model(str(folder.best)), trained
+
+
+def _kept_in_words(end: Kept) -> str:
+    if not end.share:
+        return "nothing was gained on unseen scenes of the laboratory, so the weights are the start's"
+    return (
+        f"{end.share:.0%} of the way is kept, {end.gain:+.2f} ± {end.error:.2f} dB on unseen scenes of the laboratory"
+    )
 
 
 def _figures(trained: Trained) -> tuple[tuple[str, dict[str, float]], ...]:
@@ -237,6 +250,13 @@ def _evidence(
         compared.append(_compared(crop, before, after))
     findings = tuple(each for each in found if each is not None)
     weighed = verdict(findings)
+    warnings = prepared.survey.warnings
+    if not trained.share:
+        warnings = (
+            "Nothing was gained on scenes of this microscope: the new model has the weights of its start. Keep using "
+            f"{prepared.start.card.name}, or train for longer, with the optics stated.",
+            *warnings,
+        )
     page = render(
         model.card.name,
         weighed,
@@ -244,7 +264,7 @@ def _evidence(
         trained,
         compared,
         prepared.about,
-        warnings=prepared.survey.warnings,
+        warnings=warnings,
         curves=folder.path / "curves.png",
     )
     write_whole(folder.report, page.encode())
@@ -257,7 +277,7 @@ def _evidence(
         weighed,
         findings,
         folder.report,
-        prepared.survey.warnings,
+        warnings,
         tuple(compared),
         prepared.about,
     )

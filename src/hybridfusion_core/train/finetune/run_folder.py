@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from hybridfusion_core.batch.records.store import write_whole
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.io.disk.access import guarded
+from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.train.finetune.request import FinetuneRequest
 
 _FORMAT = 1

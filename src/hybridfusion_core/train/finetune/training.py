@@ -85,7 +85,8 @@ class Trained:
         best_step: after which the best weights were found; 0: the start was never surpassed.
         stopped_early: nothing had become better for long.
         before: validation of the start.
-        after: validation of the best weights.
+        after: validation of the weights that the model has.
+        share: how far these lie on the way from the start to the best weights; 0: nothing was gained.
     """
 
     steps: int
@@ -93,6 +94,7 @@ class Trained:
     stopped_early: bool
     before: dict[str, float]
     after: dict[str, float]
+    share: float = 1.0
 
 
 @dataclass
@@ -207,16 +209,21 @@ class Training:
 
     def _judge(self, learner: Learner, course: Course, kept: Scalars) -> None:
         """Validate, draw the picture, keep the weights if they are the best so far, and the state."""
-        found: dict[str, float] = {}
-        for prefix, unseen in self._unseen.items():
-            found |= {f"{prefix}{name}": value for name, value in validate(learner.result, unseen).items()}
-        if self.lessons.unsupervised:
-            found["own"] = self._on_held_out(learner.result)
+        found = self.validated(learner.result)
         kept.write(course.step - 1, found)
         if course.judge(found):
             save_model(self.folder.best, learner.result, self.card)
         self.live.draw(learner.result, self.folder.picture)
         self._keep(learner, course)
+
+    def validated(self, network: HybridFusionNet) -> dict[str, float]:
+        """Figures of a network on unseen scenes and, if they are learnt from, on held-out stacks."""
+        found: dict[str, float] = {}
+        for prefix, unseen in self._unseen.items():
+            found |= {f"{prefix}{name}": value for name, value in validate(network, unseen).items()}
+        if self.lessons.unsupervised:
+            found["own"] = self._on_held_out(network)
+        return found
 
     @cached_property
     def _unseen(self) -> dict[str, list[Batch]]:

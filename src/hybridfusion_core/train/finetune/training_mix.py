@@ -30,12 +30,12 @@ _LOSSES: dict[Light, LossWeights] = {
 }
 # Kinds of scenes that show the laboratory's optics, or at least its noise; and those of the shipped models' recipes.
 _OWN: dict[Light, dict[SceneKind, float]] = {
-    "organoid": {"volume": 0.85, "layers": 0.15},
+    "organoid": {"volume": 0.6, "isolated": 0.15, "crowded": 0.1, "layers": 0.15},
     "natural": {"photographic": 0.7, "layers": 0.3},
     "transmitted": {"transmitted": 1.0},
 }
 _BEFORE: dict[Light, dict[SceneKind, float]] = {
-    "organoid": {"volume": 0.4, "layers": 0.4, "photographic": 0.2},
+    "organoid": {"layers": 0.3, "photographic": 0.25, "volume": 0.2, "isolated": 0.13, "crowded": 0.12},
     "natural": {"photographic": 0.7, "layers": 0.3},
     "transmitted": {"transmitted": 0.9, "layers": 0.1},
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from hybridfusion_core.model.focus_measures import gaussian_blur
 from hybridfusion_core.model.posterior import expected_height
@@ -35,6 +36,22 @@ def local_mean_l1(fused: Tensor, truth: Tensor, sigma: float = 3.0) -> Tensor:
     return gaussian_blur(fused - truth, sigma).abs().mean()
 
 
+def glow(fused: Tensor, truth: Tensor, noise: Tensor, sigma: float = 2.0) -> Tensor:
+    """Mean log(1 + |blur(fused − truth)| / half the noise): light that does not belong there, however dim the ground.
+
+    Errors on dark ground are nothing beside a bright body's, and everything to who measures the ground. The logarithm
+    lets neither decide alone.
+
+    Args:
+        fused: B H W, on the scale of the variance-stabilised guide.
+        truth: B H W, likewise.
+        noise: B, standard deviation of the noise there.
+        sigma: of the Gaussian, pixels.
+    """
+    error = gaussian_blur(fused - truth, sigma).abs()
+    return torch.log1p(error / (0.5 * noise)[:, None, None]).mean()
+
+
 def focus_cross_entropy(logits: Tensor, height: Tensor, weight: Tensor) -> Tensor:
     """Cross-entropy between the focus posterior and the true height.
 
@@ -50,6 +67,18 @@ def focus_cross_entropy(logits: Tensor, height: Tensor, weight: Tensor) -> Tenso
     target = (1 - (slices - height[:, None]).abs()).clamp(min=0)
     entropy = -(target * logits.log_softmax(dim=1)).sum(dim=1)
     return (weight * entropy).sum() / weight.sum().clamp(min=1e-6)
+
+
+def in_focus_cross_entropy(logits: Tensor, in_focus: Tensor, known: Tensor) -> Tensor:
+    """Binary cross-entropy between what the network says of "anything in focus here" and the truth.
+
+    Args:
+        logits: B H W.
+        in_focus: B H W in [0, 1].
+        known: B H W, ≥ 0: how much each pixel counts; 0 where the scene does not say.
+    """
+    entropy = functional.binary_cross_entropy_with_logits(logits, in_focus, reduction="none")
+    return (known * entropy).sum() / known.sum().clamp(min=1e-6)
 
 
 def height_l1(posterior: Tensor, height: Tensor, weight: Tensor) -> Tensor:

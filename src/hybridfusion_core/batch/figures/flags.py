@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridfusion_core.batch.report.drift import SliceFigures
+from hybridfusion_core.batch.figures.drift import SliceFigures
 from hybridfusion_core.fusion.job import Job
 from hybridfusion_core.io.result_spec import ResultSpec
 from hybridfusion_core.view.thumbnails import sharpest_slice
