@@ -25,7 +25,7 @@ from hybridfusion_core.io.suffixes import NATIVE_SUFFIXES, PICTURE_SUFFIXES, TIF
 from hybridfusion_core.io.verify import stored_provenance
 from hybridfusion_core.stack import Stack
 from napari_hybridfusion.layers.depth import Depth
-from napari_hybridfusion.layers.pyramids import image_attributes, plane_levels, tiff_levels, zarr_levels
+from napari_hybridfusion.layers.pyramids import image_attributes, is_plate, plane_levels, tiff_levels, zarr_levels
 from napari_hybridfusion.layers.results import THIN, product_title
 from napari_hybridfusion.layers.sources import Frame
 from napari_hybridfusion.layers.stacks import LayerData, decision_layers, map_layers, shown_unit, stack_layers
@@ -265,7 +265,7 @@ def _split(path: Path) -> tuple[str, str]:
 
 
 def _is_zarr_plate(path: Path) -> bool:
-    return path.is_dir() and "plate" in image_attributes(path)
+    return path.is_dir() and is_plate(path)
 
 
 def _is_slice_folder(path: Path) -> bool:
