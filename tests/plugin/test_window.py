@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hybridfusion_core.scenes import samples
+from hybridfusion_core.scenes.samples.organoid import organoid_stack
 from napari_hybridfusion.files import samples as sample_data
 
 from .conftest import CHANNELS, SLICES, write_result
@@ -21,7 +21,7 @@ def picture(viewer) -> np.ndarray:
 
 
 def small_organoid():
-    return samples.organoid_stack(size=96, slices=SLICES)
+    return organoid_stack(size=96, slices=SLICES)
 
 
 def test_the_organoid_opens_as_a_stack_of_two_channels(viewer, monkeypatch):
