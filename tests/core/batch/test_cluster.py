@@ -57,6 +57,7 @@ def contents(output: Path) -> dict[str, bytes]:
     return {str(each.relative_to(output.parent)): each.read_bytes() for each in found}
 
 
+@pytest.mark.slow
 def test_unfit_workers_take_no_part_and_lost_ones_change_nothing(tmp_path: Path) -> None:
     write_sample("plate", tmp_path / "in.ome.zarr")
     for folder in ("calm", "wild"):
@@ -73,7 +74,7 @@ def test_unfit_workers_take_no_part_and_lost_ones_change_nothing(tmp_path: Path)
 
         first = join("first")
         bare, _ = join("bare"), join("old")
-        client.wait_for_workers(3, timeout=120)
+        client.wait_for_workers(3, timeout=300)
         seen: list[str] = []
 
         def disturb(event: Event) -> None:
@@ -82,7 +83,7 @@ def test_unfit_workers_take_no_part_and_lost_ones_change_nothing(tmp_path: Path)
             if event.outcome is not None and event.stage == "measuring" and seen.count("measuring") == 3:
                 join("blind")
                 join("second")
-                client.wait_for_workers(5, timeout=120)
+                client.wait_for_workers(5, timeout=300)
                 first.kill()
 
         result = run_batch(wild, where=Where(scheduler=address), report=disturb)

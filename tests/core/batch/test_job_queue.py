@@ -10,6 +10,9 @@ from hybridfusion_core.batch.scheduler import Where, connected
 from hybridfusion_core.cli import main
 from hybridfusion_core.errors import HybridFusionError, UserInputError
 
+# dask-jobqueue leaves a file, a process and, of a cluster that could not begin, the cluster to the garbage collector.
+leaking = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+
 
 @pytest.mark.parametrize(
     ("walltime", "seconds"),
@@ -36,6 +39,7 @@ def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
+@leaking
 def test_options_that_the_queue_does_not_know_are_told(tmp_path: Path) -> None:
     pytest.importorskip("dask_jobqueue")
     (tmp_path / "odd.toml").write_text('colour = "green"\ninterface = "lo"\n')
@@ -44,6 +48,7 @@ def test_options_that_the_queue_does_not_know_are_told(tmp_path: Path) -> None:
         pass
 
 
+@leaking
 def test_jobs_of_this_computer_come_and_go(tmp_path: Path) -> None:
     pytest.importorskip("dask_jobqueue")
     text = f'memory = "1GiB"\ninterface = "lo"\nmaximum_jobs = 1\nminimum_jobs = 1\nlog_directory = "{tmp_path}"\n'
