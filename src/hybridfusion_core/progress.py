@@ -33,3 +33,12 @@ def exhaust(steps: Generator[Progress, None, T], report: Callable[[Progress], No
             return end.value  # type: ignore[no-any-return]
         if report is not None:
             report(step)
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time, such as "12 s", "1 min 05 s" or "3 h 20 min"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -117,6 +117,16 @@ def test_it_follows_the_time(qtbot, viewer):
         assert_same_pixels(layer.data[0, 0], expected)
 
 
+def test_another_stack_has_a_preview_of_its_own(qtbot, viewer, widget):
+    switch_on(qtbot, widget)
+    other = viewer.add_image(wide_stack(7), name="other", colormap="green", **PLACE)
+    widget.form.layer.value = other
+    settle(qtbot, widget)
+    assert [each.name for each in viewer.layers] == ["DAPI", "other", "other preview"]
+    assert shown(widget).colormap.name == "green"
+    assert_part_of(shown(widget), hf.fuse(wide_stack(7), z_step_um=2.0).fused)
+
+
 def test_switched_off_it_leaves_nothing_behind(qtbot, viewer, widget):
     switch_on(qtbot, widget)
     widget.live.value = False

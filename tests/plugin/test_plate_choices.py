@@ -120,7 +120,7 @@ def test_the_plate_is_fused_by_a_cluster_that_is_there(qtbot, widget, plate, tmp
         ("channels", ("channels", "GFP"), "GFP"),
         ("z", ("z", "7:9"), "leaves none of the"),
         ("z", ("z", "two"), "expected START:STOP"),
-        ("camera", ("camera", "0.5"), "is not GAIN,OFFSET,READNOISE"),
+        ("camera", ("camera", "0.5"), "expected three numbers, GAIN,OFFSET,READNOISE"),
         ("camera", ("camera", "-1,0,1"), "Camera gain -1.0"),
         ("only", ("only", "nowhere.csv"), "nowhere.csv"),
         ("scheduler", ("scheduler", "tcp://127.0.0.1:1"), "No Dask scheduler answers at tcp://127.0.0.1:1"),

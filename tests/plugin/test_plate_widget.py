@@ -92,12 +92,12 @@ def test_look_then_fuse_then_a_click_opens_the_well(qtbot, viewer, widget, plate
     assert len(list(open_plate(output).fields())) == 4
     click(qtbot, widget, "B04")
     names = [each.name.removeprefix("B04/1 ") for each in viewer.layers]
-    assert names[:2] == ["DAPI", "Brightfield"]
+    assert names[:2] == ["DAPI fused", "Brightfield fused"]
     # Fluorescence and transmitted light decide for themselves.
     assert ["height" in each for each in names[2:4]] == [True, True]
-    assert names[-2:] == ["decision 0", "decision 1"]
+    assert names[-2:] == ["DAPI decision", "Brightfield decision"]
     written = open_stack(output / "B" / "04" / "1").read(0, 0, [0], slice(None), slice(None))[0]
-    np.testing.assert_array_equal(np.asarray(viewer.layers["B04/1 DAPI"].data).squeeze(), written)
+    np.testing.assert_array_equal(np.asarray(viewer.layers["B04/1 DAPI fused"].data).squeeze(), written)
     click(qtbot, widget, "B03", Qt.KeyboardModifier.ControlModifier)
     assert {each.name[:3] for each in viewer.layers} == {"B03", "B04"}
 
@@ -151,7 +151,7 @@ def test_what_an_earlier_run_has_fused_is_shown(qtbot, viewer, widget, plate, tm
     assert "waiting" not in statuses(widget)["B03"]
     assert widget.report.visible
     click(qtbot, widget, "B03")
-    assert "B03/1 decision 0" in viewer.layers
+    assert "B03/1 DAPI decision" in viewer.layers
 
 
 def test_what_is_wrong_stands_beside_its_field(qtbot, widget, plate, tmp_path):

@@ -11,16 +11,23 @@ import pytest
 import tifffile
 import zarr
 from napari.layers import Image
+from plate_makers import write_zarr_plate
 
-from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.errors import HybridFusionError, UserInputError
 from hybridfusion_core.io.region import RegionView
 from hybridfusion_core.io.tiff.writer import write_stack
+from hybridfusion_core.plates.field_stack import open_field
+from hybridfusion_core.plates.open import open_plate
 from hybridfusion_core.stack import Axis, Channel
 from napari_hybridfusion.files import reader
 from napari_hybridfusion.files.reader import get_reader
 
 from .conftest import CHANNELS, PIXEL, SLICES, Z_STEP, write_result
 
+RESULT = [
+    *("DAPI fused", "membrane fused"),
+    *("DAPI + membrane height (µm)", "DAPI + membrane confidence", "DAPI + membrane decision"),
+]
 FORMATS = ("fused.ome.zarr", "fused.ome.tif", "fused.tif")
 
 
@@ -62,21 +69,21 @@ def test_a_result_opens_with_everything_that_belongs_to_it(tmp_path, name):
 @pytest.mark.parametrize("name", FORMATS[:2])
 def test_names_and_colours_are_those_of_the_channels(tmp_path, name):
     layers = opened(write_result(tmp_path / name).path)
-    assert list(layers) == ["DAPI", "membrane", "height_um", "confidence", "decision"]
-    np.testing.assert_allclose(layers["membrane"].colormap.colors[-1], (1, 128 / 255, 0, 1), atol=1e-3)
+    assert list(layers) == RESULT
+    np.testing.assert_allclose(layers["membrane fused"].colormap.colors[-1], (1, 128 / 255, 0, 1), atol=1e-3)
     assert [layers[each].visible for each in layers] == [True, True, False, False, False]
 
 
 def test_contrast_is_the_display_window_of_the_file(tmp_path):
     layers = opened(write_result(tmp_path / "fused.ome.zarr").path)
-    assert layers["DAPI"].contrast_limits == [10, 4000]
-    assert layers["height_um"].contrast_limits == [0, 8]
+    assert layers["DAPI fused"].contrast_limits == [10, 4000]
+    assert layers[RESULT[2]].contrast_limits == [0, 8]
 
 
 @pytest.mark.parametrize("name", FORMATS[:2])
 def test_every_level_of_the_pyramid_is_the_stored_one(tmp_path, name):
     path = write_result(tmp_path / name).path
-    layer = opened(path)["membrane"]
+    layer = opened(path)["membrane fused"]
     if path.is_dir():
         stored = [zarr.open_array(path / level, mode="r")[0, 1, 0] for level in "01"]
     else:
@@ -107,7 +114,7 @@ def test_contrast_that_no_file_states_costs_one_plane_of_each_channel(tmp_path, 
 def test_time_series_keep_all_slider_axes_and_cover_their_slices(tmp_path, name):
     written = write_result(tmp_path / name, t=3, y=40, x=50)
     layers = opened(written.path)
-    layer = layers["DAPI"]
+    layer = layers["DAPI fused"]
     assert layer.data.shape == (3, 1, 40, 50)
     np.testing.assert_array_equal(np.asarray(layer.data), written.pixels["fused"][:, 0])
     thick = Axis(SLICES * Z_STEP.step, Z_STEP.unit)
@@ -127,7 +134,7 @@ def test_a_fused_time_series_is_seen_at_every_slice_of_its_stack(tmp_path, viewe
     viewer.dims.set_current_step(0, 0)
     for z in range(SLICES):
         viewer.dims.set_current_step(1, z)
-        np.testing.assert_array_equal(viewer.layers["DAPI"]._slice.image.view, written.pixels["fused"][0, 0, 0])
+        np.testing.assert_array_equal(viewer.layers["DAPI fused"]._slice.image.view, written.pixels["fused"][0, 0, 0])
     assert viewer.dims.nsteps[:2] == (3, SLICES)
 
 
@@ -211,11 +218,38 @@ def test_what_is_no_image_of_ours_is_left_to_others(tmp_path):
     (tmp_path / "folder.zarr").mkdir()
     (tmp_path / "broken.ome.zarr").mkdir()
     (tmp_path / "broken.ome.zarr" / "zarr.json").write_text('{"attributes": [')
-    zarr.open_group(tmp_path / "plate.ome.zarr", mode="w").attrs["ome"] = {"plate": {"wells": []}}
     zarr.create_array(tmp_path / "bare.zarr", shape=(4, 4), dtype="u1")
     for path in (*tmp_path.iterdir(), tmp_path, tmp_path / "missing.ome.tif", "s3://bucket/image.ome.zarr"):
         assert get_reader(str(path)) is None, path
     assert get_reader([]) is None
+
+
+def test_a_folder_of_slices_is_one_stack(tmp_path):
+    planes = np.random.default_rng(6).integers(0, 200, (3, 24, 32)).astype(np.uint8)
+    for index, plane in enumerate(planes):
+        tifffile.imwrite(tmp_path / f"slice{index}.tif", plane)
+    ((data, meta, _),) = get_reader(str(tmp_path))(str(tmp_path))
+    np.testing.assert_array_equal(np.asarray(data), planes)
+    assert meta["axis_labels"] == ("z", "y", "x")
+
+
+def test_of_a_plate_the_first_field_opens_and_a_note_says_where_the_others_are(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("napari.utils.notifications.show_warning", shown.append)
+    path = write_zarr_plate(tmp_path / "p.zarr", shape=(1, 2, 3))
+    first = next(iter(open_plate(path).fields()))
+    with open_field(first) as stack:
+        expected = stack.read(0, 0, range(stack.shape[2]), slice(None), slice(None))
+    data, _, _ = get_reader(str(path))(str(path))[0]
+    np.testing.assert_array_equal(np.asarray(data[0] if isinstance(data, list) else data), expected)
+    assert any("Fuse plate" in line for line in shown)
+
+
+def test_a_plate_without_fields_says_so(tmp_path):
+    path = tmp_path / "plate.ome.zarr"
+    zarr.open_group(path, mode="w").attrs["ome"] = {"plate": {"wells": []}}
+    with pytest.raises(HybridFusionError):
+        get_reader(str(path))(str(path))
 
 
 def test_a_list_is_ours_only_as_a_whole(tmp_path, stack_file):
@@ -238,7 +272,7 @@ def test_levels_that_lead_out_of_the_store_are_not_followed(tmp_path):
     metadata = json.loads((path / "zarr.json").read_text())
     metadata["attributes"]["ome"]["multiscales"][0]["datasets"][1]["path"] = "../secret"
     (path / "zarr.json").write_text(json.dumps(metadata))
-    assert not opened(path)["DAPI"].multiscale
+    assert not opened(path)["DAPI fused"].multiscale
 
 
 def test_a_damaged_map_does_not_hide_the_image(tmp_path, monkeypatch):
@@ -246,7 +280,7 @@ def test_a_damaged_map_does_not_hide_the_image(tmp_path, monkeypatch):
     monkeypatch.setattr("napari.utils.notifications.show_warning", shown.append)
     path = write_result(tmp_path / "fused.ome.zarr", y=40, x=40).path
     shutil.rmtree(tmp_path / "fused.maps.ome.zarr" / "0")
-    assert list(opened(path)) == ["DAPI", "membrane", "decision"]
+    assert list(opened(path)) == [RESULT[0], RESULT[1], RESULT[4]]
     assert "fused.maps.ome.zarr is left out" in shown[0]
 
 
@@ -269,7 +303,7 @@ def test_files_are_closed_with_their_layers(tmp_path, name):
 
 
 def test_the_decision_has_one_colour_for_each_slice(tmp_path):
-    layer = opened(write_result(tmp_path / "fused.ome.zarr").path)["decision"]
+    layer = opened(write_result(tmp_path / "fused.ome.zarr").path)[RESULT[4]]
     low, high = layer.contrast_limits
     values = np.arange(SLICES + 1)
     colors = layer.colormap.map((values - low) / (high - low))
@@ -280,7 +314,7 @@ def test_the_decision_has_one_colour_for_each_slice(tmp_path):
 
 
 def test_maps_are_transparent_where_nothing_is_known(tmp_path):
-    layer = opened(write_result(tmp_path / "fused.ome.zarr").path)["confidence"]
+    layer = opened(write_result(tmp_path / "fused.ome.zarr").path)[RESULT[3]]
     assert layer.colormap.map(np.array([np.nan]))[0][3] == 0
 
 

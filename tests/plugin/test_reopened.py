@@ -78,7 +78,9 @@ class Session:
         self.viewer.dims.ndisplay = 2
 
     def surface(self) -> Surface:
-        """Press the button; what is selected is a layer of a result."""
+        """Press the button, which says where it leads; what is selected is a layer of a result."""
+        if self.widget.panel.surface.text != "3-D":
+            self.widget.panel.surface.native.click()
         self.widget.panel.surface.native.click()
         surface = self.viewer.layers.selection.active
         assert isinstance(surface, Surface), self.widget.panel.said.value
@@ -253,7 +255,13 @@ def test_the_panel_appears_with_an_opened_result_and_says_what_cannot_be(session
     for button in (panel.paint, panel.keep):
         button.native.click()
         assert "opened from a file" in panel.said.value
-    assert isinstance(session.surface(), Surface)
+    before = [layer.visible for layer in session.viewer.layers]
+    surface = session.surface()
+    panel.surface.native.click()  # back to what was shown
+    assert surface not in session.viewer.layers
+    assert session.viewer.dims.ndisplay == 2
+    assert [layer.visible for layer in session.viewer.layers] == before
+    session.viewer.layers.selection.clear()
     panel.surface.native.click()
     assert "No result is selected" in panel.said.value
 

@@ -47,7 +47,7 @@ def test_the_probe_reads_what_the_layers_hold(qtbot, viewer, widget):
         viewer.cursor.position = position
         viewer.status = "napari's own"
         number = int(expected["decision"])
-        assert ("nothing in focus" if number == 0 else f"slice {number}, height") in viewer.status
+        assert ("nothing in focus" if number == 0 else f"slice {number} (slider {number - 1}), height") in viewer.status
         widget.panel.probe.jump(position)
         assert number == 0 or viewer.dims.current_step[0] == number - 1
     assert widget.panel.probe.values((10.0, -500.0, 0.0)) == {}
@@ -63,18 +63,27 @@ def test_the_probe_forgets_results_that_were_taken_out(qtbot, viewer, widget):
     assert widget.panel.results.active()[0] is not gone
 
 
-def test_a_click_on_the_canvas_shows_the_slice_and_moving_explains_it(qtbot, viewer, widget):
+def test_a_click_reveals_the_slice_and_the_next_brings_the_result_back(qtbot, viewer, widget):
     fuse(qtbot, widget)
     canvas = viewer.window._qt_viewer.canvas.native
     left, right = (QPoint(int(canvas.width() * share), canvas.height() // 2) for share in (0.35, 0.65))
+    fused = viewer.layers["DAPI fused"]
     for place, number in ((left, 2), (right, 4)):
         viewer.dims.set_current_step(0, 0)
         viewer.mouse_over_canvas = True  # only a real pointer enters
         qtbot.mouseMove(canvas, place)
         viewer.update_status_from_cursor()  # napari's tests run without the thread that does it
-        assert f"slice {number}, height" in viewer.status["coordinates"]
+        assert f"slice {number} (slider {number - 1}), height" in viewer.status["coordinates"]
+        with_result = viewer.screenshot(flash=False)
         qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=place)
         assert viewer.dims.current_step[0] == number - 1
+        assert not fused.visible  # it would cover the slice
+        assert viewer.layers["DAPI"].visible
+        assert (viewer.screenshot(flash=False) != with_result).any()
+        qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=place)
+        assert fused.visible
+        assert viewer.dims.current_step[0] == number - 1
+    np.testing.assert_array_equal(viewer.screenshot(flash=False), with_result)
 
 
 def test_the_plot_is_what_the_confidence_says(qtbot, viewer, widget):
@@ -177,9 +186,9 @@ def test_a_corrected_result_on_disk_stands_beside_the_first(qtbot, viewer, widge
     for layer in list(viewer.layers):
         viewer.layers.remove(layer)
     viewer.open(str(path), plugin="napari-hybridfusion")
-    names = [layer.name for layer in viewer.layers]
-    assert "corrected" in names, names
-    (fused,) = [layer for layer in viewer.layers if layer.name in ("DAPI", "out.corrected")]
+    kinds = ("fused", "height (µm)", "confidence", "corrected", "decision")
+    assert [layer.name for layer in viewer.layers] == [f"corrected DAPI {kind}" for kind in kinds]
+    fused = viewer.layers["corrected DAPI fused"]
     np.testing.assert_array_equal(np.squeeze(np.asarray(fused.data))[:20], focal_stack()[4, :20])
 
 
@@ -189,7 +198,7 @@ def test_a_result_that_is_opened_again_can_be_asked_too(viewer, tmp_path, name, 
     written = write_result(tmp_path / name, t=times, y=60, x=200)
     widget = opened(viewer)
     viewer.open(str(written.path), plugin="napari-hybridfusion")
-    fused = viewer.layers["membrane"]
+    fused = viewer.layers["membrane fused"]
     viewer.layers.selection.active = fused
     assert widget.form.layer.value is None  # it is no stack
     for t in range(times):
@@ -208,7 +217,7 @@ def test_a_result_that_is_opened_again_leads_to_the_slices_of_an_open_stack(view
     decision = written.pixels["decision"][0, 0, 0]
     y, x = (int(at) for at in np.argwhere(decision > 1)[0])
     viewer.open(str(written.path), plugin="napari-hybridfusion")
-    fused = viewer.layers["membrane"]
+    fused = viewer.layers["membrane fused"]
     viewer.layers.selection.active = fused
     widget.panel.probe.jump(fused.data_to_world((y, x)))  # there is no stack to show a slice of
     place = {"scale": (2.0, *fused.scale), "translate": (6.0, 0, 0), "axis_labels": ("z", "y", "x")}
@@ -235,9 +244,6 @@ def test_a_corrected_result_in_memory_is_saved_whole(qtbot, viewer, widget, tmp_
         assert [channel.name for channel in maps.channels] == ["height_um", "confidence", "corrected"]
         stored = np.stack([maps.read(0, channel, [0], slice(None), slice(None))[0] for channel in range(3)])
     np.testing.assert_array_equal(stored, shown["maps"][0][0, :, 0])
-    widget.panel.keep.native.click()
-    wait(qtbot, widget)
-    assert "exists" in widget.state.value  # nothing is replaced
 
 
 def test_what_cannot_be_corrected_is_said(qtbot, viewer, widget):

@@ -3,12 +3,17 @@
 import numpy as np
 import pytest
 
-from hybridfusion_core.scenes import samples
+from hybridfusion_core.scenes.samples.organoid import organoid_stack
 from napari_hybridfusion.files import samples as sample_data
 
 from .conftest import CHANNELS, SLICES, write_result
 
 PLUGIN = "napari-hybridfusion"
+RESULT = [
+    "DAPI fused",
+    "membrane fused",
+    *(f"DAPI + membrane {each}" for each in ("height (µm)", "confidence", "decision")),
+]
 
 
 def picture(viewer) -> np.ndarray:
@@ -16,7 +21,7 @@ def picture(viewer) -> np.ndarray:
 
 
 def small_organoid():
-    return samples.organoid_stack(size=96, slices=SLICES)
+    return organoid_stack(size=96, slices=SLICES)
 
 
 def test_the_organoid_opens_as_a_stack_of_two_channels(viewer, monkeypatch):
@@ -40,10 +45,10 @@ def test_the_pair_opens_as_two_slices(viewer):
 @pytest.mark.parametrize("name", ["fused.ome.zarr", "fused.ome.tif"])
 def test_a_result_is_seen_and_its_decision_and_maps_wait_hidden(viewer, tmp_path, name):
     viewer.open(str(write_result(tmp_path / name).path), plugin=PLUGIN)
-    assert [layer.name for layer in viewer.layers] == ["DAPI", "membrane", "height_um", "confidence", "decision"]
+    assert [layer.name for layer in viewer.layers] == RESULT
     assert picture(viewer).std() > 5
     for layer in viewer.layers:
-        layer.visible = layer.name == "decision"
+        layer.visible = layer.name == RESULT[4]
     # As many colours as slices, and black where nothing is in focus.
     colors = np.unique(picture(viewer).reshape(-1, 3), axis=0)
     assert len(colors) >= SLICES + 1
@@ -51,9 +56,9 @@ def test_a_result_is_seen_and_its_decision_and_maps_wait_hidden(viewer, tmp_path
 
 def test_a_map_shows_what_lies_below_where_it_is_unknown(viewer, tmp_path):
     viewer.open(str(write_result(tmp_path / "fused.ome.zarr").path), plugin=PLUGIN)
-    viewer.layers["confidence"].visible = True
+    viewer.layers[RESULT[3]].visible = True
     covered = picture(viewer)
-    viewer.layers["confidence"].visible = False
+    viewer.layers[RESULT[3]].visible = False
     bare = picture(viewer)
     changed = np.abs(covered - bare).sum(axis=2) > 0
     columns = changed.mean(axis=0)

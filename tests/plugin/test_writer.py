@@ -7,7 +7,7 @@ from napari.layers import Image
 
 from hybridfusion_core.errors import UserInputError
 from napari_hybridfusion.files.reader import read
-from napari_hybridfusion.files.writer import write_layers
+from napari_hybridfusion.files.writer import write, write_layers
 
 from .conftest import write_result
 
@@ -92,6 +92,13 @@ def test_a_stack_is_refused(tmp_path):
     stack = Image(np.zeros((4, 20, 30), np.uint8), name="stack")
     with pytest.raises(UserInputError, match=r"'stack' has 4 slices; expected one plane .* Fuse it first"):
         save(tmp_path / "image.ome.zarr", stack)
+
+
+def test_napari_hears_why_it_is_refused(tmp_path):
+    """Of a ValueError it would only say that this is no valid writer."""
+    stack = Image(np.zeros((4, 20, 30), np.uint8), name="stack")
+    with pytest.raises(RuntimeError, match="'stack' has 4 slices"):
+        write(str(tmp_path / "image.ome.zarr"), [stack.as_layer_data_tuple()])
 
 
 @pytest.mark.parametrize(

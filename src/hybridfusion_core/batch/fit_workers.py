@@ -118,11 +118,12 @@ class FitWorkers:
 
     def nobody(self) -> UserInputError:
         """Explain that no worker is fit."""
+        mute = {name: f"it has not answered within {WAIT:g} s" for name, each in self._workers.items() if each.answer}
         return UserInputError(
             f"None of {len(self._workers)} workers can take part; expected one at least that has this version of the "
             "program, the device and model that were asked for, and sees the plate and the output under the same "
             "paths. Found:",
-            [f"{address}: {reason}" for address, reason in sorted(self.refused.items())[:_SHOWN]],
+            [f"{address}: {reason}" for address, reason in sorted((mute | self.refused).items())[:_SHOWN]],
         )
 
     def _ask(self, address: str, now: float) -> None:

@@ -263,7 +263,7 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--kind",
         action="append",
-        choices=("layers", "volume", "transmitted", "photographic"),
+        choices=("layers", "volume", "transmitted", "photographic", "isolated", "crowded"),
         help="kind of synthetic stacks; may be given several times (default: all)",
     )
     add_model(parser)

@@ -9,6 +9,8 @@ from typing import NoReturn, Self
 
 from tqdm import tqdm
 
+from hybridfusion_core.progress import duration
+
 _QUIET_SECONDS = 10.0  # between two plain lines
 
 
@@ -79,12 +81,3 @@ def pace(rate: float, unit: str) -> str:
     if rate >= 0.1:
         return f"{rate:.2f} {unit}/s"
     return f"{60 * rate:.1f} {unit}/min" if rate >= 1 / 60 else f"{3600 * rate:.1f} {unit}/h"
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time, such as "12 s", "1 min 05 s" or "3 h 20 min"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -32,6 +32,7 @@ from hybridfusion_core.io.suffixes import (
     PICTURE_SUFFIXES,
     STACK_FILES,
     TIFF_SUFFIXES,
+    belongs_to_file,
     has_suffix,
     image_name,
 )
@@ -135,7 +136,7 @@ def _stacks(folder: Path, results: Path | None) -> dict[str, _Where]:
         base, end = name[:-2], name[-2:]
         if end in _PAIRED and base and all(base + each in pictures for each in _PAIRED):
             here = {base: ((pictures[base + "_A"], pictures[base + "_B"]), None)}
-        elif entry.is_dir() or has_suffix(entry, STACK_FILES):
+        elif (entry.is_dir() and not belongs_to_file(entry.name)) or has_suffix(entry, STACK_FILES):
             here = _images_in(entry)
         else:
             continue

@@ -1,5 +1,6 @@
 """Which file endings are known, and what is left of a name without them."""
 
+import re
 from pathlib import Path
 
 TIFF_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf", ".tif", ".tiff", ".tf8", ".btf")
@@ -16,6 +17,13 @@ _COMPANIONS = {
     ".ome.tif": ("decision", "maps"),
     ".tif": ("decision", "maps"),
 }
+
+_OF_A_FILE = re.compile(r"\.oif\.files$|^_.+_$", re.IGNORECASE)
+
+
+def belongs_to_file(folder: str) -> bool:
+    """Say whether a folder of that name holds the planes of a file beside it: those of an OIF or of a VSI."""
+    return _OF_A_FILE.search(folder) is not None
 
 
 def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.disk.access import permitted
-from hybridfusion_core.io.suffixes import IMAGE_FILES
+from hybridfusion_core.io.suffixes import IMAGE_FILES, ZARR_SUFFIXES, belongs_to_file
 
 _DEEPEST = 8  # folders below the plate; a loop of mounts would not end
 # Small copies and assemblies that microscopes, network drives and viewers leave beside the planes.
@@ -25,8 +25,6 @@ _ASIDE_FILES = re.compile(
     r".*_thumb(?:[0-9a-f]{8}-|_?\[).*|(?:thumb(?:nail)?|montage)[._-].*|.*[._-](?:thumb(?:nail)?|montage|stitched)\.\w+",
     re.I,
 )
-# Folders that one image is made of: OME-Zarr, the planes of an OIF, the pixels of a VSI.
-_INSIDE_OTHERS = re.compile(r"\.zarr$|\.oif\.files$|^_.+_$", re.I)
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ def _walk(folder: Path, prefix: str, depth: int = 0) -> Iterator[tuple[str, os.D
         # Folders behind links are not entered: they may lead out of the plate, or round in a circle.
         if not entry.is_dir(follow_symlinks=False):
             yield f"{prefix}{entry.name}", entry
-        elif not _INSIDE_OTHERS.search(entry.name):
+        elif not (entry.name.lower().endswith(ZARR_SUFFIXES) or belongs_to_file(entry.name)):
             if depth == _DEEPEST:
                 raise UserInputError(
                     f"{folder} has folders inside folders, more than {_DEEPEST} deep; expected the folder of one "

@@ -6,7 +6,9 @@ maps along.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,11 +21,12 @@ from hybridfusion_core.errors import HybridFusionError, StoredDataError
 from hybridfusion_core.io.native.open import native_scenes
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.palette import slice_colors
-from hybridfusion_core.io.suffixes import NATIVE_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIXES, has_suffix
+from hybridfusion_core.io.suffixes import NATIVE_SUFFIXES, PICTURE_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIXES, has_suffix
 from hybridfusion_core.io.verify import stored_provenance
 from hybridfusion_core.stack import Stack
 from napari_hybridfusion.layers.depth import Depth
-from napari_hybridfusion.layers.pyramids import image_attributes, plane_levels, tiff_levels, zarr_levels
+from napari_hybridfusion.layers.pyramids import image_attributes, is_plate, plane_levels, tiff_levels, zarr_levels
+from napari_hybridfusion.layers.results import THIN, product_title
 from napari_hybridfusion.layers.sources import Frame
 from napari_hybridfusion.layers.stacks import LayerData, decision_layers, map_layers, shown_unit, stack_layers
 
@@ -34,14 +37,19 @@ PathOrPaths = str | Sequence[str]
 
 
 def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[LayerData]] | None:
-    """Return what reads a path, or None if it is no OME-Zarr image, no TIFF and no file of a microscope.
+    """Return what reads a path: an OME-Zarr image or plate, a TIFF, a folder of slices, or a microscope's file.
 
     Args:
         path: a file or folder; a list stands for the slices of one stack, or for several OME-Zarr images or
             microscopes' files.
+
+    Returns:
+        A reader; None for everything else.
     """
     paths = _paths(path)
     kinds = (_is_zarr_image, _is_tiff, _is_native)
+    if len(paths) == 1 and (_is_zarr_plate(paths[0]) or _is_slice_folder(paths[0])):
+        return read
     return read if paths and any(all(is_kind(each) for each in paths) for is_kind in kinds) else None
 
 
@@ -58,11 +66,29 @@ def read(path: PathOrPaths) -> list[LayerData]:
     paths = _paths(path)
     if _is_native(paths[0]):
         return [layer for each in paths for layer in _read_native(each)]
-    if len(paths) > 1 and not paths[0].is_dir():
-        stack = open_stack(paths)
+    if _is_zarr_plate(paths[0]):
+        return _read_first_field(paths[0])
+    if (len(paths) > 1 and not paths[0].is_dir()) or _is_slice_folder(paths[0]):
+        stack = open_stack(paths if len(paths) > 1 else paths[0])
         _show_warnings(stack)
         return stack_layers(stack, plane_levels(stack))
     return [layer for each in paths for layer in _read_with_companions(each)]
+
+
+def _read_first_field(path: Path) -> list[LayerData]:
+    """Read one field of a plate, and say where all of them can be seen."""
+    from hybridfusion_core.plates.open import open_plate  # noqa: PLC0415 - the reader is asked about every path
+    from napari_hybridfusion.files.fields import field_layers  # noqa: PLC0415 - it reads through this module
+
+    plate = open_plate(path)
+    first = next(iter(plate.fields()), None)
+    if first is None:
+        raise StoredDataError(f"{path.name} is a plate without any field. Open another one.")
+    _show(
+        f"{path.name} is a plate of {len(plate.wells)} wells. Its first field is opened, {first.name}; "
+        "Plugins › HybridFusion › Fuse plate shows and fuses all of them."
+    )
+    return field_layers(first)
 
 
 def _read_native(path: Path) -> list[LayerData]:
@@ -108,24 +134,44 @@ def _read_with_companions(path: Path) -> list[LayerData]:
             if read_companion is _read_decision:
                 colors = len(found[0][1]["colormap"].colors) - 1  # one for each slice, and one for none
     # What has many slices is a stack, whoever wrote it.
-    depth = Depth.recorded(stored_provenance(path) if stack.shape[2] == 1 else {}, stack.z, otherwise=colors)
+    provenance = stored_provenance(path) if stack.shape[2] == 1 else {}
+    depth = Depth.recorded(provenance, stack.z, otherwise=colors)
     # Without anything that explains it, or a record, it is a stack or an image like any other.
     if len(layers) == fused and depth.slices == 1:
         return layers
-    return _belonging_together([_covering(layer, depth) for layer in layers], fused, depth)
+    prefix = "corrected " if "corrections" in provenance else ""
+    return _belonging_together([_covering(layer, depth) for layer in layers], fused, depth, prefix)
 
 
-def _belonging_together(layers: list[LayerData], fused: int, depth: Depth) -> list[LayerData]:
-    """Write into the layers' metadata what each is of which result, as for one that was just fused."""
+def _belonging_together(layers: list[LayerData], fused: int, depth: Depth, prefix: str) -> list[LayerData]:
+    """Give layers the metadata and the names of a result that was just fused: "DAPI fused", "DAPI + membrane decision".
+
+    Args:
+        layers: as their files name them: channels, and products with the channel that decided.
+        fused: how many of them are fused channels; they come first.
+        depth: of the stack.
+        prefix: stands before all names.
+    """
     kinds = [about["name"].split(" ")[0] for _, about, _ in layers[fused:]]
     explaining = [(kind, kinds[:index].count(kind)) for index, kind in enumerate(kinds)]
     several = any(decision for _, decision in explaining)
     products = [("fused", index if several else 0) for index in range(fused)] + explaining
+    own = [re.sub(r"[_ ]fused$", "", about["name"]) for _, about, _ in layers[:fused]]
     token = uuid4().hex  # a file that is opened twice is two results
-    return [
-        _belonging(layer, {"product": product, "decision": decision, "result": token, "depth": depth})
-        for layer, (product, decision) in zip(layers, products, strict=True)
-    ]
+    found = []
+    for index, (layer, (product, decision)) in enumerate(zip(layers, products, strict=True)):
+        of = own[index] if index < fused else _decider(layer[1]["name"], decision if several else None, own)
+        named = (layer[0], {**layer[1], "name": f"{prefix}{of} {product_title(product)}"}, layer[2])
+        found.append(_belonging(named, {"product": product, "decision": decision, "result": token, "depth": depth}))
+    return found
+
+
+def _decider(name: str, decision: int | None, own: Sequence[str]) -> str:
+    """Return which channels a map or a decision speaks of: the one that its file names, or one of several, or all."""
+    channel = name.partition(" ")[2]
+    if channel and not channel.isdigit():  # labels have no names, and their channels only numbers
+        return channel
+    return " + ".join(own) if decision is None or decision >= len(own) else own[decision]
 
 
 def _belonging(layer: LayerData, more: dict[str, Any]) -> LayerData:
@@ -144,7 +190,7 @@ def _covering(layer: LayerData, depth: Depth) -> LayerData:
     steps = (about["scale"][0], depth.axis.step, *about["scale"][2:])
     units = (about["units"][0], shown_unit(depth.axis), *about["units"][2:])
     frame = Frame("TZYX", (shape[0], depth.slices, *shape[2:]), steps, (0.0,) * 4, {"units": units})
-    return data, {**about, **frame.place(shape)}, kind
+    return data, {**about, **frame.place(shape), **THIN}, kind
 
 
 def _read_maps(path: Path) -> list[LayerData]:
@@ -216,6 +262,21 @@ def _split(path: Path) -> tuple[str, str]:
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)], path.name[-len(suffix) :]
     return path.name, ""
+
+
+def _is_zarr_plate(path: Path) -> bool:
+    return path.is_dir() and is_plate(path)
+
+
+def _is_slice_folder(path: Path) -> bool:
+    """Say whether a folder holds images, two or more, and no zarr."""
+    if not path.is_dir() or has_suffix(path, ZARR_SUFFIXES):
+        return False
+    try:
+        found = (each for each in path.iterdir() if has_suffix(each, PICTURE_SUFFIXES) or _is_tiff(each))
+        return len(list(islice(found, 2))) == 2
+    except OSError:
+        return False
 
 
 def _is_zarr_image(path: Path) -> bool:

@@ -31,7 +31,7 @@ def plate() -> list[LayerData]:
     "well" which well it shows.
     """
     from hybridfusion_core.plates.open import open_plate  # noqa: PLC0415 - with it come the libraries of all layouts
-    from napari_hybridfusion.plate.opening import unit_layers  # noqa: PLC0415 - and those of a batch
+    from napari_hybridfusion.files.fields import field_layers  # noqa: PLC0415 - and those of a batch
 
     opened = open_plate(_written_plate())
     first = {unit.well: unit for unit in reversed(list(opened.fields()))}
@@ -39,7 +39,7 @@ def plate() -> list[LayerData]:
     return [
         _placed(layer, well.name, opened.folder, (well.row_index - top, well.column_index - left))
         for well in opened.wells
-        for layer in unit_layers(first[well.name])
+        for layer in field_layers(first[well.name])
     ]
 
 

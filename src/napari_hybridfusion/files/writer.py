@@ -23,6 +23,18 @@ from napari_hybridfusion.layers.stacks import LayerData, layer_stack
 _BLOCK = 1024
 
 
+def write(path: str, layers: Sequence[LayerData]) -> list[str]:
+    """Write fused image layers for napari, which drops every ValueError of a writer without a word.
+
+    Raises:
+        RuntimeError: as `write_layers` says.
+    """
+    try:
+        return write_layers(path, layers)
+    except UserInputError as error:
+        raise RuntimeError(str(error)) from error
+
+
 def write_layers(path: str, layers: Sequence[LayerData]) -> list[str]:
     """Write fused image layers as one image.
 

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_hybridfusion.parts.field_form import text_label
+from napari_hybridfusion.parts.ink import inks
 from napari_hybridfusion.parts.picture import PictureView
 
-_INK = "#8a8d91"  # readable on napari's dark and light themes
 _HEIGHT = 260  # px
 _POINTS = 400  # of a curve; twice as many are thinned out to these
 _EVERY = 0.02  # of the steps so far; more often nothing new is seen
@@ -118,26 +118,26 @@ class TrainingView(QWidget):  # type: ignore[misc]
         lowest = [value for name, curve in self.losses.items() if name != "pull" for value in curve.values if value > 0]
         losses.set_yscale("log", nonpositive="mask")
         losses.set_ylim(bottom=0.5 * min(lowest) if lowest else None)
-        losses.set_ylabel("loss terms", color=_INK, fontsize=8)
+        losses.set_ylabel("loss terms", color=inks().plain, fontsize=8)
         for name in ("psnr", "familiar_psnr"):
             if (found := self.validation.get(name)) is not None:
                 gained = np.array(found.values) - found.values[0]
                 gains.plot(found.steps, gained, color=_source(name)[1], marker=".", linewidth=1)
-        gains.axhline(0, color=_INK, linewidth=0.5)
-        gains.set_ylabel("PSNR gained, dB", color=_INK, fontsize=8)
-        gains.set_xlabel("step", color=_INK, fontsize=8)
+        gains.axhline(0, color=inks().plain, linewidth=0.5)
+        gains.set_ylabel("PSNR gained, dB", color=inks().plain, fontsize=8)
+        gains.set_xlabel("step", color=inks().plain, fontsize=8)
         for axes in (losses, gains):
             _tint(axes)
-        self._figure.legend(loc="outside upper left", ncols=2, fontsize=7, labelcolor=_INK, frameon=False)
+        self._figure.legend(loc="outside upper left", ncols=2, fontsize=7, labelcolor=inks().plain, frameon=False)
         self._canvas.draw_idle()  # type: ignore[no-untyped-call]
 
 
 def _tint(axes: Any) -> None:
     axes.set_facecolor("none")
-    axes.tick_params(which="both", colors=_INK, labelsize=7)
+    axes.tick_params(which="both", colors=inks().plain, labelsize=7)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(_INK)
+        spine.set_color(inks().plain)
 
 
 def _source(name: str) -> tuple[str, str]:

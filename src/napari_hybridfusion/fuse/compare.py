@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.experimental import link_layers
+from napari.experimental import link_layers, unlink_layers
 from napari.layers import Layer
 from numpy.typing import NDArray
 
@@ -19,8 +19,9 @@ from hybridfusion_core.progress import Progress
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.view.thumbnails import sharpest_slice
 from napari_hybridfusion.job.task import Task
-from napari_hybridfusion.layers.results import fused_layers, fused_names
+from napari_hybridfusion.layers.results import fused_layers
 from napari_hybridfusion.layers.sources import Source
+from napari_hybridfusion.result.shown import results_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -44,37 +45,82 @@ def comparing(task: Task) -> Generator[Progress, None, Comparison]:
     ]
 
 
-def show_comparison(viewer: ViewerModel, found: Comparison, source: Source) -> list[Layer]:
-    """Add a comparison beside the fused image, in a grid, all with the same contrast.
+@dataclass(frozen=True)
+class Before:
+    """A layer as it was before a comparison: whether it was seen, and its name in the canvas."""
 
-    Returns:
-        The layers that were added.
+    layer: Layer
+    visible: bool
+    named: bool
+
+
+@dataclass(frozen=True)
+class ShownComparison:
+    """A comparison in the window, and what it has to give back.
+
+    Attributes:
+        added: its layers.
+        before: all layers that there were, in their order.
+        grid: stride and whether it was on.
+    """
+
+    added: tuple[Layer, ...]
+    before: tuple[Before, ...]
+    grid: tuple[int, bool]
+
+    def close(self, viewer: ViewerModel) -> None:
+        """Take the comparison away, and show what was shown before."""
+        for layer in self.added:
+            unlink_layers([layer])
+            if layer in viewer.layers:
+                viewer.layers.remove(layer)
+        viewer.canvas.grid.stride, viewer.canvas.grid.enabled = self.grid
+        left = [each for each in self.before if each.layer in viewer.layers]
+        for index, each in enumerate(left):
+            viewer.layers.move(viewer.layers.index(each.layer), index)
+            each.layer.visible, each.layer.name_overlay.visible = each.visible, each.named
+        viewer.reset_view()
+
+
+def show_comparison(viewer: ViewerModel, found: Comparison, source: Source) -> ShownComparison:
+    """Show a comparison beside the fused image, each in a cell of a grid with its name, all with the same contrast.
+
+    What else was visible is hidden as long as the comparison lasts.
     """
     fused = _fused_of(source, viewer)
-    place = viewer.layers.index(fused[-1]) + 1 if fused else len(viewer.layers)
+    before = tuple(Before(each, bool(each.visible), bool(each.name_overlay.visible)) for each in viewer.layers)
+    grid = (int(viewer.canvas.grid.stride), bool(viewer.canvas.grid.enabled))
     selected = viewer.layers.selection.active
+    for each in before:
+        each.layer.visible = False
     added: list[Layer] = []
-    for title, spec, pixels in found:
+    for title, spec, pixels in reversed(found):
         for data, about, kind in fused_layers(spec, [pixels], source, title):
             added.append(Layer.create(data, about, kind))
-            viewer.layers.insert(place + len(added) - 1, added[-1])
+            viewer.add_layer(added[-1])
+    # The grid begins with the uppermost layers: the fused image, then what it is compared with.
+    for layer in fused:
+        viewer.layers.move(viewer.layers.index(layer), len(viewer.layers))
+    for layer in (*fused, *added):
+        layer.visible = layer.name_overlay.visible = True
     channels = len(source.looks)
     if not source.stack.rgb:
         for index in range(channels):
             link_layers([*fused[index::channels], *added[index::channels]], ("contrast_limits",))
     viewer.layers.selection.active = selected  # where the pointer reads
-    # The channels of one image share a cell.
-    viewer.canvas.grid.stride = channels
+    # The channels of one image share a cell; a negative stride counts from the uppermost layer, whatever lies below.
+    viewer.canvas.grid.stride = -channels
     viewer.canvas.grid.enabled = True
-    return added
+    viewer.reset_view()
+    return ShownComparison(tuple(added), before, grid)
 
 
 def _fused_of(source: Source, viewer: ViewerModel) -> list[Layer]:
     """Return the latest fused layers of a source, one per channel; none if one of them is gone."""
-    shown = [each for each in viewer.layers if each.metadata.get("hybridfusion", {}).get("product") == "fused"]
-    # napari numbers a name that exists already: "DAPI fused [1]".
-    found = [[each for each in shown if each.name.split(" [")[0] == name] for name in fused_names(source)]
-    return [each[-1] for each in found] if all(found) else []
+    result = results_of(viewer).latest_of(source)
+    layers = [] if result is None else [each for each in result.layers if each in viewer.layers]
+    found = [each for each in layers if each.metadata["hybridfusion"]["product"] == "fused"]
+    return found if len(found) == len(source.looks) else []
 
 
 def _by_method(method: Any, task: Task) -> Generator[Progress, None, FuseResult]:

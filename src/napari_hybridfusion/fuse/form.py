@@ -17,8 +17,9 @@ from magicgui.widgets import (
 from napari.layers import Image
 
 from hybridfusion_core.fusion.methods import METHODS
-from hybridfusion_core.model.devices import resolve_device
-from napari_hybridfusion.job.task import Choices, FieldError, prepare_source
+from hybridfusion_core.model.devices import available
+from hybridfusion_core.stack import Stack
+from napari_hybridfusion.job.task import Choices, FieldError, asks_for_light, auto_models, prepare_source
 from napari_hybridfusion.layers.sources import are_named, axes_text, axis_choices, companions, siblings
 from napari_hybridfusion.parts.field_form import FieldForm, text_label
 from napari_hybridfusion.parts.model_box import card_text, model_box
@@ -36,14 +37,6 @@ _FOCUS = [
     ("all together", "joint"),
 ]
 SELECT_CHOICES = [("average where slices agree", "soft"), ("copy from one slice", "hard")]
-METHOD_NAMES = {
-    "network": "network",
-    "tenengrad": "Tenengrad (gradients)",
-    "laplacian": "Laplacian energy",
-    "mean": "mean of the slices",
-    "max": "maximum of the slices",
-    "sum": "sum of the slices",
-}
 
 
 class FuseForm(FieldForm):
@@ -55,6 +48,7 @@ class FuseForm(FieldForm):
         self._viewer = viewer
         # magicgui asks for the choices again whenever a widget gets a parent.
         self._offers: dict[str, list[tuple[str, Any]]] = {"layer": [], "others": [], "axes": [], "focus_from": _FOCUS}
+        self._auto = _AUTO
         self._make_what()
         self._make_how()
         self._make_where()
@@ -103,7 +97,10 @@ class FuseForm(FieldForm):
         if self.layer.value is not before:
             self._on_layer()
         else:
-            self._offer_others(tuple(self.others.value or ()))
+            chosen = tuple(self.others.value or ())
+            self._offer_others(chosen or self._only_partner())
+            if tuple(self.others.value or ()) != chosen:
+                self._on_stack()
 
     def _make_what(self) -> None:
         self.layer = ComboBox(
@@ -163,7 +160,7 @@ class FuseForm(FieldForm):
         self.folded = CheckBox(text="Advanced options")
         self.method = ComboBox(
             label="method",
-            choices=[(METHOD_NAMES[name], name) for name in METHODS],
+            choices=[(method.title, name) for name, method in METHODS.items()],
             tooltip="The network, or a classical method to compare it with.",
         )
         self.z_step_um = FloatSpinBox(
@@ -183,7 +180,7 @@ class FuseForm(FieldForm):
     def _on_layer(self) -> None:
         layer = self.layer.value
         everything = [each for each in self._viewer.layers if isinstance(each, Image)]
-        self._offer_others(() if layer is None else siblings(layer, everything))
+        self._offer_others(() if layer is None else siblings(layer, everything) or self._only_partner())
         self._offer_axes()
         self._on_stack()
 
@@ -195,6 +192,16 @@ class FuseForm(FieldForm):
             self._offer("others", [(each.name, each) for each in offered])
             self.others.value = [each for each in chosen if each in offered]
         self.others.visible = bool(offered)
+
+    def _only_partner(self) -> Sequence[Image]:
+        """Return the other image of a pair: the only one that could be, of an image that is no stack."""
+        layer = self.layer.value
+        if layer is None or layer.ndim > 2:
+            return ()
+        alike = companions(
+            layer, [each for each in self._viewer.layers if isinstance(each, Image) and not is_result(each)]
+        )
+        return alike if len(alike) == 1 else ()
 
     def _offer_axes(self) -> None:
         layer = self.layer.value
@@ -213,15 +220,21 @@ class FuseForm(FieldForm):
         try:
             stack = prepare_source(self.choices()).stack
             self.say(None)
+            self._auto = auto_text(stack)
             names = [] if stack.rgb or len(stack.channels) < 2 else [each.name for each in stack.channels]
         except FieldError as error:
-            self.say(error)
+            self._auto = _AUTO
+            # Before anything was chosen or done nothing is wrong yet.
+            self.say(error if self.layer.value is not None else None)
+        self._on_model()
         with self.focus_from.changed.blocked():
             self._offer("focus_from", [*_FOCUS, *((name, name) for name in names)])
         self.focus_from.visible = bool(names)
 
     def _on_model(self) -> None:
-        self.card.value, self.card.tooltip = (_AUTO, "") if self.model.value == "auto" else card_text(self.model.value)
+        self.card.value, self.card.tooltip = (
+            (self._auto, "") if self.model.value == "auto" else card_text(self.model.value)
+        )
 
     def _on_output(self) -> None:
         for widget in (self.path, self.overwrite):
@@ -233,6 +246,17 @@ class FuseForm(FieldForm):
         self._products.enable(METHODS[self.method.value].decides)
 
 
+def auto_text(stack: Stack) -> str:
+    """Say which model "auto" stands for with a stack, and ask where that is in doubt."""
+    chosen = f"auto → {' and '.join(auto_models(stack))}"
+    if asks_for_light(stack):
+        return (
+            f"{chosen}? The background is bright, as in brightfield or phase contrast, and the stack does not say "
+            "which light it shows. If light was transmitted, choose the model transmitted."
+        )
+    return f"{chosen}, by light, colour and number of slices."
+
+
 def is_result(layer: Image) -> bool:
     """Say whether a layer is what came of a fusion."""
     return "product" in layer.metadata.get("hybridfusion", {})
@@ -240,11 +264,4 @@ def is_result(layer: Image) -> bool:
 
 def device_choices() -> list[tuple[str, str]]:
     """Return the devices of this machine with what they are."""
-    count = torch.get_num_threads()
-    cpu = f"cpu, {count} thread{'s' * (count > 1)}"
-    found = [(cpu, "cpu")]
-    found += [(f"cuda:{n}, {torch.cuda.get_device_name(n)}", f"cuda:{n}") for n in range(torch.cuda.device_count())]
-    if torch.backends.mps.is_available():
-        found.append(("mps, Apple GPU", "mps"))
-    kind = resolve_device("auto").type
-    return [(f"auto ({next(text for text, name in found if name.startswith(kind))})", "auto"), *found]
+    return [(each.title, each.name) for each in available()]

@@ -191,6 +191,7 @@ class LivePreview:
         self._on = self._held = False
         self._wanted: Wanted | None = None
         self._layers: list[Layer] = []
+        self._shown_of: tuple[Layer, ...] = ()  # layers that it is a preview of
         self._watched: tuple[Layer, ...] = ()
         self._remembered: dict[Any, list[FieldStatistics]] = {}
         self._loaded: set[tuple[Any, ...]] = set()
@@ -314,7 +315,8 @@ class LivePreview:
             return
         made = [Layer.create(*each) for each in fused_layers(picture.spec, [picture.pixels], picture.source, "preview")]
         shown = self.layers
-        if len(shown) == len(made) and all(old.ndim == new.ndim for old, new in zip(shown, made, strict=True)):
+        same = self._shown_of == picture.source.layers and len(shown) == len(made)
+        if same and all(old.ndim == new.ndim for old, new in zip(shown, made, strict=True)):
             for old, new in zip(shown, made, strict=True):
                 old.data, old.scale, old.translate = new.data, new.scale, new.translate
         else:
@@ -323,7 +325,7 @@ class LivePreview:
                 self._viewer.layers.remove(old)
             for new in made:
                 self._viewer.add_layer(new)
-            self._layers = made
+            self._layers, self._shown_of = made, picture.source.layers
             self._viewer.layers.selection.active = selected
         self._say(describe_picture(picture))
 

@@ -7,19 +7,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from magicgui.widgets import CheckBox, Container, Label, ProgressBar, PushButton
+from magicgui.widgets import CheckBox, Container, ProgressBar, PushButton
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QTimer
 
+from hybridfusion_core.errors import HybridFusionError
+from hybridfusion_core.fusion.methods import METHODS
 from hybridfusion_core.progress import Progress
-from napari_hybridfusion.fuse.compare import comparing, show_comparison
+from napari_hybridfusion.fuse.compare import ShownComparison, comparing, show_comparison
 from napari_hybridfusion.fuse.form import FuseForm
 from napari_hybridfusion.fuse.live_preview import LivePreview
 from napari_hybridfusion.job.run import Fused, fusing
-from napari_hybridfusion.job.task import FieldError, Task, prepare
+from napari_hybridfusion.job.task import FieldError, Task, in_this_window, prepare
 from napari_hybridfusion.job.worker import Jobs, Listener, Steps
 from napari_hybridfusion.parts.activity import Activity
-from napari_hybridfusion.parts.field_form import text_label
+from napari_hybridfusion.parts.field_form import scroll_area, text_label
 from napari_hybridfusion.parts.throughput import Pace
 from napari_hybridfusion.result.panel import ResultPanel
 
@@ -50,18 +52,24 @@ class FuseWidget(Container):  # type: ignore[misc]
             tooltip="Add the sharpest slice, the maximum projection and a classical fusion (Tenengrad), side by side.",
         )
         self.bar = ProgressBar(value=0, max=_PARTS)
-        self.state = Label(value="")
+        self.state = text_label("")
+        self._comparison: ShownComparison | None = None
         self.panel = ResultPanel(napari_viewer, self._run)
         self._activity = Activity("Fuse focal stack", _PARTS)
         buttons = Container(widgets=[self.fuse, self.cancel, self.compare], layout="horizontal", labels=False)
-        self.extend([self.form, self.live, self.preview_state, buttons, self.bar, self.state, self.panel])
+        self._inside = Container(
+            widgets=[self.form, self.live, self.preview_state, buttons, self.bar, self.state, self.panel], labels=False
+        )
+        self._inside.native.layout().addStretch()
+        self.native.layout().setContentsMargins(0, 0, 0, 0)
+        self.native.layout().addWidget(scroll_area(self._inside.native))
         self.panel.visible = False
         self.panel.follow_selection()  # a result may be open already
         self.live.changed.connect(lambda: self.preview.switch(on=self.live.value))
         self.form.changed.connect(self.preview.refresh)
         self.fuse.changed.connect(self.start)
         self.compare.changed.connect(self.start_comparing)
-        self.cancel.changed.connect(self.jobs.cancel)
+        self.cancel.changed.connect(self._cancel)
         # After the event: to show or hide a field draws the canvas, in the midst of what napari does to its layers.
         self._refresh = QTimer()
         self._refresh.setSingleShot(True)
@@ -82,9 +90,17 @@ class FuseWidget(Container):  # type: ignore[misc]
             self._run(fusing(task), lambda fused: self._show(task, fused))
 
     def start_comparing(self) -> None:
-        """Show what else could be done with the stack, side by side with what has been fused."""
+        """Show what else could be done with the stack, side by side with what has been fused; or end that."""
+        if self._comparison is not None:
+            self._comparison.close(self.viewer)
+            self._compared(None)
+            return
         if (task := self._prepared()) is not None:
-            self._run(comparing(task), lambda found: show_comparison(self.viewer, found, task.source))
+            self._run(comparing(task), lambda found: self._compared(show_comparison(self.viewer, found, task.source)))
+
+    def _compared(self, comparison: ShownComparison | None) -> None:
+        self._comparison = comparison
+        self.compare.text = "Compare" if comparison is None else "End comparison"
 
     def _prepared(self) -> Task | None:
         if self._refresh.isActive():
@@ -104,15 +120,23 @@ class FuseWidget(Container):  # type: ignore[misc]
         self.state.value = "starting"
 
         def done(value: Any) -> None:
-            self._end("")
+            self._end("done")
             show(value)
 
         on_progress = partial(self._show_progress, pace)
         self.jobs.start(steps, Listener(on_progress, done, partial(self._end, "cancelled"), self._fail))
 
+    def _cancel(self) -> None:
+        """Say at once that it was heard: the tile at hand is finished first."""
+        if self.jobs.running:
+            self.cancel.enabled = False
+            self.state.value = "cancelling after this tile …"
+            self.jobs.cancel()
+
     def _show(self, task: Task, fused: Fused) -> None:
         self.live.value = False  # it would cover what it was a preview of
         self.panel.show_result(task, fused)
+        self.state.value = ended(fused)
         if fused.job.plan.tile < task.job.plan.tile:
             show_info(f"The GPU's memory was full: fused in tiles of {fused.job.plan.tile} px, with the same result.")
 
@@ -123,13 +147,15 @@ class FuseWidget(Container):  # type: ignore[misc]
     def _show_progress(self, pace: Pace, step: Progress) -> None:
         parts = _PARTS * step.done // max(step.total, 1)
         self.bar.value = parts
-        self.state.value = pace.describe(step)
+        if self.cancel.enabled:  # else it is being cancelled
+            self.state.value = pace.describe(step)
         if self._activity.show(step.stage, parts):
             self.jobs.cancel()
 
     def _fail(self, error: Exception) -> None:
-        self._end("" if isinstance(error, FieldError) else f"failed: {error}")
-        self.form.explain(error)
+        self._end("" if isinstance(error, FieldError) else f"Failed: {in_this_window(str(error))}")
+        if isinstance(error, FieldError) or not isinstance(error, HybridFusionError):
+            self.form.explain(error)
 
     def _end(self, state: str) -> None:
         self.bar.value = 0
@@ -149,7 +175,7 @@ class FuseWidget(Container):  # type: ignore[misc]
 
     def _layer_events(self) -> tuple[Any, ...]:
         events = self.viewer.layers.events
-        return events.inserted, events.removed, events.reordered
+        return events.inserted, events.removed, events.reordered, events.renamed
 
     def _on_parent(self, parent: object) -> None:
         if parent is None:
@@ -164,3 +190,10 @@ class FuseWidget(Container):  # type: ignore[misc]
         self._activity.close()
         for event in self._layer_events():
             event.disconnect(self._on_layers)
+
+
+def ended(fused: Fused) -> str:
+    """Say in one line that a fusion is done, and by what it was made."""
+    request = fused.job.request
+    models = " and ".join(dict.fromkeys(model.card.name for model in fused.job.models))
+    return f"Done: {fused.spec.name}, by {f'the model {models}' if models else METHODS[request.method].title}."

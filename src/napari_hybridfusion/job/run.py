@@ -64,12 +64,13 @@ def _once(task: Task) -> Generator[Progress, None, Fused]:
     return Fused(spec, stored(task.path, spec), task.job)
 
 
-def saving(fused: Fused, path: Path) -> Generator[Progress, None, Path]:
+def saving(fused: Fused, path: Path, *, overwrite: bool = False) -> Generator[Progress, None, Path]:
     """Write a result with all that explains it.
 
     Args:
         fused: the result.
         path: its suffix chooses the format.
+        overwrite: replace what stands there, once the new one is whole.
 
     Returns:
         (on exhaustion) the path.
@@ -80,7 +81,7 @@ def saving(fused: Fused, path: Path) -> Generator[Progress, None, Path]:
     job, spec = fused.job, fused.spec
     whole = {name: levels[0] for name, levels in fused.levels.items()}
     done, total = 0, spec.shape[0] * spec.shape[2] * spec.shape[3]
-    with create_output(path, spec, block=job.plan.block) as output:
+    with create_output(path, spec, block=job.plan.block, overwrite=overwrite) as output:
         for t in range(spec.shape[0]):
             for core in blocks(spec.shape[2:], job.plan.block, job.geometry):
                 at = (t, slice(None), 0, core.y.core, core.x.core)

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import math
 import re
-from argparse import ArgumentTypeError
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import psutil
 
-from hybridfusion_core.cli.options import camera
 from hybridfusion_core.errors import HybridFusionError, UserInputError
-from hybridfusion_core.fusion.job import Job, find_channel, find_slices, resolve
+from hybridfusion_core.fusion.job import Job, auto_model, find_channel, find_slices, resolve
 from hybridfusion_core.fusion.methods import METHODS
 from hybridfusion_core.fusion.products import PRODUCTS
 from hybridfusion_core.fusion.request import FuseRequest, make_request
@@ -42,7 +41,8 @@ class FieldError(UserInputError):
     """
 
     def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
+        first, *details = message.split("\n  ")  # of an error that has its lines already
+        super().__init__(first, details)
         self.field = field
 
 
@@ -115,6 +115,35 @@ def prepare_source(choices: Choices) -> Source:
         return source_of([choices.layer, *choices.others], axes, choices.z_step_um)
 
 
+_GROUND = 0.5  # a background this bright, of the brightest pixels, is not the dark around something that shines
+_DARKER = 0.45  # and this much darker things than it stand before it, of how much brighter ones there are
+
+
+def auto_models(stack: Stack) -> tuple[str, ...]:
+    """Return what model "auto" stands for with a stack: one name, or one for each kind of light."""
+    if stack.rgb:
+        return (auto_model(stack.channels, rgb=True, slices=stack.shape[2]),)
+    names = [auto_model([each], rgb=False, slices=stack.shape[2]) for each in stack.channels]
+    return tuple(dict.fromkeys(names))
+
+
+def asks_for_light(stack: Stack) -> bool:
+    """Say whether a stack looks like transmitted light and does not say which light it is.
+
+    Its background is bright, and what differs from it is as often darker. Looks at 512 × 512 px of the middle slice.
+    """
+    channels = [index for index, each in enumerate(stack.channels) if each.transmitted is None]
+    if stack.rgb or len(stack.channels) > 1 or not channels:
+        return False
+    rows, columns = (slice(max(0, n // 2 - 256), min(n, n // 2 + 256)) for n in stack.shape[3:])
+    pixels = np.asarray(stack.read(0, 0, [stack.shape[2] // 2], rows, columns)[0], dtype=np.float64)
+    pixels = pixels[np.isfinite(pixels)]
+    if not pixels.size:
+        return False
+    dark, middle, bright, top = np.percentile(pixels, (0.5, 50, 99.5, 99.9))
+    return bool(middle > _GROUND * top > 0 and middle - dark > _DARKER * (bright - middle))
+
+
 def prepare_job(choices: Choices, source: Source) -> Job:
     """Resolve what was chosen for a source.
 
@@ -141,7 +170,7 @@ def checked_request(options: Mapping[str, Any]) -> FuseRequest:
     """Build the request that a form stands for.
 
     Args:
-        options: fields of `FuseRequest`; the camera as it was typed.
+        options: fields of `FuseRequest`; the camera may be as it was typed.
 
     Raises:
         FieldError: a value that no stack can be fused with.
@@ -149,7 +178,7 @@ def checked_request(options: Mapping[str, Any]) -> FuseRequest:
     known = dict(options)
     with blame("device"):
         resolve_device(known.get("device", "auto"))
-    if known.get("camera") is not None:
+    if isinstance(known.get("camera"), str):  # scripts give it as Python does
         with blame("camera"):
             known["camera"] = _camera(known["camera"])
     for name, value in known.items():
@@ -160,9 +189,12 @@ def checked_request(options: Mapping[str, Any]) -> FuseRequest:
 
 def _camera(text: str) -> dict[str, float]:
     try:
-        return camera(text)
-    except ArgumentTypeError as error:
-        raise UserInputError(f"{error}.") from error
+        gain, offset, read_noise = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserInputError(
+            f"The camera is {text!r}; expected three numbers, GAIN,OFFSET,READNOISE, such as 0.46,100,1.6."
+        ) from error
+    return {"gain": gain, "offset": offset, "read_noise": read_noise}
 
 
 def _check_path(path: Path, job: Job, source: Source, *, overwrite: bool) -> None:
@@ -202,4 +234,20 @@ def blame(field: str) -> Iterator[None]:
     except FieldError:
         raise
     except HybridFusionError as error:
-        raise FieldError(field, re.sub(r"--(?=[a-z])", "", str(error))) from error
+        raise FieldError(field, in_this_window(str(error))) from error
+
+
+# What messages of the core say of the command line and of Python, and how this window calls it.
+_WORDS = (
+    (r"\s*\((?:Python: )?[a-z_]+=[^)]*\)", ""),
+    (r"--nan ignore\b", "NaN pixels: ignore, in Advanced options"),
+    (r"--overwrite\b", "tick Replace what is there"),
+    (r"--([a-z]+)(?:-([a-z]+))?", lambda found: " ".join(filter(None, found.groups()))),
+)
+
+
+def in_this_window(message: str) -> str:
+    """Return a message of the core with the names that the fields of this window have."""
+    for pattern, words in _WORDS:
+        message = re.sub(pattern, words, message)
+    return message

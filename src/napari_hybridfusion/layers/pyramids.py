@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,21 @@ _Level = tuple[ArrayLike, Mapping[str, int]]  # pixels with the stack's axes, an
 
 def image_attributes(path: Path) -> Mapping[str, Any]:
     """Return the OME attributes of an OME-Zarr image; empty if the folder is no such image."""
+    return _attributes(path, lambda found: bool(found["multiscales"][0]["datasets"]))
+
+
+def is_plate(path: Path) -> bool:
+    """Say whether a folder is an OME-Zarr plate."""
+    return bool(_attributes(path, lambda found: isinstance(found["plate"], dict)))
+
+
+def _attributes(path: Path, fit: Callable[[Any], bool]) -> Mapping[str, Any]:
     for name in ("zarr.json", ".zattrs"):
         try:
             attributes = json.loads((path / name).read_text(encoding="utf-8"))
             attributes = attributes.get("attributes", attributes)
             attributes = attributes.get("ome", attributes)
-            if attributes["multiscales"][0]["datasets"]:
+            if fit(attributes):
                 return dict(attributes)
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             continue

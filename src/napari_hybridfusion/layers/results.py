@@ -11,21 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hybridfusion_core.fusion.products import PRODUCTS
 from hybridfusion_core.io.palette import slice_colors
 from hybridfusion_core.io.result_spec import ResultSpec
 from napari_hybridfusion.layers.depth import Depth
 from napari_hybridfusion.layers.sources import Frame, Source
-from napari_hybridfusion.layers.stacks import LayerData, decision_look, image_layer
+from napari_hybridfusion.layers.stacks import LayerData, decision_look, image_layer, sampled_limits
 
 Levels = Mapping[str, Sequence[Any]]
 
-_TITLES = {
-    "height_um": "height (µm)",
-    "height_slices": "height (slices)",
-    "confidence": "confidence",
-    "noise_gain": "noise gain",
-    "corrected": "corrected",
-}
+# A fused plane is one voxel as thick as its stack: in three dimensions it would stand there as a block.
+THIN = {"depiction": "plane", "plane": {"position": (0.0, 0.0, 0.0), "normal": (1.0, 0.0, 0.0), "thickness": 1.0}}
 
 
 def result_layers(spec: ResultSpec, levels: Levels, source: Source) -> list[LayerData]:
@@ -69,23 +65,50 @@ def fused_layers(spec: ResultSpec, levels: Sequence[Any], source: Source, title:
             "blending": "additive" if index else "translucent_no_depth",
             "metadata": _metadata(title, index if len(spec.decision_channels) > 1 else 0, spec, source),
         }
+        if not spec.rgb and "contrast_limits" in about:
+            about["contrast_limits"] = fitting(about["contrast_limits"], views[-1])
         layers.append(image_layer(views, about))
     return layers
+
+
+def product_title(kind: str) -> str:
+    """Return what a layer of a product is called, with the unit that its file name has: "height (µm)"."""
+    for name, product in PRODUCTS.items():
+        for known_z in (True, False):
+            if kind == name + product.suffix(known_z=known_z):
+                unit = product.unit(known_z=known_z)
+                return f"{product.title} ({unit})" if unit else product.title
+    return kind.replace("_", " ")
+
+
+def product_colormap(kind: str) -> str:
+    """Return the colours of a product's map."""
+    found = (product for name, product in PRODUCTS.items() if kind in (name, f"{name}_um", f"{name}_slices"))
+    return next((product.colormap for product in found), "viridis")
 
 
 def fused_names(source: Source, title: str = "fused") -> list[str]:
     """Return the names that the layers of `fused_layers` get."""
     stack = source.stack
-    names = [channel.name for channel in stack.channels] if len(source.looks) == len(stack.channels) else [stack.name]
+    own = len(source.looks) == len(stack.channels) and len(stack.channels) > 1
+    names = [channel.name for channel in stack.channels] if own else [source.name]
     return [f"{name} {title}" for name in names]
+
+
+def fitting(limits: Sequence[float], view: Any) -> tuple[float, float]:
+    """Keep contrast limits under which a plane can be seen, and replace those under which it is black or white."""
+    low, high = float(limits[0]), float(limits[1])
+    dark, bright = sampled_limits(view)
+    fits = low <= dark + (bright - dark) / 2 and (bright - low) > (high - low) / 3 and bright <= high * 2
+    return (low, high) if fits else (dark, bright)
 
 
 def _maps(spec: ResultSpec, levels: Sequence[Any], source: Source) -> Iterator[LayerData]:
     kinds = list(dict.fromkeys(channel.name.split(" ")[0] for channel in spec.maps))
     count = len(spec.maps) // max(len(kinds), 1)
     for number, kind in enumerate(kinds):
-        title, window = _TITLES[kind], spec.maps[number * count].window
-        look = {"colormap": "viridis", "contrast_limits": window if window[0] < window[1] else (0, 1)}
+        title, window = product_title(kind), spec.maps[number * count].window
+        look = {"colormap": product_colormap(kind), "contrast_limits": window if window[0] < window[1] else (0, 1)}
         chosen = [level[:, number * count : (number + 1) * count] for level in levels]
         yield from _explaining(kind, title, chosen, count, look, spec, source)
 
@@ -109,7 +132,7 @@ def _explaining(
     """Yield the layers of one product besides the fused image, hidden because they would cover it."""
     together = "C" in source.frame.axes
     for index in range(1 if together else count):
-        name = source.stack.name if together or count == 1 else source.stack.channels[index].name
+        name = source.name if together or count == 1 else source.stack.channels[index].name
         views = plane_views(levels, source.frame, None if together else index)
         about = {
             **look,
@@ -133,7 +156,8 @@ def _metadata(product: str, decided: int, spec: ResultSpec, source: Source) -> d
 
 
 def _placed(view: Any, frame: Frame, *, colours: bool = False) -> dict[str, Any]:
-    return frame.place(view.shape[:-1] if colours else view.shape)
+    shape = view.shape[:-1] if colours else view.shape
+    return {**frame.place(shape), **(THIN if "Z" in frame.axes else {})}
 
 
 def plane_views(levels: Sequence[Any], frame: Frame, channel: int | None, *, colours: bool = False) -> list[Any]:

@@ -20,7 +20,7 @@ from hybridfusion_core.stack import Stack
 from napari_hybridfusion.layers.stacks import layer_stack
 
 if TYPE_CHECKING:
-    from napari.layers import Image
+    from napari.layers import Image, Layer
 
 _WORDS = {"TIME": "T", "FRAME": "T", "CHANNEL": "C", "DEPTH": "Z", "SLICE": "Z"}
 _NAMES = {"T": "time", "C": "channel", "Z": "Z", "Y": "Y", "X": "X"}
@@ -86,11 +86,18 @@ class Source:
         frame: of the layers.
         looks: colours and contrast, one for each channel that is a layer of its own; one for colours and for
             channels along an axis.
+        layers: what it was made of; empty if it does not stand in a window.
     """
 
     stack: Stack
     frame: Frame
     looks: tuple[Mapping[str, Any], ...]
+    layers: tuple[Layer, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What it is called in the layer list now; of several channels what the stack is called."""
+        return str(self.layers[0].name) if len(self.layers) == 1 else self.stack.name
 
 
 def axis_choices(layer: Image) -> list[str]:
@@ -137,8 +144,8 @@ def check_axes(layer: Image, axes: str | None) -> str:
     if not are_named(layer):
         lengths = " × ".join(map(str, _lengths(layer)))
         raise UserInputError(
-            f"The layer {layer.name!r} ({lengths}) does not say which of its axes is Z; expected to know. "
-            "Choose what its axes are, or name them in the layer: layer.axis_labels = ('t', 'z', 'y', 'x')."
+            f"The layer {layer.name!r} ({lengths}) does not say which of its axes is Z. Choose under axes what "
+            "they are."
         )
     return axis_choices(layer)[0]
 
@@ -165,7 +172,7 @@ def source_of(layers: Sequence[Image], axes: str, z_step_um: float | None = None
     frame = _frame(layers[0], axes)
     # The slices of a pair make one image, in the look of the first.
     looks = tuple(_look(layer) for layer in (layers if "Z" in axes else layers[:1]))
-    return Source(stack.with_z_step(z_step_um), frame, looks)
+    return Source(stack.with_z_step(z_step_um), frame, looks, tuple(layers))
 
 
 def companions(layer: Image, others: Sequence[Image]) -> list[Image]:

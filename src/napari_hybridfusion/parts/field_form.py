@@ -11,8 +11,7 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QWidget
 
 from hybridfusion_core.errors import HybridFusionError
 from napari_hybridfusion.job.task import FieldError
-
-_ERROR = "color: #e8604c"  # readable on napari's dark and light themes
+from napari_hybridfusion.parts.ink import inks
 
 
 class FieldForm(Container):  # type: ignore[misc]
@@ -27,6 +26,7 @@ class FieldForm(Container):  # type: ignore[misc]
         """Show a message under the field that it is about, unfolded, and none under all others."""
         for field, label in self._messages.items():
             wrong = error is not None and error.field == field
+            label.native.setStyleSheet(f"color: {inks().error}" if wrong else "")
             label.value = str(error) if wrong else ""
             label.visible = wrong
             for box, inside in self._folds:
@@ -55,7 +55,7 @@ class FieldForm(Container):  # type: ignore[misc]
         for name, widget in fields.items():
             target = self if into is None else into
             target.append(widget)
-            self._messages[name] = text_label("", _ERROR)
+            self._messages[name] = text_label("")
             target.append(self._messages[name])
             self._messages[name].visible = False
 
@@ -71,14 +71,13 @@ class FieldForm(Container):  # type: ignore[misc]
         return inside
 
 
-def text_label(text: str, style: str = "") -> Label:
+def text_label(text: str) -> Label:
     """Return a label that shows a text as it is, in as many lines as it takes."""
     label = Label(value=text)
     # magicgui's own would keep a long text narrow, however wide the form is.
     label.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
     label.native.setWordWrap(True)
     label.native.setTextFormat(Qt.TextFormat.PlainText)
-    label.native.setStyleSheet(style)
     return label
 
 

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from magicgui.widgets import CheckBox, Container
 
-_TEXTS = {
-    "decision": ("decision", "The slice that each pixel mostly comes from."),
-    "height": ("height", "Where along Z the sharp surface lies."),
-    "confidence": ("confidence", "How sure the network is, to within one slice; from 0 to 1."),
-    "noise_gain": ("noise gain", "Noise of the fused image over that of one slice."),
-}
-USUAL = ("decision", "height", "confidence")
+from hybridfusion_core.fusion.products import PRODUCTS
 
 
 class ProductBoxes:
@@ -23,10 +17,13 @@ class ProductBoxes:
 
     def __init__(self, label: str) -> None:
         self.boxes = {
-            name: CheckBox(text=text, value=name in USUAL, tooltip=tip) for name, (text, tip) in _TEXTS.items()
+            name: CheckBox(text=product.title, value=product.default, tooltip=product.tip)
+            for name, product in PRODUCTS.items()
+            if product.kind != "image"
         }
         boxes = list(self.boxes.values())
-        rows = [Container(widgets=pair, layout="horizontal", labels=False) for pair in (boxes[:2], boxes[2:])]
+        pairs = (boxes[at : at + 2] for at in range(0, len(boxes), 2))
+        rows = [Container(widgets=pair, layout="horizontal", labels=False) for pair in pairs]
         self.shown = Container(widgets=rows, labels=False, label=label)
         for each in (*rows, self.shown):
             each.margins = (0, 0, 0, 0)

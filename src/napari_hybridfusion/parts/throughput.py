@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from hybridfusion_core.cli.progress import duration
-from hybridfusion_core.progress import Progress
+from hybridfusion_core.progress import Progress, duration
+
+_SURE = 5.0  # s; the first steps of a job are slow, and a time left that is made of them is not true
 
 
 class Pace:
@@ -37,7 +38,12 @@ class Pace:
             # The stage began where the one before it was last heard of.
             self._stage, self._started = step.stage, self._seen
         self._seen = self._clock()
-        rate = (step.done - before) / max(self._seen - self._started, 1e-6)
-        left = (step.total - step.done) / max(rate, 1e-6)
-        share = 100 * step.done / max(step.total, 1)
-        return f"{step.stage} {share:.0f} %, {self._rate_text(rate)}, {duration(left)} left"
+        spent, done = self._seen - self._started, step.done - before
+        said = f"{step.stage} {100 * step.done // max(step.total, 1)} %"
+        if done <= 0 or step.done >= step.total:  # nothing to go by, or the next stage is about to begin
+            return said
+        rate = done / max(spent, 1e-6)
+        left = (step.total - step.done) / rate
+        if spent < _SURE and done < step.total / 10:
+            return f"{said}, at least {duration(max(left / 2, 1))} left"
+        return f"{said}, {self._rate_text(rate)}, {duration(left)} left"

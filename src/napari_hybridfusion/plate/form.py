@@ -7,12 +7,12 @@ from typing import Any
 
 from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSpinBox, LineEdit, SpinBox
 
-from hybridfusion_core.cli.options import names
 from hybridfusion_core.fusion.methods import METHODS
-from napari_hybridfusion.fuse.form import METHOD_NAMES, SELECT_CHOICES, device_choices
+from hybridfusion_core.fusion.products import default_products
+from napari_hybridfusion.fuse.form import SELECT_CHOICES, device_choices
 from napari_hybridfusion.parts.field_form import FieldForm
 from napari_hybridfusion.parts.model_box import model_box
-from napari_hybridfusion.parts.product_boxes import USUAL, ProductBoxes
+from napari_hybridfusion.parts.product_boxes import ProductBoxes
 from napari_hybridfusion.parts.request_boxes import RequestBoxes
 from napari_hybridfusion.parts.triton import load_triton_apart
 from napari_hybridfusion.plate.job import PlateChoices
@@ -55,8 +55,10 @@ class PlateForm(FieldForm):
             "focus_from": self.focus_from.value or "auto",
             "device": self.device.value,
             # As the command line has it when nothing is said: what is usual, as far as it exists.
-            "products": None if self._products.wanted == USUAL else ("fused", *self._products.wanted),
-            "channels": names(self.channels.value) or None,
+            "products": None
+            if {"fused", *self._products.wanted} == {*default_products()}
+            else ("fused", *self._products.wanted),
+            "channels": tuple(name.strip() for name in self.channels.value.split(",") if name.strip()) or None,
             **self.boxes.options(),
         }
         return PlateChoices(
@@ -154,7 +156,7 @@ class PlateForm(FieldForm):
         )
         self.method = ComboBox(
             label="method",
-            choices=[(METHOD_NAMES[name], name) for name in METHODS],
+            choices=[(method.title, name) for name, method in METHODS.items()],
             tooltip="The network, or a classical method to compare it with.",
         )
         self.model = model_box(

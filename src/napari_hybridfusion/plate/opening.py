@@ -7,12 +7,11 @@ from typing import Any
 
 from hybridfusion_core.batch.records.paths import BatchPaths, key_of
 from hybridfusion_core.batch.records.store import unit_record
-from hybridfusion_core.plates.field_stack import open_field
 from hybridfusion_core.plates.plate import PlateField
+from napari_hybridfusion.files.fields import field_layers
 from napari_hybridfusion.files.reader import read
 from napari_hybridfusion.job.worker import Steps
-from napari_hybridfusion.layers.pyramids import plane_levels
-from napari_hybridfusion.layers.stacks import LayerData, stack_layers
+from napari_hybridfusion.layers.stacks import LayerData
 from napari_hybridfusion.plate.job import Seen
 
 
@@ -30,21 +29,8 @@ def opening(seen: Seen, well: str) -> Steps:
     yield
     if unit is None:
         return []
-    layers = _fused(seen.paths, unit) if fused is not None and seen.paths is not None else unit_layers(unit)
+    layers = _fused(seen.paths, unit) if fused is not None and seen.paths is not None else field_layers(unit)
     return [_named(layer, unit) for layer in layers]
-
-
-def unit_layers(unit: PlateField) -> list[LayerData]:
-    """Return one field as layers; its pixels are left on disk.
-
-    Raises:
-        HybridFusionError: the field has defects, or a file is damaged.
-    """
-    image = None if unit.frame.image is None else Path(unit.folder) / unit.frame.image.path
-    if image is not None and image.is_dir():
-        return read(str(image))  # with its pyramid
-    stack = open_field(unit)
-    return stack_layers(stack, plane_levels(stack))
 
 
 def _fused(paths: BatchPaths, unit: PlateField) -> list[LayerData]:

@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from magicgui.widgets import Container, Label, ProgressBar, PushButton
+from magicgui.widgets import Container, ProgressBar, PushButton
 from napari.layers import Layer
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt, QTimer, QUrl
@@ -99,7 +99,7 @@ class PlateWidget(Container):  # type: ignore[misc]
         )
         self.report = PushButton(text="Open report", tooltip="Open the report of the plate in the browser.")
         self.bar = ProgressBar(value=0, max=_PARTS)
-        self.state = Label(value="")
+        self.state = text_label("")
         self.about = QLabel()
         self.about.setTextFormat(Qt.TextFormat.RichText)
         self.about.setWordWrap(True)

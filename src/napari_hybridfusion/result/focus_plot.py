@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hybridfusion_core.io.palette import slice_colors
+from napari_hybridfusion.parts.ink import inks
 
-_INK = "#8a8d91"  # readable on napari's dark and light themes
 _HEIGHT = 150  # px
 _STRIP = 0.12  # of the axis, for the colours of the decision
 
@@ -39,18 +39,19 @@ class FocusPlot(FigureCanvasQTAgg):
             posterior: one number in [0, 1] for each of `numbers`, or None.
         """
         self.shown = posterior
+        ink = inks().plain
         colors = np.array(slice_colors(slices))[list(numbers)] / 255
         self.figure.clear()
         axes = self.figure.add_subplot(facecolor="none")
         axes.bar(numbers, -_STRIP, width=1, color=colors)
         if posterior is not None:
-            axes.bar(numbers, posterior, width=0.9, color=colors, edgecolor=_INK, linewidth=0.5)
+            axes.bar(numbers, posterior, width=0.9, color=colors, edgecolor=ink, linewidth=0.5)
         axes.set(xlim=(numbers[0] - 0.5, numbers[-1] + 0.5), ylim=(-_STRIP, 1), yticks=[0, 0.5, 1])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
-        axes.set_xlabel("slice", color=_INK, fontsize=8)
-        axes.set_ylabel("probability", color=_INK, fontsize=8)
-        axes.tick_params(colors=_INK, labelsize=8)
+        axes.set_xlabel("slice", color=ink, fontsize=8)
+        axes.set_ylabel("probability", color=ink, fontsize=8)
+        axes.tick_params(colors=ink, labelsize=8)
         for side, spine in axes.spines.items():
             spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(_INK)
+            spine.set_color(ink)
         self.draw_idle()  # type: ignore[no-untyped-call]

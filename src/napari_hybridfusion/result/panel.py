@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,17 +10,18 @@ from uuid import uuid4
 
 from magicgui.widgets import Container, PushButton
 from napari.layers import Layer
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.io.suffixes import has_suffix, image_name
 from napari_hybridfusion.job.run import Fused, saving
 from napari_hybridfusion.job.task import Task
 from napari_hybridfusion.job.worker import Steps
 from napari_hybridfusion.layers.results import result_layers
 from napari_hybridfusion.parts.field_form import text_label
-from napari_hybridfusion.result.correct import Edit, corrected_path, correcting, edit_layer
+from napari_hybridfusion.result.correct import corrected_path, correcting, edit_layer
 from napari_hybridfusion.result.probe import Probe
-from napari_hybridfusion.result.shown import ShownResult, ShownResults, shows_result
+from napari_hybridfusion.result.shown import ShownResult, results_of, shows_result
 from napari_hybridfusion.result.surface import height_surface
 
 if TYPE_CHECKING:
@@ -28,11 +30,12 @@ if TYPE_CHECKING:
     from napari_hybridfusion.result.focus_plot import FocusPlot
     from napari_hybridfusion.result.focus_posterior import FocusPosterior
 
+_KINDS = {"OME-Zarr (*.ome.zarr)": ".ome.zarr", "OME-TIFF (*.ome.tif)": ".ome.tif"}
 _TILTED = (0.0, 0.0, 40.0)  # degrees; from straight above, a surface looks like the image
-_NO_RESULT = "No result is selected; expected one. Choose a layer of a fused image in the layer list."
+_NO_RESULT = "No result is selected. Click a layer of a fused image in the layer list."
 _OPENED = (
-    "This result was opened from a file, where it stays as it is; expected one that was fused in this window, with its "
-    "stack. Fuse the stack again."
+    "This result was opened from a file and is already saved there. To correct it or to save it elsewhere, fuse its "
+    "stack in this window."
 )
 
 Run = Callable[[Steps, Callable[[Any], object]], None]
@@ -50,8 +53,9 @@ class ResultPanel(Container):  # type: ignore[misc]
         super().__init__(labels=False)
         self.margins = (0, 0, 0, 0)
         self._viewer, self._run = viewer, run
-        self._edits: list[Edit] = []
-        self.results = ShownResults(viewer)
+        self.results = results_of(viewer)
+        self._surface: Layer | None = None
+        self._before: list[tuple[Layer, bool]] = []  # what was visible before the surface was shown
         self.probe = Probe(viewer, self.results)
         self.plot: FocusPlot | None = None
         self.posterior: FocusPosterior | None = None
@@ -100,7 +104,7 @@ class ResultPanel(Container):  # type: ignore[misc]
             edit = alike[-1]
             edit.layer.visible = True
         else:
-            self._edits.append(edit)
+            self.results.edits.append(edit)
             self._viewer.add_layer(edit.layer)
         self._viewer.layers.selection.active = edit.layer
         edit.layer.mode = "paint"
@@ -120,7 +124,10 @@ class ResultPanel(Container):  # type: ignore[misc]
         self._run(steps, lambda fused: self._show_corrected(base, old, fused))
 
     def show_surface(self) -> None:
-        """Show the selected result's height in three dimensions, alone; it may have been opened from a file."""
+        """Show the selected result's height in three dimensions, alone; or go back to what was shown before."""
+        if self._surface is not None:
+            self._leave_surface()
+            return
         layer = self._viewer.layers.selection.active
         if layer is None or not shows_result(layer):
             self._say(_NO_RESULT)
@@ -131,12 +138,26 @@ class ResultPanel(Container):  # type: ignore[misc]
             self._say(str(error))
             return
         self._say("")
+        self._before = [(each, bool(each.visible)) for each in self._viewer.layers]
         for each in self._viewer.layers:
             each.visible = False
         self._viewer.add_layer(surface)
+        self._surface = surface
+        self.surface.text = "Back to 2-D"
         self._viewer.dims.ndisplay = 3
         self._viewer.reset_view()
         self._viewer.scene.camera.angles = _TILTED
+
+    def _leave_surface(self) -> None:
+        if self._surface in self._viewer.layers:
+            self._viewer.layers.remove(self._surface)
+        self._surface = None
+        self.surface.text = "3-D"
+        self._viewer.dims.ndisplay = 2
+        for layer, visible in self._before:
+            if layer in self._viewer.layers:
+                layer.visible = visible
+        self._viewer.reset_view()
 
     def start_saving(self) -> None:
         """Ask where to, and write the selected result there."""
@@ -145,11 +166,26 @@ class ResultPanel(Container):  # type: ignore[misc]
         if active[0].path is not None:
             self._say(f"It is on disk already: {active[0].path}")
             return
-        kinds = "OME-Zarr (*.ome.zarr);;OME-TIFF (*.ome.tif)"
-        name, _ = QFileDialog.getSaveFileName(self.native, "Save the result", filter=kinds)
-        if name:
-            path = Path(name)
-            self._run(saving(active[0].fused, path), lambda _: self._say(f"Saved: {path}"))
+        proposed = str(proposed_path(active[0]))
+        name, kind = QFileDialog.getSaveFileName(self.native, "Save the result", proposed, ";;".join(_KINDS))
+        if name and (path := self._agreed_path(Path(name), kind)) is not None:
+            steps = saving(active[0].fused, path, overwrite=True)
+            self._run(steps, lambda _: self._say(f"Saved: {path}"))
+
+    def _agreed_path(self, path: Path, kind: str) -> Path | None:
+        """Return a path with the suffix of the chosen kind; None if what stands there is to stay.
+
+        The dialog has asked about a file of the very name that was chosen; it knows nothing of folders and of suffixes
+        that are added here.
+        """
+        asked = path.is_file()
+        if not has_suffix(path, tuple(_KINDS.values())):
+            path, asked = path.with_name(path.name + _KINDS.get(kind, ".ome.zarr")), False
+        if path.exists() and not asked:
+            question = f"{path.name} exists already. Replace it?"
+            answer = QMessageBox.question(self.native, "Save the result", question)
+            return path if answer == QMessageBox.StandardButton.Yes else None
+        return path
 
     def follow_selection(self, _event: object = None) -> None:
         """Appear if the selected layer is of a result; the plot is of those alone whose stack is known."""
@@ -192,15 +228,15 @@ class ResultPanel(Container):  # type: ignore[misc]
         path = None if base.path is None else corrected_path(base.path)
         self._add(base.source, fused, path, base)
 
-    def _painted(self) -> list[Edit]:
+    def _painted(self) -> list[Any]:
         """Return what was painted on the result that is selected, or else on the one that was painted on last."""
-        self._edits = [each for each in self._edits if each.layer in self._viewer.layers]
+        self.results.edits = [each for each in self.results.edits if each.layer in self._viewer.layers]
         active = self.results.active()
         bases: Iterable[ShownResult] = [] if active is None else [active[0].base or active[0]]
         selected = self._viewer.layers.selection.active
-        bases = [*(each.result for each in self._edits if each.layer is selected), *bases]
-        for base in [*bases, *(each.result for each in reversed(self._edits))]:
-            if found := [each for each in self._edits if each.result is base]:
+        bases = [*(each.result for each in self.results.edits if each.layer is selected), *bases]
+        for base in [*bases, *(each.result for each in reversed(self.results.edits))]:
+            if found := [each for each in self.results.edits if each.result is base]:
                 return found
         return []
 
@@ -228,3 +264,11 @@ class ResultPanel(Container):  # type: ignore[misc]
         fused = result.fused
         numbers = [index + 1 for index in fused.job.slices]
         self.plot.show_posterior(numbers, result.source.stack.shape[2], posterior)
+
+
+def proposed_path(result: ShownResult) -> Path:
+    """Return where a result would be looked for: beside its input, or in the home folder, as STACK_fused.ome.zarr."""
+    sources = [Path(each) for each in result.source.stack.source if Path(each).is_absolute()]
+    folder = sources[0].parent if sources else Path.home()
+    name = image_name(sources[0]) if sources else re.sub(r"[^\w.-]+", "_", result.source.name).strip("_") or "stack"
+    return folder / f"{name}_fused.ome.zarr"

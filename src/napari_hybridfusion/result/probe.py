@@ -8,18 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image, Layer
 
-from napari_hybridfusion.result.shown import ShownResults, explaining, shows_result
+from hybridfusion_core.fusion.products import PRODUCTS
+from napari_hybridfusion.result.shown import ShownResults, explaining, shows_result, together
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-
-_TITLES = {
-    "decision": "slice {:.0f}",
-    "height_um": "height {:.2f} µm",
-    "height_slices": "height at slice {:.2f}",  # counted from 1, as decisions are
-    "confidence": "confidence {:.2f}",
-    "noise_gain": "noise gain {:.2f}",
-}
 
 
 class Probe:
@@ -30,6 +23,7 @@ class Probe:
 
     def __init__(self, viewer: ViewerModel, results: ShownResults) -> None:
         self._viewer, self._results = viewer, results
+        self._aside: list[Layer] = []  # hidden, so that a slice can be seen
         # After the window's own listener, which writes down what it was called with.
         viewer.events.status.connect(self._on_status, position="last")
         viewer.mouse_drag_callbacks.append(self._on_press)
@@ -50,13 +44,26 @@ class Probe:
         return {name: value for name, value in found.items() if value is not None}
 
     def jump(self, position: Sequence[float]) -> None:
-        """Move the Z slider to the slice that the selected result took a place from."""
+        """Show the slice that the selected result took a place from: the slider moves, the result steps aside."""
+        self.come_back()
         number = int(self.values(position).get("decision", 0))
         slices = self._slices(number) if number else None
         if slices is None:
             return
         behind, start, step = slices  # axes from the last one
         self._viewer.dims.set_point(self._viewer.dims.ndim - behind, start + (number - 1) * step)
+        layer = self._viewer.layers.selection.active
+        if layer is not None:
+            self._aside = [each for each in together(self._viewer, layer) if each.visible]
+            for each in self._aside:
+                each.visible = False
+
+    def come_back(self) -> None:
+        """Show the result again that stepped aside."""
+        for each in self._aside:
+            if each in self._viewer.layers:
+                each.visible = True
+        self._aside = []
 
     def _slices(self, number: int) -> tuple[int, float, float] | None:
         """Return where the slices of the selected result's stack lie: which axis from the end, first place, step.
@@ -83,6 +90,7 @@ class Probe:
 
     def close(self) -> None:
         """Watch no longer."""
+        self.come_back()
         self._viewer.events.status.disconnect(self._on_status)
         if self._on_press in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._on_press)
@@ -102,19 +110,43 @@ class Probe:
         yield
         if event.type == "mouse_move":  # a drag moves the picture
             return
-        self.jump(event.position)
+        if self._aside:
+            self.come_back()
+        else:
+            self.jump(event.position)
 
 
 def describe(values: dict[str, float]) -> str:
-    """Say in words what a result knows of a place; nothing of what is not known there."""
+    """Say in words what a result knows of a place; nothing of what is not known there.
+
+    Slices are counted from 1; napari's sliders count from 0, and their number is said too.
+    """
     if not values:
         return ""
     by_hand = ["corrected by hand"] if values.get("corrected", 0) > 0 else []
-    if values.get("decision") == 0 or all(np.isnan(values[name]) for name in _TITLES if name in values):
+    formats = _formats()
+    if values.get("decision") == 0 or all(np.isnan(values[name]) for name in formats if name in values):
         return ", ".join(["nothing in focus", *by_hand])
-    known = [name for name in _TITLES if not np.isnan(values.get(name, np.nan))]
-    texts = [_TITLES[name].format(values[name] + (name == "height_slices")) for name in known]
+    known = [name for name in formats if not np.isnan(values.get(name, np.nan))]
+    texts = [formats[name].format(values[name] + (name == "height_slices")) for name in known]
+    if "decision" in known:
+        texts[known.index("decision")] += f" (slider {values['decision'] - 1:.0f})"
     return ", ".join([*texts, *by_hand])
+
+
+def _formats() -> dict[str, str]:
+    """Return how values are read out, by the names that layers have for products."""
+    found = {}
+    for name, product in PRODUCTS.items():
+        if product.kind == "image":
+            continue
+        for known_z in (True, False):
+            unit = product.unit(known_z=known_z)
+            text = f"{product.status} {unit}" if unit == "µm" else product.status
+            if unit == "slices":  # counted from 1, as decisions are
+                text = text.replace("height ", "height at slice ")
+            found[name + product.suffix(known_z=known_z)] = text
+    return found
 
 
 def _value(layer: Layer, position: Sequence[float]) -> float | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import finalize, ref
 
 import numpy as np
 from napari.layers import Layer
@@ -37,6 +38,11 @@ class ShownResult:
     path: Path | None
     base: ShownResult | None = None
 
+    @property
+    def token(self) -> str:
+        """What the metadata of all its layers call it."""
+        return str(self.layers[0].metadata["hybridfusion"]["result"])
+
     def pixel(self, layer: Layer, position: Sequence[float]) -> Place:
         """Return which pixel of the plane lies nearest to a place in the world, be it outside.
 
@@ -58,8 +64,15 @@ class ShownResults:
     """The results of one window, latest last; those that were taken out of it are forgotten, pixels and all."""
 
     def __init__(self, viewer: ViewerModel) -> None:
-        self._viewer = viewer
+        self._viewer_ref = ref(viewer)
         self._results: list[ShownResult] = []
+        self.edits: list[Any] = []  # `correct.Edit` of each layer that was painted on
+
+    @property
+    def _viewer(self) -> ViewerModel:
+        viewer = self._viewer_ref()
+        assert viewer is not None  # noqa: S101 - who asks has the window
+        return viewer
 
     def add(self, result: ShownResult) -> None:
         """Remember a result whose layers are in the window."""
@@ -69,12 +82,36 @@ class ShownResults:
     def active(self) -> tuple[ShownResult, Layer] | None:
         """Return the result of the selected layer, and that layer; None if it shows no result."""
         layer = self._viewer.layers.selection.active
-        result = next((each for each in reversed(self._results) if layer in each.layers), None)
-        return None if result is None or layer is None else (result, layer)
+        about = None if layer is None else _about(layer)
+        if layer is None or about is None:
+            return None
+        # By what the layers say, and not by which they are: a layer that was duplicated is still of its result.
+        result = next((each for each in reversed(self._results) if each.token == about["result"]), None)
+        return None if result is None else (result, layer)
+
+    def latest_of(self, source: Source) -> ShownResult | None:
+        """Return the latest result that was made of the same layers and is still in the window, whatever its name."""
+        found = [each for each in self._results if each.source.layers == source.layers and each.base is None]
+        return next(
+            (each for each in reversed(found) if any(layer in self._viewer.layers for layer in each.layers)), None
+        )
 
     def correction_of(self, base: ShownResult) -> ShownResult | None:
         """Return the latest correction of a result."""
         return next((each for each in reversed(self._results) if each.base is base), None)
+
+
+_OF_VIEWERS: dict[int, ShownResults] = {}
+
+
+def results_of(viewer: ViewerModel) -> ShownResults:
+    """Return the results of a window: they belong to it, and outlive the dock that made them."""
+    window = getattr(viewer, "__wrapped__", viewer)  # napari hands every dock a proxy of its own
+    key = id(window)
+    if key not in _OF_VIEWERS:
+        _OF_VIEWERS[key] = ShownResults(window)
+        finalize(window, _OF_VIEWERS.pop, key, None)
+    return _OF_VIEWERS[key]
 
 
 def explaining(viewer: ViewerModel, layer: Layer) -> dict[str, Layer]:
@@ -89,6 +126,11 @@ def explaining(viewer: ViewerModel, layer: Layer) -> dict[str, Layer]:
 def fused_beside(viewer: ViewerModel, layer: Layer) -> list[Layer]:
     """Return the layers with the fused channels of the result that a layer shows."""
     return [each for each in _alike(viewer, layer, "result") if _is_fused(each)]
+
+
+def together(viewer: ViewerModel, layer: Layer) -> list[Layer]:
+    """Return all layers of the result that a layer shows."""
+    return _alike(viewer, layer, "result")
 
 
 def shows_result(layer: Layer) -> bool:

@@ -190,7 +190,14 @@ def test_a_run_killed_while_it_spools_leaves_scratch_that_the_next_start_removes
     planes = textured_stack((3, 100, 120), "uint8")
     for index, plane in enumerate(planes):
         (pictures / f"{index}.png").write_bytes(imagecodecs.png_encode(plane))
-    words = [sys.executable, "-c", STUCK, str(Path(__file__).parent), str(pictures), str(results / "a.ome.zarr")]
+    words = [
+        sys.executable,
+        "-c",
+        STUCK,
+        str(Path(__file__).parents[1]),
+        str(pictures),
+        str(results / "a.ome.zarr"),
+    ]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:  # noqa: S603
         assert child.stdout is not None
         assert child.stdout.readline() == b"stuck\n"

@@ -46,7 +46,8 @@ def test_the_frame_of_these_tests_opens(tmp_path):
         (b"II*\0\x08\0\0\0", "a.tif", "no readable TIFF|no pages|no image"),
         (b"\x89PNG\r\n\x1a\n", "a.png", "cannot be read as an image"),
         (b"\xff\xd8\xff\xe0", "a.jpg", "cannot be read as an image"),
-        (b"x", "a.czi", "has the suffix '.czi'"),
+        (b"x", "a.czi", "no readable Zeiss CZI file"),
+        (b"x", "a.sld", "has the suffix '.sld'"),
     ],
 )
 def test_files_that_are_no_images(tmp_path, content, name, message):

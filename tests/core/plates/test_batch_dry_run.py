@@ -126,7 +126,9 @@ def test_fields_of_one_slice_are_counted(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_no_field_is_exit_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
-    assert "No field was found" in refusal(capsys, tmp_path / "empty", tmp_path / "o.ome.zarr", "--dry-run")
+    assert "is empty; expected a plate or images" in refusal(
+        capsys, tmp_path / "empty", tmp_path / "o.ome.zarr", "--dry-run"
+    )
     folder = make.write_plain(tmp_path / "p", make.places())
     words = (folder, tmp_path / "o.ome.zarr", "--dry-run", "--pattern")
     assert "fits none of 24 image files" in refusal(capsys, *words, "{well}.tif")

@@ -387,7 +387,7 @@ def test_a_file_that_vanished_since_is_named(tmp_path: Path) -> None:
         (["a.c01", "b.c01", "x.flex"], r"holds 2 \.c01, 1 \.flex; .*convert it with bioformats2raw"),
         (
             ["scan_C07_s1_w2_st3.tif", "scan_C07_s1_w2_st4.tif", "scan_D07_s1_w2_st3.tif", "scan_D07_s1_w2_st4.tif"],
-            r"--pattern 'scan_\{row\}07_s1_w2_st\{z\}\.tif'",
+            r"--pattern 'scan_\{row\}\{column\}_s1_w2_st\{z\}\.tif'",
         ),
     ],
 )

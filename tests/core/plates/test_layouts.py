@@ -336,12 +336,12 @@ def test_layouts_have_names_of_their_own_and_say_which_are_experimental() -> Non
 
 @pytest.mark.parametrize("ngff", ["0.4", "0.5"])
 def test_an_ome_zarr_plate_keeps_its_rows_and_columns_as_they_are_listed(tmp_path: Path, ngff: str) -> None:
-    folder = make.write_zarr_plate(tmp_path / "p.zarr", ngff, wells=("0/0", "0/1"), fields=("0",), shape=(1, 1, 2))
+    folder = make.write_zarr_plate(tmp_path / "p.zarr", ngff, wells=("0/0", "1/1"), fields=("0",), shape=(1, 1, 2))
     plate = open_plate(folder)
-    assert (plate.rows, plate.columns) == (1, 2)
-    assert (plate.row_names, plate.column_names) == (("0",), ("0", "1"))
-    assert [each.well for each in select(plate, Selection(wells="01"))] == ["01"]
-    assert [well.name for well in plate.wells] == ["00", "01"]
+    assert (plate.rows, plate.columns) == (2, 2)
+    assert (plate.row_names, plate.column_names) == (("0", "1"), ("0", "1"))
+    assert [each.well for each in select(plate, Selection(wells="11"))] == ["11"]
+    assert [well.name for well in plate.wells] == ["00", "11"]
 
 
 def test_a_translation_along_z_is_kept(tmp_path: Path) -> None:

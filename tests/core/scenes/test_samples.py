@@ -10,7 +10,7 @@ from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.plates.field_stack import open_field
 from hybridfusion_core.plates.open import open_plate
-from hybridfusion_core.scenes import samples
+from hybridfusion_core.scenes.samples import plate, write
 from hybridfusion_core.scenes.samples.organoid import organoid_stack, organoid_with_surface
 from hybridfusion_core.scenes.samples.pair import pair_stack
 from hybridfusion_core.scenes.samples.write import write_sample
@@ -19,7 +19,7 @@ from hybridfusion_core.scenes.samples.write import write_sample
 @pytest.fixture
 def small_organoid(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     stack = organoid_stack(size=96, slices=3)
-    monkeypatch.setattr(samples, "organoid_stack", lambda: stack)
+    monkeypatch.setattr(write, "organoid_stack", lambda: stack)
     return np.asarray(stack.array)
 
 
@@ -121,7 +121,7 @@ def test_pair_comes_back_as_it_was_drawn(tmp_path: Path):
 @pytest.fixture
 def small_plate(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     stacks = [organoid_stack(size=64, slices=2, seed=seed) for seed in range(8)]
-    monkeypatch.setattr(samples.plate, "plate_stacks", lambda: stacks)
+    monkeypatch.setattr(plate, "plate_stacks", lambda: stacks)
     return [np.asarray(stack.array) for stack in stacks]
 
 
@@ -163,7 +163,7 @@ def test_equal_plates_are_equal_bytes(tmp_path: Path):
 
 
 def test_plate_fields_are_drawn_from_seeds_of_their_own():
-    first, *others = (np.asarray(stack.array) for stack in samples.plate_stacks())
+    first, *others = (np.asarray(stack.array) for stack in plate.plate_stacks())
     assert first.nbytes * (1 + len(others)) < 4 << 20
     assert all((first != other).mean() > 0.5 for other in others)
 
@@ -221,7 +221,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     def fail(_: np.ndarray) -> bytes:
         raise OSError("disk full")
 
-    monkeypatch.setattr(samples.imagecodecs, "png_encode", fail)
+    monkeypatch.setattr(write.imagecodecs, "png_encode", fail)
     with pytest.raises(OSError, match="disk full"):
         write_sample("pair", tmp_path / "pair")
     assert not list(tmp_path.iterdir())

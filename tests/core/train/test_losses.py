@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from hybridfusion_core.train.losses import mask, supervised
+from hybridfusion_core.train.losses import mask as mask_losses
+from hybridfusion_core.train.losses import supervised
 
 
 def test_image_terms_are_zero_only_for_the_truth() -> None:
@@ -52,17 +53,17 @@ def test_total_variation_of_a_pair_is_that_of_its_mask() -> None:
     mask = torch.rand(1, 1, 6, 7)
     pair = torch.cat([mask, 1 - mask], dim=1)
     expected = mask.diff(dim=-1).abs().mean() + mask.diff(dim=-2).abs().mean()
-    assert mask.total_variation(pair) == pytest.approx(float(expected))
-    assert mask.total_variation(torch.full((1, 3, 5, 5), 1 / 3)) == 0
+    assert mask_losses.total_variation(pair) == pytest.approx(float(expected))
+    assert mask_losses.total_variation(torch.full((1, 3, 5, 5), 1 / 3)) == 0
 
 
 def test_masks_disagree_by_the_share_of_the_decision_that_moves() -> None:
     one, other = torch.rand(2, 2, 4, 6, 6).softmax(dim=2)
-    assert mask.disagreement(one, one) == 0
-    assert mask.disagreement(one, other) == pytest.approx(float(mask.disagreement(other, one)))
+    assert mask_losses.disagreement(one, one) == 0
+    assert mask_losses.disagreement(one, other) == pytest.approx(float(mask_losses.disagreement(other, one)))
     first, second = torch.eye(2)[:, None, :, None, None].expand(2, 1, 2, 3, 4)
-    assert mask.disagreement(first, second) == 1
-    assert mask.disagreement(first, (first + second) / 2) == 0.5
+    assert mask_losses.disagreement(first, second) == 1
+    assert mask_losses.disagreement(first, (first + second) / 2) == 0.5
 
 
 def test_gradients_agree_with_finite_differences() -> None:
@@ -80,7 +81,7 @@ def test_gradients_agree_with_finite_differences() -> None:
             + supervised.gradient_l1(fused, truth)
             + supervised.focus_cross_entropy(scores, height, weight)
             + supervised.height_l1(share, height, weight)
-            + mask.total_variation(share)
+            + mask_losses.total_variation(share)
         )
 
     assert torch.autograd.gradcheck(total, logits)
@@ -88,4 +89,4 @@ def test_gradients_agree_with_finite_differences() -> None:
 
 def test_no_term_knows_the_order_of_the_slices() -> None:
     share = torch.rand(1, 5, 6, 6).softmax(dim=1)
-    assert mask.total_variation(share) == pytest.approx(float(mask.total_variation(share.flip(1))))
+    assert mask_losses.total_variation(share) == pytest.approx(float(mask_losses.total_variation(share.flip(1))))

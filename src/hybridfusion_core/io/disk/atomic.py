@@ -191,7 +191,8 @@ def write_whole(path: Path, content: bytes, *, durable: bool = False) -> None:
                 os.fsync(stream.fileno())
         part.replace(path)
     except BaseException:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise
 
 
