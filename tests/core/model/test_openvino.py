@@ -52,14 +52,16 @@ def core_difference(network: HybridFusionNet, guide: Tensor, threads: int = 1) -
 
 @pytest.mark.parametrize("name", model_names())
 def test_the_shipped_networks_give_the_weights_that_pytorch_gives(name: str) -> None:
-    assert core_difference(load_model(name).network, guide_of(5, 128, 96)) < 1e-5
+    assert core_difference(load_model(name).network, guide_of(5, 192, 160)) < 1e-5
 
 
 def test_scores_do_not_depend_on_the_number_of_threads() -> None:
     runtime = pytest.importorskip("hybridfusion_core.model.openvino.runtime")
-    network, guide, noise = load_model("fluorescence").network, guide_of(5, 128, 96), torch.tensor([0.3])
+    network, guide, noise = load_model("fluorescence").network, guide_of(5, 192, 160), torch.tensor([0.3])
     with torch.inference_mode():
-        one, *more = (runtime.CompiledNetwork(network, "f32", count)(guide, noise, 32) for count in (1, 2, 3))
+        one, *more = (
+            runtime.CompiledNetwork(network, "f32", count)(guide, noise, network.config.halo) for count in (1, 2, 3)
+        )
     for scores in more:
         assert torch.equal(scores.focus, one.focus)
         assert torch.equal(scores.spread, one.spread)
@@ -85,7 +87,7 @@ def test_networks_of_other_sizes_do_too(config: NetworkConfig) -> None:
 
 
 def test_several_threads_may_run_one_network() -> None:
-    network, guide = load_model("fluorescence").network, guide_of(3, 112, 112)
+    network, guide = load_model("fluorescence").network, guide_of(3, 160, 160)
     with ThreadPoolExecutor(4) as pool:
         assert max(pool.map(lambda _: core_difference(network, guide), range(8))) < 1e-5
 
@@ -94,13 +96,13 @@ def test_a_tile_s_scores_are_its_own() -> None:
     """Working memory is used again: neither does what is in it matter, nor does the next tile change what was given."""
     runtime = pytest.importorskip("hybridfusion_core.model.openvino.runtime")
     network, noise = load_model("fluorescence").network, torch.tensor([0.3])
-    tiles = [guide_of(slices, height, width) for slices, height, width in ((3, 96, 128), (5, 128, 96), (2, 96, 96))]
+    tiles = [guide_of(slices, height, width) for slices, height, width in ((3, 160, 192), (5, 192, 160), (2, 160, 160))]
     with torch.inference_mode():
-        alone = [runtime.CompiledNetwork(network, "f32", 1)(tile, noise, 32).focus for tile in tiles]
+        alone = [runtime.CompiledNetwork(network, "f32", 1)(tile, noise, network.config.halo).focus for tile in tiles]
         run = runtime.CompiledNetwork(network, "f32", 1)
-        kept = [run(tile, noise, 32).focus for tile in (*tiles, *tiles)]
+        kept = [run(tile, noise, network.config.halo).focus for tile in (*tiles, *tiles)]
         run.release()
-        kept += [run(tile, noise, 32).focus for tile in tiles]
+        kept += [run(tile, noise, network.config.halo).focus for tile in tiles]
     assert all(torch.equal(found, expected) for found, expected in zip(kept, 3 * alone, strict=True))
 
 
