@@ -120,6 +120,7 @@ def test_it_follows_the_time(qtbot, viewer):
 def test_another_stack_has_a_preview_of_its_own(qtbot, viewer, widget):
     switch_on(qtbot, widget)
     other = viewer.add_image(wide_stack(7), name="other", colormap="green", **PLACE)
+    qtbot.waitUntil(lambda: other in widget.form.layer.choices)
     widget.form.layer.value = other
     settle(qtbot, widget)
     assert [each.name for each in viewer.layers] == ["DAPI", "other", "other preview"]
