@@ -124,7 +124,7 @@ def test_the_plate_is_fused_by_a_cluster_that_is_there(qtbot, widget, plate, tmp
         ("camera", ("camera", "-1,0,1"), "Camera gain -1.0"),
         ("only", ("only", "nowhere.csv"), "nowhere.csv"),
         ("scheduler", ("scheduler", "tcp://127.0.0.1:1"), "No Dask scheduler answers at tcp://127.0.0.1:1"),
-        ("scheduler", ("scheduler", "somewhere"), "No Dask scheduler answers at somewhere"),
+        ("scheduler", ("scheduler", "somewhere"), "has no port"),
         ("scheduler_file", ("scheduler_file", "nowhere.json"), "does not exist"),
     ],
 )
