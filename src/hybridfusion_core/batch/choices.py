@@ -9,6 +9,7 @@ from typing import Any, Literal
 from hybridfusion_core.batch.output.file_names import NameTemplate
 from hybridfusion_core.batch.output.format import PLATE, SUFFIXES, OutputFormat
 from hybridfusion_core.batch.records.paths import BatchPaths
+from hybridfusion_core.batch.stitch.mosaic import Stitch
 from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
 from hybridfusion_core.fusion.request import FuseRequest, as_json
 from hybridfusion_core.plates.field_stack import find_channels
@@ -19,7 +20,7 @@ Stats = Literal["plate", "well", "field"]
 
 @dataclass(frozen=True)
 class Choices:
-    """What a batch is asked for; none of it may change when a batch is resumed.
+    """What a batch is asked for; what changes its fields must not change when it is resumed.
 
     Attributes:
         output: the plate to write, ending in ".zarr", or the folder of files.
@@ -30,6 +31,8 @@ class Choices:
         pixel_size_um: replaces the distance between pixels.
         output_format: of the results.
         shard: which of several jobs this one is that share the output, such as "2of8"; "" for the only one.
+        stitch: whether an image of each whole well is made too, and what places its fields: the "stage", or their
+            overlaps, which "register" them. It may change: it changes no field.
     """
 
     output: Path
@@ -40,6 +43,7 @@ class Choices:
     pixel_size_um: float | None = None
     output_format: OutputFormat = PLATE
     shard: str = ""
+    stitch: Stitch = "none"
 
     @property
     def paths(self) -> BatchPaths:
