@@ -21,7 +21,7 @@ from hybridfusion_core.batch.loop import Loop, Work
 from hybridfusion_core.batch.measuring import group_of, lacking, measured, named
 from hybridfusion_core.batch.output.load_data import FileList
 from hybridfusion_core.batch.output.plate import Publisher
-from hybridfusion_core.batch.output.verify import damage
+from hybridfusion_core.batch.output.verify import damage, damaged_wells
 from hybridfusion_core.batch.records.claim import alone, claimed
 from hybridfusion_core.batch.records.finished import missing_times
 from hybridfusion_core.batch.records.paths import FieldKey, key_of
@@ -194,7 +194,10 @@ class _Run:
         return [*([lacks] if lacks else []), *([gaps] if cut else []), *self._stitcher.remarks(), *workers]
 
     def _recheck(self) -> None:
-        """Forget that fields are finished whose pixels are damaged."""
+        """Forget that fields are finished whose pixels are damaged, and images of whole wells."""
+        for record, found in damaged_wells(self._paths):
+            record.unlink(missing_ok=True)
+            self._damaged.append(f"The image of a whole well was damaged; --stitch makes it again: {found}")
         fields: dict[FieldKey, list[PlateField]] = {}
         for unit in self._chosen:
             fields.setdefault(key_of(unit), []).append(unit)
