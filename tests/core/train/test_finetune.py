@@ -52,7 +52,7 @@ def test_it_gives_a_model_of_its_own_and_a_report(
     beside = {"repeats": ((first, second),), "height_standard": third}
     result: FinetuneResult = finetune(request_for(stacks, output, tiny_model, **beside), seen.append)
     assert [each.title for each in result.findings] == ["Height standard", "Repeat acquisitions"]
-    assert result.verdict.word == "different"  # one block each
+    assert result.verdict.word == "not shown to be better"  # one block each
     page = result.report.read_text()
     assert all(each.title in page for each in result.findings)
     assert page.count("data:image/png;base64,") == 6 * len(result.compared) + 1
@@ -82,7 +82,7 @@ def test_transmitted_light_learns_from_scenes_alone(tiny_model: str, tmp_path: P
     terms = next(step.terms for step in seen if isinstance(step, TrainingProgress))
     assert not [name for name in terms if name.startswith("unlabelled")]
     assert "own" not in result.trained.after
-    assert (result.findings, result.verdict.word) == ((), "different")
+    assert (result.findings, result.verdict.word) == ((), "not shown to be better")
     assert "Whether it is better nobody can tell" in result.report.read_text()
 
 
@@ -231,7 +231,7 @@ def test_the_command_tells_what_came_of_it_and_goes_on_after_an_interruption(
     capsys.readouterr()
     assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["verdict"] == "different"
+    assert found["verdict"] == "not shown to be better"
     assert found["training"]["steps"] == 3
     assert found["sha256"] == load_model(str(output)).sha256
     assert len((tmp_path / "m.finetune" / "scalars.csv").read_text().splitlines()) == 1 + 3
