@@ -55,7 +55,7 @@ class Drawn:
         lamp: share of the light that is lost in the corners.
         ceiling: light at which the camera is full, in parts of the brightest.
         hot: share of pixels that always read high.
-        black: light below which the ground is cut, in parts of the full scale.
+        black: share of the pixels whose light is cut off.
         empty: nothing is there.
     """
 
@@ -85,10 +85,10 @@ FAULTS: dict[str, tuple[str, Drawn]] = {
     "drift of 2 px": ("drift", Drawn(drift=2.0)),
     "two layers": ("two_surfaces", Drawn(layers=2)),
     "saturated": ("saturated", Drawn(ceiling=0.5)),
-    "ground cut off": ("clipped", Drawn(black=0.02)),
+    "ground cut off": ("clipped", Drawn(black=0.3)),
     "hot pixels": ("bad_pixels", Drawn(hot=1e-3)),
     "bleached by half": ("bleaching", Drawn(bleach=0.5)),
-    "dark corners": ("uneven_light", Drawn(lamp=0.6)),
+    "dark corners, transmitted": ("uneven_light", Drawn(lamp=0.6, transmitted=True)),
     "empty": ("nothing_in_focus", Drawn(empty=True)),
 }
 
@@ -107,7 +107,7 @@ def draw_stack(seed: int, what: Drawn) -> Stack:
     photons = draw.log_uniform(300, 10_000) * (10 if what.transmitted else 1)  # a lamp is brighter than any dye
     camera = Camera(photons, draw.uniform(0.5, 2.5) / photons, ceiling=what.ceiling, hot=what.hot)
     if what.black:
-        camera = replace(camera, black=what.black + 0.02, ceiling=1e9)
+        camera = replace(camera, black=float(light.flatten()[::7].quantile(what.black)), ceiling=1e9)
     counts = camera.record(draw, light)
     counts = _FULL * counts + (0.0 if what.black else _OFFSET)
     array = counts.round().clamp(0, 65535).numpy().astype(np.uint16)
@@ -176,8 +176,8 @@ def _transmitted(draw: Draw, microscope: Microscope, planes: Planes, what: Drawn
     middle = planes.position(0.5 * (planes.slices - 1) + draw.uniform(-1.5, 1.5))
     thin = phase.sum(dim=0)
     phase = torch.zeros_like(phase)
-    phase[int(middle)] = thin * (draw.log_uniform(0.2, 0.8) / thin.max().clamp(min=1e-6))
-    absorption = phase * draw.choice((0.0, 0.03, draw.uniform(0.05, 0.4)))
+    phase[int(middle)] = thin * (draw.log_uniform(0.5, 1.2) / thin.max().clamp(min=1e-6))
+    absorption = phase * draw.choice((0.02, 0.05, draw.uniform(0.05, 0.4)))
     image = transmitted_image(microscope, planes, phase, absorption).clamp(min=0.02)
     return 0.5 * image[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
 

@@ -9,7 +9,8 @@ from hybridfusion_core.assess.finding import Findings
 from hybridfusion_core.assess.looked_at import LookedAt, Tile
 
 _LEAST_IN_FOCUS = 1e-3
-_TWO = 0.08  # share of what is in focus above which two surfaces are warned of
+_TWO = 0.15  # share of what is in focus above which two surfaces are warned of
+_LEAST_ASKED = 0.02  # of the pixels; rings around a lone bead are no layer
 _APART = 3  # slices between two surfaces
 _SECOND = 0.3  # of the first one's sharpness
 _VALLEY = 0.6  # of the second one's sharpness, between them
@@ -32,14 +33,16 @@ def judge_content(seen: LookedAt, found: Findings) -> None:
             "Nothing is in focus in any slice: the field is empty, or the focus was elsewhere. There is nothing to fuse.",
         )
         return
-    if seen.stack.channels[seen.decider.guide[0]].transmitted or len(seen.slices) <= _APART:
+    if seen.transmitted or len(seen.slices) <= _APART:
         return  # contrast of transmitted light is strong on both sides of one focus
     doubled, all_of_them = 0, 0
     for tile in seen.tiles:
         asked = tile.in_focus & tile.structure
         doubled += int((two_surfaces(tile) & asked).sum())
         all_of_them += int(asked.sum())
-    share = doubled / max(all_of_them, 1)
+    if all_of_them < _LEAST_ASKED * sum(tile.in_focus.size for tile in seen.tiles):
+        return
+    share = doubled / all_of_them
     found.add(
         "two_surfaces",
         100 * share,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, minimum_filter
 
 from hybridfusion_core.assess.finding import Findings
 from hybridfusion_core.assess.looked_at import LookedAt
@@ -84,7 +84,7 @@ def fall_off(seen: LookedAt) -> tuple[float, float]:
     dark = model.low - (model.variance / model.gain if model.gain > 0 else 0.0)
     for tile in seen.tiles:
         mean = tile.counts[channel].mean(axis=0, dtype=np.float64)
-        smooth = gaussian_filter(mean, _SMOOTH / 2)[:: _SMOOTH, :: _SMOOTH]
+        smooth = gaussian_filter(minimum_filter(gaussian_filter(mean, 2), _SMOOTH), _SMOOTH / 2)[::_SMOOTH, ::_SMOOTH]
         y, x = np.mgrid[0 : mean.shape[0] : _SMOOTH, 0 : mean.shape[1] : _SMOOTH]
         places.append(np.stack([(y + tile.rect.y.start) / height - 0.5, (x + tile.rect.x.start) / width - 0.5], -1))
         levels.append(smooth - dark)

@@ -88,6 +88,11 @@ class LookedAt:
         return None if z is None or len(self.slices) < 2 else float(np.median(np.abs(np.diff(z[self.slices]))))
 
     @property
+    def transmitted(self) -> bool:
+        """Whether it is fused as transmitted light: its contrast is strong on both sides of focus, and weak in it."""
+        return all(self.stack.channels[index].transmitted for index in self.decider.guide)
+
+    @property
     def share(self) -> float:
         """Part of the plane that was looked at."""
         area = sum(tile.in_focus.size for tile in self.tiles)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,11 @@ from hybridfusion_core.assess.finding import Findings
 from hybridfusion_core.assess.looked_at import LookedAt
 
 _FINE, _WIDE = 1.5, 6.0  # px; contrast between them is looked at
-_BRIGHT = 0.45  # of the brightest light: as bright a ground has transmitted light
+_BRIGHT, _VERY_BRIGHT = 0.6, 0.85  # of the brightest light: as bright a ground has transmitted light
 _INVERTED = -0.3  # correlation of contrast on both sides of focus
+_DARKER = -0.5  # skewness of the contrast
+_NOISE_LEFT = 1 / (4 * math.pi * _FINE**2)  # of the variance of white noise, after `_FINE`
+_SHOWN = 1.3  # times as much contrast as noise has
 
 
 @dataclass(frozen=True)
@@ -23,19 +27,21 @@ class Seen:
     Attributes:
         ground: brightness of the darkest pixels over that of the brightest, above the dark: in [0, 1].
         inversion: smallest correlation of the contrast of two slices; −1 where contrast turns over through focus.
+        shown: variance of the contrast where it is strongest, over that of noise.
         darker: skewness of the contrast where it is strongest; below 0 where things are darker than what is around them.
     """
 
     ground: float
     inversion: float
     darker: float
+    shown: float
 
     @property
     def transmitted(self) -> bool:
         """Light that shines through: contrast turns over, or dark things lie on a bright ground."""
-        if self.ground < _BRIGHT:
+        if self.ground < _BRIGHT or self.shown < _SHOWN:
             return False
-        return self.inversion < _INVERTED or self.darker < -0.5 or self.ground > 0.75
+        return self.inversion < _INVERTED or self.darker < _DARKER or (self.ground > _VERY_BRIGHT and self.darker < 0.3)
 
 
 def judge_modality(seen: LookedAt, found: Findings) -> None:
@@ -49,7 +55,7 @@ def judge_modality(seen: LookedAt, found: Findings) -> None:
 def looks(seen: LookedAt, channel: int) -> Seen:
     """Measure what tells lamp from dye in one channel."""
     model = seen.statistics.models[seen.decider.guide.index(channel)]
-    grounds, inversions, skews = [], [], []
+    grounds, inversions, skews, shown = [], [], [], []
     for tile in seen.tiles:
         counts = tile.counts[channel].astype(np.float32)
         smooth = np.stack([gaussian_filter(plane, _FINE) for plane in counts])
@@ -61,7 +67,9 @@ def looks(seen: LookedAt, channel: int) -> Seen:
         inversions.append(_inversion(contrast))
         strongest = contrast[int(np.square(contrast).mean(axis=(1, 2)).argmax())]
         skews.append(float((strongest**3).mean() / max(float((strongest**2).mean()), 1e-12) ** 1.5))
-    return Seen(float(np.median(grounds)), float(np.min(inversions)), float(np.median(skews)))
+        noise = model.variance + model.gain * max(float(np.median(smooth)) - model.low, 0)
+        shown.append(float((strongest**2).mean()) / (noise * _NOISE_LEFT))
+    return Seen(float(np.median(grounds)), float(np.min(inversions)), float(np.median(skews)), max(shown))
 
 
 def _inversion(contrast: NDArray[np.float32]) -> float:

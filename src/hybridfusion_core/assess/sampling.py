@@ -14,9 +14,10 @@ from hybridfusion_core.scenes.optics import Microscope, refractive_index
 _EMISSION_UM, _LAMP_UM = 0.53, 0.55  # where the file does not say: green
 _LEAST_NA, _LARGEST_NA = 0.02, 1.7  # beyond, it is a mistake
 _LARGEST_RATIO = 1.5  # steps in depths of field
-_LEAST_LEFT = 0.25  # of the sharpness, in the slices beside the sharpest one
+_LEAST_LEFT = 0.2  # of the sharpness, in the slices beside the sharpest one
 _LEAST_LEFT_BY_OPTICS = 0.12  # the same where the optics say that the step is small enough
 _END = 0.1  # share of what is in focus that may lie in an outermost slice
+_END_TRANSMITTED = 0.35  # the same of transmitted light, whose slices are told apart less surely
 _END_DETAIL = 0.05  # the same of its detail: glow has none
 _FEWEST_SLICES = 4  # fewer have hardly an inside
 _FEWEST_PIXELS = 200
@@ -80,7 +81,7 @@ def _judge_step(seen: LookedAt, found: Findings) -> None:
     )
     by_optics = ratio is not None and ratio > _LARGEST_RATIO
     least = _LEAST_LEFT if ratio is None else _LEAST_LEFT_BY_OPTICS
-    by_pixels = left is not None and left < least
+    by_pixels = left is not None and left < least and not seen.transmitted
     if by_optics and depth is not None:
         found.warn(
             "too_coarse",
@@ -110,16 +111,17 @@ def _judge_ends(seen: LookedAt, found: Findings) -> None:
     if total < _FEWEST_PIXELS:
         return
     share, detail = pixels / total, detail / max(float(detail.sum()), 1e-12)
+    most = _END_TRANSMITTED if seen.transmitted else _END
     for name, end in (("start", 0), ("end", -1)):
         at_end = float(share[end])
         found.add(
             f"sharpest_at_the_{name}",
             100 * at_end,
             "% of what is in focus",
-            f"below {100 * _END:g}",
+            f"below {100 * most:g}",
             f"{at_end:.0%} of what is in focus is sharpest in the {'first' if end == 0 else 'last'} slice.",
         )
-        if at_end >= _END and detail[end] >= _END_DETAIL:
+        if at_end >= most and detail[end] >= _END_DETAIL:
             missing = _missing(share if end == 0 else share[::-1])
             step = seen.step_um
             amount = f"{missing} slice{'' if missing == 1 else 's'}" + ("" if step is None else f" ({missing * step:.2g} µm)")
