@@ -11,17 +11,20 @@ are reported on seeds from there on. Prints rows for docs/assess.md.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from hybridfusion_core.assess.assessment import judge
+from hybridfusion_core.assess.finding import Findings
+from hybridfusion_core.assess.looked_at import LookedAt, look
+from hybridfusion_core.fusion.job import resolve
+from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.scenes.camera import Camera
-from hybridfusion_core.scenes.disturbances import _moved
+from hybridfusion_core.scenes.disturbances import moved
 from hybridfusion_core.scenes.draw import Draw, grid, smooth_field
 from hybridfusion_core.scenes.optics import CONDENSERS, Microscope
 from hybridfusion_core.scenes.planes import Planes, plan_planes
@@ -186,7 +189,7 @@ def _disturbed(draw: Draw, light: Tensor, what: Drawn) -> Tensor:
     z = torch.linspace(0, 1, len(light))
     if what.drift:
         turn = draw.uniform(0, 2 * np.pi)
-        light = _moved(light, what.drift * z[:, None] * torch.tensor([[np.sin(turn), np.cos(turn)]]).float())
+        light = moved(light, what.drift * z[:, None] * torch.tensor([[np.sin(turn), np.cos(turn)]]).float())
     if what.bleach:
         light = light * (1 - what.bleach) ** z[:, None, None]
     if what.lamp:
@@ -194,3 +197,39 @@ def _disturbed(draw: Draw, light: Tensor, what: Drawn) -> Tensor:
         square = (y / light.shape[-1] - 0.5) ** 2 + (x / light.shape[-1] - 0.5) ** 2
         light = light * (1 - what.lamp * 2 * square)
     return light
+
+
+def kinds_of(stack: Stack) -> list[str]:
+    """Kinds of the warnings about a stack."""
+    job = resolve(make_request(products=("fused", "decision", "confidence", "in_focus")), stack)
+    found = Findings({}, [])
+    for step in look(job, stack):
+        if isinstance(step, LookedAt):
+            judge(step, found)
+    return [each.kind for each in found.warnings]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sound", type=int, default=200)
+    parser.add_argument("--faults", type=int, default=40)
+    parser.add_argument("--first", type=int, default=100_000, help="seed of the first stack")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warned, others = 0, Counter[str]()
+    for number in range(options.sound):
+        kinds = kinds_of(draw_stack(options.first + number, Drawn(transmitted=number % 5 == 4)))
+        warned += bool(kinds)
+        others.update(kinds)
+    print(f"| sound | warned of {warned} of {options.sound} | {dict(others)} |", flush=True)
+    for name, (kind, what) in FAULTS.items():
+        named, others = 0, Counter[str]()
+        for number in range(options.faults):
+            kinds = kinds_of(draw_stack(options.first + number, what))
+            named += kind in kinds
+            others.update(each for each in kinds if each != kind)
+        print(f"| {name} | `{kind}` named in {named} of {options.faults} | also {dict(others)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
