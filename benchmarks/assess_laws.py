@@ -104,7 +104,9 @@ def draw_stack(seed: int, what: Drawn) -> Stack:
     slices = what.slices + sum(what.cut)
     step = draw.uniform(*what.steps) * microscope.depth_of_field()
     planes = replace(plan_planes(slices, step), beyond=2)
-    light = _transmitted(draw, microscope, planes, what) if what.transmitted else _emitted(draw, microscope, planes, what)
+    light = (
+        _transmitted(draw, microscope, planes, what) if what.transmitted else _emitted(draw, microscope, planes, what)
+    )
     light = light[what.cut[0] : slices - what.cut[1]]
     light = _disturbed(draw, light, what)
     photons = draw.log_uniform(300, 10_000) * (10 if what.transmitted else 1)  # a lamp is brighter than any dye
@@ -147,7 +149,9 @@ def _emitted(draw: Draw, microscope: Microscope, planes: Planes, what: Drawn) ->
                 emission[planes.count // 2] = nuclei(draw, side)
             continue
         # Lonely nuclei seldom lie behind each other: two layers that are meant to be seen fill the field.
-        textures = (nuclei, nuclei, membranes, filaments, fractal) if what.layers == 1 else (membranes, filaments, fractal)
+        textures = (
+            (nuclei, nuclei, membranes, filaments, fractal) if what.layers == 1 else (membranes, filaments, fractal)
+        )
         texture = draw.choice(textures)(draw, side)
         texture = texture - texture.min()
         texture = texture / texture.max()

@@ -152,7 +152,8 @@ def _of_plate(plate: Plate, request: FuseRequest, z_step_um: float | None) -> Ge
             failed.append(str(error))
     if not parts:
         raise UserInputError(
-            f"None of {len(failed)} fields of {plate.name} could be assessed; expected at least one sound field. The first "
+            f"None of {len(failed)} fields of {plate.name} could be assessed; expected at least one sound field. The "
+            "first "
             f"one: {failed[0]}"
         )
     return Assessed(parts, _together(plate.name, parts, failed))
@@ -213,7 +214,8 @@ def _of_result(
     now = [each.get("sha256") if each.get("sha256") in before else each.get("bytes") for each in found.ties["input"]]
     if before and now and before != now:
         raise UserInputError(
-            f"{path.name} was made of {told['input'][0].get('name')} with {told['input'][0].get('bytes')} bytes, and what lies "
+            f"{path.name} was made of {told['input'][0].get('name')} with {told['input'][0].get('bytes')} bytes, and "
+            "what lies "
             f"at {given} now has {found.ties['input'][0].get('bytes')}; expected the same file. Name it with --stack."
         )
     return Assessed([found], found.as_json())
@@ -228,7 +230,8 @@ def _beside(path: Path, told: dict[str, Any]) -> str | list[str]:
             return paths[0] if len(paths) == 1 else paths
     shown = ", ".join(names) or "a stack that it does not name"
     raise UserInputError(
-        f"{path.name} is a result, made of {shown}, which lies neither beside it nor in the current folder; expected the stack, "
+        f"{path.name} is a result, made of {shown}, which lies neither beside it nor in the current folder; expected "
+        "the stack, "
         "because figures are measured on it. Name it with --stack (Python: stack=)."
     )
 

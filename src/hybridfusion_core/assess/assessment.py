@@ -63,9 +63,7 @@ class Assessment:
     @property
     def warnings(self) -> list[dict[str, str]]:
         """Kind, message and the name of the figure that shows it."""
-        return [
-            {"kind": each.kind, "message": each.message, "figure": each.figure} for each in self.findings.warnings
-        ]
+        return [{"kind": each.kind, "message": each.message, "figure": each.figure} for each in self.findings.warnings]
 
     @property
     def methods(self) -> str:
@@ -77,7 +75,8 @@ class Assessment:
         kept = f" {promised['sentence']}" if promised else ""
         warned = ", ".join(sorted({each["kind"].replace("_", " ") for each in self.warnings})) or "nothing"
         return (
-            f"Whether focal stacks could be fused was assessed with {ties['software']} (algorithm {ties['algorithm_version']}, "
+            f"Whether focal stacks could be fused was assessed with {ties['software']} (algorithm "
+            f"{ties['algorithm_version']}, "
             f"model {names or 'none'}) on {at['tiles']} tiles of {at['tile_px'][0]} × {at['tile_px'][1]} pixels, "
             f"{at['share_of_plane']:.0%} of the plane, and all {at['slices']} slices.{kept} "
             f"Warned of: {warned}. Verdict: {self.verdict}."
@@ -118,7 +117,8 @@ def assess_stack(
     job = resolve(asked, stack)
     if len(job.slices) < 2:
         raise UserInputError(
-            f"{stack.name} has {stack.shape[2]} slice(s), {len(job.slices)} chosen; expected two or more to assess. Check "
+            f"{stack.name} has {stack.shape[2]} slice(s), {len(job.slices)} chosen; expected two or more to assess. "
+            "Check "
             "--z and --axes: `hybridfusion info` says how the file was understood."
         )
     seen: LookedAt | None = None
@@ -137,9 +137,7 @@ def assess_stack(
     curves = [sharpest_by_slice(seen)]
     if compared.network is not None:
         curves.append(Curve.of_promises(compared.network))
-    return Assessment(
-        stack.name, verdict, sentence, found, _looked_at(seen), ties, pictures_of(seen), tuple(curves)
-    )
+    return Assessment(stack.name, verdict, sentence, found, _looked_at(seen), ties, pictures_of(seen), tuple(curves))
 
 
 def _decides(request: FuseRequest) -> bool:

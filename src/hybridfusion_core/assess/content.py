@@ -30,7 +30,8 @@ def judge_content(seen: LookedAt, found: Findings) -> None:
         found.warn(
             "nothing_in_focus",
             "in_focus",
-            "Nothing is in focus in any slice: the field is empty, or the focus was elsewhere. There is nothing to fuse.",
+            "Nothing is in focus in any slice: the field is empty, or the focus was elsewhere. There is nothing to "
+            "fuse.",
         )
         return
     if seen.transmitted or len(seen.slices) <= _APART:
@@ -54,7 +55,8 @@ def judge_content(seen: LookedAt, found: Findings) -> None:
         found.warn(
             "two_surfaces",
             "two_surfaces",
-            f"{share:.0%} of what is in focus has a second sharp layer behind the first. One picture and one height show one "
+            f"{share:.0%} of what is in focus has a second sharp layer behind the first. One picture and one height "
+            "show one "
             "of them: fuse each layer from its own slices (--z), or measure in 3-D.",
         )
 

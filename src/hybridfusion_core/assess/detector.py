@@ -34,7 +34,8 @@ def judge_detector(seen: LookedAt, found: Findings) -> None:
         found.warn(
             "saturated",
             "saturated",
-            f"{top:.2%} of the pixels are saturated: the detail and the brightness there are lost, in the fused image too. "
+            f"{top:.2%} of the pixels are saturated: the detail and the brightness there are lost, in the fused image "
+            "too. "
             "Expose less, and leave such pixels out of measurements.",
         )
     found.add(
@@ -45,8 +46,10 @@ def judge_detector(seen: LookedAt, found: Findings) -> None:
         found.warn(
             "clipped",
             "clipped",
-            f"{ground:.0%} of the pixels are heaped at the lowest value: the ground was cut off (the detector's offset is too "
-            "low, or a background was taken off before), so means of dim regions come out too bright. Raise the offset.",
+            f"{ground:.0%} of the pixels are heaped at the lowest value: the ground was cut off (the detector's "
+            "offset is too "
+            "low, or a background was taken off before), so means of dim regions come out too bright. Raise the "
+            "offset.",
         )
     if len(seen.slices) >= _FEWEST_SLICES and not seen.stack.rgb:
         _judge_pixels(seen, found)
@@ -89,7 +92,8 @@ def _judge_pixels(seen: LookedAt, found: Findings) -> None:
         found.warn(
             "bad_pixels",
             "bad_pixels",
-            f"{bad} pixels ({rate:.0f} per megapixel) are hot or dead: they stand out alike in every slice and pass for detail. "
+            f"{bad} pixels ({rate:.0f} per megapixel) are hot or dead: they stand out alike in every slice and pass "
+            "for detail. "
             "Take off a dark image, or repair them before fusing.",
         )
 

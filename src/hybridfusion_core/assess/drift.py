@@ -39,7 +39,8 @@ def judge_drift(seen: LookedAt, found: Findings) -> None:
         found.warn(
             "drift",
             "drift",
-            f"The slices lie up to {apart:.1f} px beside each other: edges come out doubled or broken where slices meet. Align "
+            f"The slices lie up to {apart:.1f} px beside each other: edges come out doubled or broken where slices "
+            "meet. Align "
             "them (--align shift).",
         )
 
@@ -108,8 +109,9 @@ def _together(moves: list[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> t
 def _move(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """By how much one picture lies beside another, Y and X in pixels, and what is known of that, 2 2.
 
-    To first order a picture that moves by s changes by −s·∇; one that leaves the focus changes by its Laplacian, and one
-    that is lit otherwise by itself: all of it is fitted at once (Lucas & Kanade 1981), so that blur passes for no move.
+    To first order a picture that moves by s changes by −s·∇; one that leaves the focus changes by its Laplacian, and
+    one that is lit otherwise by itself: all of it is fitted at once (Lucas & Kanade 1981), so that blur passes for no
+    move.
     """
     window = (np.hanning(before.shape[0])[:, None] * np.hanning(before.shape[1]))[..., None]
     along_y, along_x = np.gradient(before)
@@ -123,4 +125,4 @@ def _move(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[NDAr
     known = normal[:2, :2] - normal[:2, 2:] @ np.linalg.solve(normal[2:, 2:], normal[2:, :2])
     spread = [((each - each.mean()) * window[..., 0]).ravel() for each in (before, after)]
     alike = float(spread[0] @ spread[1]) / (float(np.linalg.norm(spread[0]) * np.linalg.norm(spread[1])) + 1e-12)
-    return -found[:2], known / left / _ALIKE_PIXELS * (alike > _LEAST_ALIKE)
+    return np.asarray(-found[:2], dtype=np.float64), known / left / _ALIKE_PIXELS * (alike > _LEAST_ALIKE)

@@ -1,4 +1,4 @@
-"""What an assessment says: figures, each with its unit, what it should be and a sentence, and warnings that name one."""
+"""What an assessment says: figures, each with its unit, what it should be and a sentence, and warnings."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ def judge_light(seen: LookedAt, found: Findings) -> None:
 def fading(seen: LookedAt) -> tuple[float, float, float]:
     """Share of the light that is gone in the last slice, share of steps downwards, and how unlike it is over the field.
 
-    A specimen that leaves the focus keeps its light in widefield, so the logarithm of the light is followed place by place,
-    in squares that are bright; what fades does so everywhere alike.
+    A specimen that leaves the focus keeps its light in widefield, so the logarithm of the light is followed place by
+    place, in squares that are bright; what fades does so everywhere alike.
     """
     paths = np.concatenate([_paths(seen, index) for index in range(len(seen.tiles))], axis=1)  # Z n
     if not paths.shape[1]:
@@ -48,12 +48,14 @@ def _paths(seen: LookedAt, index: int) -> NDArray[np.float64]:
     counts = tile.counts[channel].astype(np.float64)
     side = min(_SMOOTH, *counts.shape[1:])
     rows, columns = (size // side for size in counts.shape[1:])
-    squares = counts[:, : rows * side, : columns * side].reshape(len(counts), rows, side, columns, side).mean(axis=(2, 4))
+    squares = (
+        counts[:, : rows * side, : columns * side].reshape(len(counts), rows, side, columns, side).mean(axis=(2, 4))
+    )
     squares = squares.reshape(len(counts), -1)
     dark = model.low - (model.variance / model.gain if model.gain > 0 else 0.0)
     light = squares - min(dark, float(squares.min()))
     bright = light.min(axis=0) > 0.2 * np.percentile(light, 95)
-    return np.log(np.maximum(light[:, bright], 1e-9))
+    return np.asarray(np.log(np.maximum(light[:, bright], 1e-9)))
 
 
 def _judge_fading(seen: LookedAt, found: Findings) -> None:
@@ -71,13 +73,15 @@ def _judge_fading(seen: LookedAt, found: Findings) -> None:
         found.warn(
             "bleaching",
             "fading",
-            f"{gone:.0%} of the light fades from one end of the stack to the other, everywhere alike: the dye bleaches, or the "
-            "specimen takes the light. Intensities at different heights cannot be compared; expose less, or correct them.",
+            f"{gone:.0%} of the light fades from one end of the stack to the other, everywhere alike: the dye "
+            "bleaches, or the "
+            "specimen takes the light. Intensities at different heights cannot be compared; expose less, or correct "
+            "them.",
         )
 
 
 def fall_off(seen: LookedAt) -> tuple[float, float]:
-    """By how much a smooth surface over the field falls from its brightest place, and how much of the unevenness it explains."""
+    """By how much a smooth surface falls off over the field, and which part of the unevenness it explains."""
     places, levels = [], []
     channel, model = seen.decider.guide[0], seen.statistics.models[0]
     height, width = seen.stack.shape[3:]
@@ -113,6 +117,7 @@ def _judge_field(seen: LookedAt, found: Findings) -> None:
         found.warn(
             "uneven_light",
             "uneven_light",
-            f"The light falls off by {falls:.0%} over the field. Brightness at different places cannot be compared: divide by "
+            f"The light falls off by {falls:.0%} over the field. Brightness at different places cannot be compared: "
+            "divide by "
             "an image of an even field (--flat-field).",
         )

@@ -1,4 +1,4 @@
-"""The part of a stack that is looked at: a few tiles spread over the plane, scored once, so that any size takes minutes.
+"""The part of a stack that is looked at: a few tiles over the plane, scored once, so that any size takes minutes.
 
 The first time point and the channels that decide first; a tile has all slices.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,10 @@ from hybridfusion_core.fusion.blank_slices import BlankSlices, kept_slices
 from hybridfusion_core.fusion.block import Planes, guide_planes, read_planes
 from hybridfusion_core.fusion.device_settings import device_settings
 from hybridfusion_core.fusion.job import Decider, Job
-from hybridfusion_core.fusion.tile import FusedTile, fuse_tile, score_window
+from hybridfusion_core.fusion.tile import score_window
 from hybridfusion_core.fusion.tiles import Rect, Span
 from hybridfusion_core.model.focus_measures import WHITE_NOISE_ENERGY, has_structure, tenengrad
-from hybridfusion_core.model.noise import CELL, FieldStatistics, StatisticsCollector
+from hybridfusion_core.model.noise import CELL, FieldStatistics, NoiseModel, StatisticsCollector
 from hybridfusion_core.model.posterior import IN_FOCUS
 from hybridfusion_core.progress import Progress
 from hybridfusion_core.stack import Stack
@@ -126,7 +126,7 @@ def look(job: Job, stack: Stack, tiles: int | None = None) -> Iterator[Progress 
     without = {job.slices.index(number) for number in blank.without_guide(job, decider, in_any=True)}
     camera = job.request.camera
     statistics = job.request.stats or collector.finish(
-        None if camera is None else known_noise(camera.offset, camera.read_noise, camera.gain), without
+        None if camera is None else NoiseModel(camera.offset, camera.read_noise**2, camera.gain), without
     )
     statistics = blank.applied(job, decider, statistics)
     seen: list[Tile] = []
@@ -135,13 +135,6 @@ def look(job: Job, stack: Stack, tiles: int | None = None) -> Iterator[Progress 
             seen.append(_tile(job, stack, decider, statistics, rect, planes))
             yield Progress("scoring", len(seen), len(places))
     yield LookedAt(stack, job, decider, statistics, tuple(seen))
-
-
-def known_noise(offset: float, read_noise: float, gain: float) -> Any:
-    """Noise of a camera that the user knows."""
-    from hybridfusion_core.model.noise import NoiseModel  # noqa: PLC0415
-
-    return NoiseModel(offset, read_noise**2, gain)
 
 
 def spread_tiles(job: Job, stack: Stack, most: int | None = None) -> list[Rect]:
@@ -178,9 +171,7 @@ def _grown(rect: Rect) -> tuple[slice, slice]:
     return slice(y.start, max(y.stop, y.start + CELL)), slice(x.start, max(x.stop, x.start + CELL))
 
 
-def _tile(
-    job: Job, stack: Stack, decider: Decider, statistics: FieldStatistics, rect: Rect, planes: Planes
-) -> Tile:
+def _tile(job: Job, stack: Stack, decider: Decider, statistics: FieldStatistics, rect: Rect, planes: Planes) -> Tile:
     kept = kept_slices(job, statistics)
     core = (slice(None), rect.y.core_in_window, rect.x.core_in_window)
     scored, structure = score_window(job, stack, decider, planes, statistics)
@@ -204,25 +195,3 @@ def _tile(
         in_focus[core[1:]].cpu().numpy(),
         np.asarray((scored.weights[core].cpu().numpy() * first).sum(axis=0)),
     )
-
-
-def fused_again(
-    seen: LookedAt, tile: Tile, job: Job, planes: Planes, statistics: FieldStatistics | None = None
-) -> FusedTile:
-    """Fuse a tile by another job, of other pixels: some of its slices, or with other noise.
-
-    Args:
-        seen: the tile's stack.
-        tile: says where it lies.
-        job: with the slices that `planes` has.
-        planes: of the tile's window.
-        statistics: None takes the stack's.
-    """
-    measured = replace(statistics or seen.statistics, blank=_left(seen, job), blank_of=())
-    decider = replace(seen.decider, serves=seen.decider.guide)
-    with device_settings(job), torch.inference_mode():
-        return fuse_tile(job, seen.stack, decider, planes, measured, tile.rect)
-
-
-def _left(seen: LookedAt, job: Job) -> tuple[int, ...]:
-    return tuple(number for number in seen.statistics.blank if number in job.slices)

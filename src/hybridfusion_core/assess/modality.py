@@ -28,7 +28,8 @@ class Seen:
         ground: brightness of the darkest pixels over that of the brightest, above the dark: in [0, 1].
         inversion: smallest correlation of the contrast of two slices; −1 where contrast turns over through focus.
         shown: variance of the contrast where it is strongest, over that of noise.
-        darker: skewness of the contrast where it is strongest; below 0 where things are darker than what is around them.
+        darker: skewness of the contrast where it is strongest; below 0 where things are darker than what is around
+        them.
     """
 
     ground: float
@@ -90,7 +91,8 @@ def _judge(seen: LookedAt, channel: int, found: Findings) -> None:
         shown,
         "",
         said if described.transmitted is not None else "what it was",
-        f"Channel {described.name!r} looks like {shown} (its ground has {light.ground:.0%} of the brightest light, contrast "
+        f"Channel {described.name!r} looks like {shown} (its ground has {light.ground:.0%} of the brightest light, "
+        "contrast "
         f"on both sides of focus correlates with {light.inversion:.2f}); the file says: {said}.",
     )
     if light.transmitted and not described.transmitted:
@@ -98,6 +100,7 @@ def _judge(seen: LookedAt, channel: int, found: Findings) -> None:
         found.warn(
             "modality",
             name,
-            f"Channel {described.name!r} looks like transmitted light, and {says}. The sharpest slice of such light lies "
+            f"Channel {described.name!r} looks like transmitted light, and {says}. The sharpest slice of such light "
+            "lies "
             "beside the specimen, not in it: fuse it with --model transmitted, and correct what the file says.",
         )

@@ -63,7 +63,9 @@ def pictures_of(seen: LookedAt) -> tuple[Picture, ...]:
         shown[two_surfaces(tile) & tile.in_focus & tile.structure] = _TWO
     place = f"y = {tile.rect.y.start}, x = {tile.rect.x.start}"
     return (
-        Picture(f"slice {int(seen.slices[sharpest]) + 1}, the sharpest ({place})", grey(counts[sharpest], low, high - low)),
+        Picture(
+            f"slice {int(seen.slices[sharpest]) + 1}, the sharpest ({place})", grey(counts[sharpest], low, high - low)
+        ),
         Picture("fused", grey(tile.fused, low, high - low)),
         Picture("maximum of the slices", grey(counts.max(axis=0), low, high - low)),
         Picture("decision: dark is the first slice", coloured(decision, max(len(seen.slices) - 1, 1))),

@@ -70,7 +70,7 @@ class Repeated:
 
 
 def repeat(seen: LookedAt, job: Job, tiles: int = _TILES) -> Iterator[Progress | Repeated | None]:
-    """Look again by the method of a job; yields progress and, last of all, what was found (None: nothing to compare)."""
+    """Look again by the method of a job; yields progress and, last, what was found (None: nothing to compare)."""
     chosen = sorted(seen.tiles, key=lambda tile: -int(tile.in_focus.sum()))[:tiles]
     random = np.random.default_rng(_SEED)
     pairs: list[tuple[Looked, Looked, NDArray[np.bool_], NDArray[np.float32]]] = []
@@ -169,7 +169,8 @@ def judge_repeatability(seen: LookedAt, repeated: Repeated | None, found: Findin
         100 * repeated.agree,
         "% of what is in focus",
         f"at least {100 * repeated.promised:.0f}, which the confidence promises",
-        f"With half of the photons each, {repeated.agree:.1%} of the decisions lie within two slices of each other; the "
+        f"With half of the photons each, {repeated.agree:.1%} of the decisions lie within two slices of each other; "
+        "the "
         f"confidence promises at least {repeated.promised:.1%}"
         + (". It keeps its promise." if repeated.agree >= repeated.promised - 0.02 else ": it promises too much here."),
     )
@@ -200,5 +201,6 @@ def judge_repeatability(seen: LookedAt, repeated: Repeated | None, found: Findin
             factor * repeated.every_other_height,
             unit,
             "below the z step",
-            f"Heights from odd and from even slices differ by {factor * repeated.every_other_height:.2g} {unit} (median).",
+            f"Heights from odd and from even slices differ by {factor * repeated.every_other_height:.2g} {unit} "
+            "(median).",
         )

@@ -43,8 +43,8 @@ def depth_of_field_um(seen: LookedAt) -> float | None:
 def sharpness_left(seen: LookedAt) -> float | None:
     """How much of a pixel's sharpness its two neighbouring slices still have: median in [0, 1], or None if too few.
 
-    Sharpness is Tenengrad's energy above noise; the neighbours count by their geometric mean, which for a focus curve of
-    a Gaussian's form does not depend on where between two slices the surface lies.
+    Sharpness is Tenengrad's energy above noise; the neighbours count by their geometric mean, which for a focus curve
+    of a Gaussian's form does not depend on where between two slices the surface lies.
     """
     left = []
     for tile in seen.tiles:
@@ -86,7 +86,8 @@ def _judge_step(seen: LookedAt, found: Findings) -> None:
         found.warn(
             "too_coarse",
             "depth_of_field",
-            f"The slices lie {step:.3g} µm apart and only {depth:.3g} µm are sharp at once: what lies between two slices "
+            f"The slices lie {step:.3g} µm apart and only {depth:.3g} µm are sharp at once: what lies between two "
+            "slices "
             f"is sharp in neither. Take slices every {depth:.2g} µm or closer.",
         )
     elif by_pixels:
@@ -94,7 +95,8 @@ def _judge_step(seen: LookedAt, found: Findings) -> None:
         found.warn(
             "too_coarse",
             "sharpness_in_the_next_slice",
-            f"One slice away from its focus, detail has lost {1 - (left or 0):.0%} of its sharpness: what lies between two "
+            f"One slice away from its focus, detail has lost {1 - (left or 0):.0%} of its sharpness: what lies "
+            "between two "
             f"slices is sharp in neither. If you can, {cure}.",
         )
 
@@ -124,14 +126,18 @@ def _judge_ends(seen: LookedAt, found: Findings) -> None:
         if at_end >= most and detail[end] >= _END_DETAIL:
             missing = _missing(share if end == 0 else share[::-1])
             step = seen.step_um
-            amount = f"{missing} slice{'' if missing == 1 else 's'}" + ("" if step is None else f" ({missing * step:.2g} µm)")
+            amount = f"{missing} slice{'' if missing == 1 else 's'}" + (
+                "" if step is None else f" ({missing * step:.2g} µm)"
+            )
             found.warn(
                 "cut_at_start" if end == 0 else "cut_at_end",
                 f"sharpest_at_the_{name}",
-                f"{at_end:.0%} of what is in focus is sharpest in the {'first' if end == 0 else 'last'} slice: the specimen "
+                f"{at_end:.0%} of what is in focus is sharpest in the {'first' if end == 0 else 'last'} slice: the "
+                "specimen "
                 f"goes on beyond it. Begin the stack at least {amount} {'before' if end == 0 else 'beyond'} it."
                 if end == 0
-                else f"{at_end:.0%} of what is in focus is sharpest in the last slice: the specimen goes on beyond it. End "
+                else f"{at_end:.0%} of what is in focus is sharpest in the last slice: the specimen goes on beyond "
+                "it. End "
                 f"the stack at least {amount} beyond it.",
             )
 

@@ -1,8 +1,8 @@
 """Two halves of the photons: what a second exposure would have shown, as far as noise goes.
 
-A count y of gain g and noise variance v(y) is taken for N = v/g² photons above an even floor, which read noise is part of;
-each photon falls into one half or the other. The halves y ± g (2k − N), k ~ Binomial(N, ½), have independent noise of
-variance 2v each (thinning of a Poisson process; with no gain found, Gaussian noise is split in the same way).
+A count y of gain g and noise variance v(y) is taken for N = v/g² photons above an even floor, which read noise is part
+of; each photon falls into one half or the other. The halves y ± g (2k − N), k ~ Binomial(N, ½), have independent noise
+of variance 2v each (thinning of a Poisson process; with no gain found, Gaussian noise is split in the same way).
 """
 
 from __future__ import annotations
@@ -43,6 +43,4 @@ def of_halves(statistics: FieldStatistics) -> FieldStatistics:
     """What a half is normalised with: its noise has twice the variance."""
     models = tuple(replace(each, variance=2 * each.variance, gain=2 * each.gain) for each in statistics.models)
     root = float(np.sqrt(2.0))  # the stabilised guide is in units of its own noise
-    return replace(
-        statistics, models=models, centre=statistics.centre / root, scale=max(statistics.scale / root, 1.0)
-    )
+    return replace(statistics, models=models, centre=statistics.centre / root, scale=max(statistics.scale / root, 1.0))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from hybridfusion_core.assess.finding import Findings, Verdict
-from hybridfusion_core.assess.looked_at import LookedAt, Tile
+from hybridfusion_core.assess.looked_at import LookedAt
 from hybridfusion_core.assess.repeatability import Repeated
 
 _MOSTLY_TWO = 40.0  # % of what is in focus
@@ -44,7 +44,10 @@ def decide(seen: LookedAt, compared: Compared, found: Findings) -> tuple[Verdict
     """Say which method this stack asks for, and why, in one sentence."""
     kinds = {each.kind for each in found.warnings}
     if "modality" in kinds:
-        return "undecided", "First settle how the light was made: what is fused as the wrong kind says nothing of methods."
+        return (
+            "undecided",
+            "First settle how the light was made: what is fused as the wrong kind says nothing of methods.",
+        )
     if "nothing_in_focus" in kinds:
         return _without_focus(seen)
     if found.number("two_surfaces") > _MOSTLY_TWO:
@@ -58,7 +61,7 @@ def decide(seen: LookedAt, compared: Compared, found: Findings) -> tuple[Verdict
     )  # fmt: skip
     alike = same_choice(seen)
     found.add(
-        "tenengrad_like_network", 100 * alike, "% of what is in focus", f"above {100 * _SAME_CHOICE:g} if Tenengrad is enough",
+        "tenengrad_like_network", 100 * alike, "% of what is in focus", f"above {100 * _SAME_CHOICE:g} for Tenengrad",
         f"Tenengrad chooses the network's slice or its neighbour in {alike:.0%} of what is in focus.",
     )  # fmt: skip
     found.add(
@@ -100,8 +103,8 @@ def _network_or_tenengrad(compared: Compared, alike: float) -> tuple[Verdict, st
 def projection_like_fused(seen: LookedAt) -> tuple[float, float]:
     """How like the fused image a maximum projection is in focus: correlation of detail, and difference of light.
 
-    The difference is the median of what is left once the projection's mean excess, which noise alone makes, is taken off,
-    in parts of the image's range.
+    The difference is the median of what is left once the projection's mean excess, which noise alone makes, is taken
+    off, in parts of the image's range.
     """
     kept = [seen.job.slices.index(int(index)) for index in seen.slices]
     details: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
@@ -130,8 +133,3 @@ def same_choice(seen: LookedAt) -> float:
 def _detail(image: NDArray[np.float32]) -> NDArray[np.float32]:
     smooth = gaussian_filter(image, 1.0)  # noise is no detail
     return np.asarray(smooth - gaussian_filter(image, _DETAIL))
-
-
-def most_in_focus(seen: LookedAt) -> Tile:
-    """The tile to show."""
-    return max(seen.tiles, key=lambda tile: int(tile.in_focus.sum()))

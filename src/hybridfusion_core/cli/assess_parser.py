@@ -18,9 +18,7 @@ def add_assess(commands: Any) -> None:
         "  hybridfusion assess organoid.ome.tif -o organoid_assessment/page.html\n"
         "  hybridfusion assess organoid_fused.ome.zarr --stack raw/organoid.ome.tif --json",
     )
-    parser.add_argument(
-        "input", nargs="+", metavar="INPUT", help="a stack as for fuse, a plate, or a result of fuse"
-    )
+    parser.add_argument("input", nargs="+", metavar="INPUT", help="a stack as for fuse, a plate, or a result of fuse")
     parser.add_argument("--stack", metavar="STACK", help="what a result was made of (default: looked for beside it)")
     parser.add_argument(
         "--focus-from", default=FuseRequest.focus_from, metavar="WHO", help="who decides, as for fuse (default: auto)"
