@@ -92,6 +92,13 @@ def info(options: argparse.Namespace) -> None:
     _print(options, summary, "\n".join(lines))
 
 
+def assess(options: argparse.Namespace) -> None:
+    """Say whether fusing is right for a stack, a plate or a result."""
+    from hybridfusion_core.cli.assess import command
+
+    _print(options, *command(options, _open))
+
+
 def verify(options: argparse.Namespace) -> int:
     """Look through a result, from its metadata to its last pixel."""
     from hybridfusion_core.batch.output.verify import paths_of
