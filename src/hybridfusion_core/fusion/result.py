@@ -21,7 +21,8 @@ from hybridfusion_core.stack import Stack
 class FuseResult:
     """What a fusion gives.
 
-    Products are T C 1 Y X, or Y X when a Z Y X array was handed in; None when they were not asked for.
+    Products are T C 1 Y X, or Y X when a Z Y X array was handed in; None when they were not asked for. Slabs and two
+    surfaces lie along Z: T C Z Y X, or Z Y X.
 
     Attributes:
         arrays: "fused", "decision" and "maps", T C 1 Y X each, as they go to disk.
@@ -91,7 +92,9 @@ class FuseResult:
         return list(self.spec.provenance.get("warnings", ()))
 
     def _shaped(self, array: NDArray[Any]) -> NDArray[Any]:
-        return array[0, 0, 0] if self.planar else array
+        if not self.planar:
+            return array
+        return array[0, 0, 0] if array.shape[2] == 1 else array[0, 0]
 
 
 def describe(
