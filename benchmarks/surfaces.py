@@ -1,6 +1,6 @@
 """Two surfaces of synthetic hollow organoids: how far heights are off, and how often sides are swapped inside a cell.
 
-    python benchmarks/surfaces.py [--scenes 4] [--size 256] [--slices 16] [--method network]
+Usage: python benchmarks/surfaces.py [--scenes 4] [--size 256] [--slices 16] [--method network]
 """
 
 from __future__ import annotations

@@ -5,10 +5,49 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from hybridfusion_core.cli.options import add_file_facts, command, names
+from hybridfusion_core.cli.options import add_choice, add_file_facts, command, names
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.fusion.request import FuseRequest, Prefer, SurfaceFrom
 
 HOWS = ("max", "mean", "sum", "median", "stack")
+
+
+def add_planes(parser: argparse.ArgumentParser) -> None:
+    """Add which surfaces, or which planes, a fusion gives."""
+    group = parser.add_argument_group("Surfaces and slabs")
+    add_choice(
+        group,
+        "--surface-from",
+        SurfaceFrom,
+        FuseRequest.surface_from,
+        "posterior finds a smooth surface through what is in focus, and fuses along it (takes about twice the time)",
+    )
+    group.add_argument(
+        "--smooth",
+        type=float,
+        default=FuseRequest.smooth,
+        metavar="S",
+        help="how smooth that surface is; 0 takes every 4 × 4 pixels for themselves (default: 1)",
+    )
+    add_choice(
+        group,
+        "--prefer",
+        Prefer,
+        FuseRequest.prefer,
+        "which surface, where something is in focus at several heights; top is the greatest height",
+    )
+    group.add_argument(
+        "--surfaces",
+        type=int,
+        choices=(1, 2),
+        default=FuseRequest.surfaces,
+        help="2 gives the top and the bottom of hollow things, as two planes along Z (default: 1)",
+    )
+    group.add_argument(
+        "--slab",
+        metavar="N[:OVERLAP]",
+        help="fuse every N slices into one, so that the result is a stack again (default: all into one)",
+    )
 
 
 def add_project(commands: Any) -> None:

@@ -176,8 +176,8 @@ def slab_groups(slab: str | None, count: int) -> tuple[tuple[int, ...], ...]:
         size = overlap = -1
     if not 0 <= overlap < size <= count:
         raise UserInputError(
-            f"--slab is {slab!r}; expected N or N:OVERLAP, with N at most the {count} slices that are fused and OVERLAP "
-            "less than N, such as 5 or 5:2."
+            f"--slab is {slab!r}; expected N or N:OVERLAP, with N at most the {count} slices that are fused and "
+            "OVERLAP less than N, such as 5 or 5:2."
         )
     # The last slab has as many slices as all others: it overlaps more rather than being thin.
     starts = [*range(0, count - size, size - overlap), count - size]

@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter
+from scipy.ndimage import gaussian_filter, median_filter
 
 Volume = NDArray[np.float32]  # Z Y X
 Plane = NDArray[np.float64]  # Y X
 _DOUBT = 0.02  # probability of every slice whatever the evidence: how wrong it may be
 _ROUNDS = 3  # of telling two surfaces apart
+_MERGED = 1.0  # slices apart at which two surfaces are one
+_FLAT = 1e-3  # by which a cell that shows one surface alone holds the sheet between two
+_STIFF = 2.0  # times as smooth as the surfaces is the sheet between them
 _APART = 6.0  # cost of the wrong side of the sheet between two surfaces, in those of a slice without evidence
 
 
@@ -62,20 +65,25 @@ def two_surfaces(cost: Volume, smooth: float) -> tuple[Plane, Plane]:
         The one at low slice numbers, and the one at high ones.
     """
     total = aggregated(cost, smooth)
-    low, high = _best_pair(total)
+    low, high, told = _best_pair(total)
     number = np.arange(len(cost), dtype=np.float32)[:, None, None]
     unit = float(cost.max()) or 1.0
     for _ in range(_ROUNDS):
-        # The sheet between them: what it costs to lie elsewhere is how far that is.
-        middle = one_surface(np.abs(number - ((low + high) / 2).astype(np.float32)) * 0.5, 2 * smooth)
+        # The sheet between them, known where both are seen: a cell that shows one of them does not say which it is.
+        seen = (told * np.clip(high - low - _MERGED, 0, 1)).astype(np.float32)
+        away = np.abs(number - ((low + high) / 2).astype(np.float32))
+        middle = gaussian_filter(one_surface(seen * away + _FLAT * away, _STIFF * smooth), 2, mode="nearest")
         beyond = (number - middle).astype(np.float32)
         low = _lowest(aggregated(cost + _APART * unit * beyond.clip(0, 1), smooth))
         high = _lowest(aggregated(cost + _APART * unit * (-beyond).clip(0, 1), smooth))
     return np.minimum(low, high), np.maximum(low, high)
 
 
-def _best_pair(total: Volume) -> tuple[Plane, Plane]:
-    """Two cheap heights of every cell with a ridge of cost between them; the same one twice where there is none."""
+def _best_pair(total: Volume) -> tuple[Plane, Plane, Plane]:
+    """Two cheap heights of every cell with a ridge of cost between them, and how sure that is, in [0, 1].
+
+    The same height twice where there is no ridge.
+    """
     best = total.argmin(axis=0)
     least = np.take_along_axis(total, best[None], axis=0)[0]
     second, gain = best.copy(), np.zeros(best.shape, np.float32)
@@ -88,7 +96,9 @@ def _best_pair(total: Volume) -> tuple[Plane, Plane]:
             ridge = np.maximum(ridge, np.where(inside, here, ridge))
             deeper = inside & (ridge - here > gain)
             second, gain = np.where(deeper, number, second), np.where(deeper, ridge - here, gain)
-    return np.minimum(best, second).astype(np.float64), np.maximum(best, second).astype(np.float64)
+    sure = gain / max(float(np.quantile(gain, 0.9)), 1e-12)
+    low, high = np.minimum(best, second), np.maximum(best, second)
+    return low.astype(np.float64), high.astype(np.float64), sure.clip(0, 1).astype(np.float64)
 
 
 def aggregated(cost: Volume, smooth: float) -> Volume:

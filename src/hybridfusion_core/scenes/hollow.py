@@ -25,7 +25,7 @@ class HollowScene:
         lower: Y X, of the other side.
         sharp_upper: Y X, what the upper side alone shows in focus.
         sharp_lower: Y X, likewise.
-        inside: Y X, bool, where both are, at least two slices apart and within the stack.
+        inside: Y X, bool, where both are in focus in the stack, and four slices apart: nearer ones blur into one.
         cells: Y X, int64, number of the cell of the upper side.
     """
 
@@ -69,7 +69,7 @@ def hollow_scene(size: int, slices: int, generator: Generator, photons: float = 
         torch.fft.irfft2(torch.fft.rfft2(texture * shown) * gaussian_transfer(size, _SHARP), s=(size, size))
         for texture in textures
     ]
-    inside = (upper - lower > 2) & (upper < slices - 1) & (lower > 0)
+    inside = (upper - lower > 4) & (upper < slices - 1) & (lower > 0)
     return HollowScene(counts.float(), upper, lower, sharp[0], sharp[1], inside, cells[0])
 
 
