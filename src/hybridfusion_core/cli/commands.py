@@ -99,6 +99,15 @@ def assess(options: argparse.Namespace) -> None:
     _print(options, *command(options, _open))
 
 
+def project(options: argparse.Namespace) -> None:
+    """Read a stack along a height map."""
+    from hybridfusion_core.cli.surface import project as run
+
+    with _open(options) as stack, ProgressLine("Mpx", 1e6) as line:
+        found = run(options, stack, lambda step: line.update(step.stage, step.done, step.total))
+    _print(options, *found)
+
+
 def verify(options: argparse.Namespace) -> int:
     """Look through a result, from its metadata to its last pixel."""
     from hybridfusion_core.batch.output.verify import paths_of
