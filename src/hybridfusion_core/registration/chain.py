@@ -25,6 +25,20 @@ def pairs_of(count: int, reference: int, lags: Sequence[int] = LAGS) -> list[Pai
     return sorted(found)
 
 
+def without_detours(relations: Mapping[Pair, tuple[Floats, Floats]]) -> dict[Pair, tuple[Floats, Floats]]:
+    """Leave out far pairs that agree worse than the neighbours between them, who say the same better."""
+
+    def doubt(one: int, other: int) -> float:
+        known = relations.get((one, other))
+        return float("inf") if known is None else 1 / (float(np.trace(known[1][:2, :2])) + 1e-9)
+
+    return {
+        (one, other): relation
+        for (one, other), relation in relations.items()
+        if other - one == 1 or doubt(one, other) < sum(doubt(z, z + 1) for z in range(one, other))
+    }
+
+
 def solve(count: int, reference: int, relations: Mapping[Pair, tuple[Floats, Floats]]) -> Floats:
     """Return where slices lie by weighted least squares; pairs that contradict the others count less.
 

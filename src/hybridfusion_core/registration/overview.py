@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridfusion_core.registration.chain import pairs_of, solve
+from hybridfusion_core.registration.chain import pairs_of, solve, without_detours
 
 _SIDE = 256  # px, of a small copy at most
 _BAND = (1.2, 5.0)  # px, standard deviations of the Gaussians that structures lie between
@@ -53,6 +53,7 @@ def first_places(copies: NDArray[np.float32], reference: int) -> NDArray[np.floa
         found = peak(spectra[one], spectra[other], copies.shape[1:])
         if found is not None:
             relations[one, other] = found
+    relations = without_detours(relations)
     return solve(len(copies), reference, relations) if relations else np.zeros((len(copies), 2))
 
 
@@ -77,7 +78,7 @@ def peak(
     found = [_vertex(strength, at, axis) for axis in (0, 1)]
     place = np.array([value - size if value > size / 2 else value for value, size in zip(found, shape, strict=True)])
     alike = min(float(strength[at]) * shape[0] * shape[1] / 2, 0.99) ** 2  # half: of the spectrum, `rfft2` has one
-    return place, np.eye(2) * 4 * alike / (1 - alike)
+    return place, np.eye(2) * 4 * (alike / (1 - alike)) ** 2
 
 
 def _vertex(strength: NDArray[np.floating], at: tuple[np.intp, ...], axis: int) -> float:
