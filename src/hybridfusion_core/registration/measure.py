@@ -25,11 +25,10 @@ from hybridfusion_core.registration.windows import Relations, View, restricted
 Floats = NDArray[np.float64]
 
 _LEAST = 32  # px, of the shorter side of a small copy
-_GAIN = 4.0  # by which the log-likelihood outside has to grow
+_GAIN = 4.0  # standard deviations of chance by which the log-likelihood outside has to grow
+_FINER = 4.0  # by which it has to grow to take more numbers for each slice
 _SHARE = 0.25  # of the field, that slices may lie apart
 _PASSES = 2
-_WEIGHT = 16  # small copies take as long as so many rows of windows
-_FEWER: dict[Kind, Kind] = {"similarity": "shift", "shift": "none"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def measure_placement(guides: Sequence[Guide], kind: Kind, depth: int) -> Genera
                 break
             yield Progress("aligning", round(1000 * (t + share)), 1000 * len(guides))
     kinds = {each.kind for each in found}
-    taken: Kind = next((name for name in _FEWER if name in kinds), "none")
+    taken: Kind = next((name for name in ("similarity", "shift") if name in kinds), "none")
     slices = guides[0].slices
     return Placement(
         taken,
@@ -105,7 +104,7 @@ def _measured(guide: Guide, kind: Kind) -> Generator[float, None, _Found]:
     places[:, :2] = first_places(copies, middle) * binning(guide.plane)
     _refuse_far(guide, places)
     for number in range(_PASSES):
-        view = View(guide.plane, places, copies)
+        view = View(guide.plane, places)
         for share in view.reading(guide.read, guide.slices):
             yield 0.5 + (number + share) / (2 * _PASSES)
         relations = view.relations(places, middle, shift=kind == "shift")
@@ -131,8 +130,10 @@ def _best(view: View, guide: Guide, relations: Relations, kind: Kind) -> _Found:
             view.agreement(places, half) for places, half in zip(inside, reversed(halves), strict=True)
         )
     taken: Kind = kind
-    while taken != "none" and scores[taken] < scores[_FEWER[taken]] + _GAIN:
-        taken = _FEWER[taken]
+    if taken == "similarity" and scores[taken] < scores["shift"] + _FINER:
+        taken = "shift"
+    if scores[taken] < scores["none"] + _GAIN * view.chance:
+        taken = "none"
     if taken == "none":
         return _still(guide)
     places = solve(count, middle, restricted(relations) if taken == "shift" else relations)

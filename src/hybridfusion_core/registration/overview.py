@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridfusion_core.registration.chain import pairs_of, solve, without_detours
+from hybridfusion_core.registration.sensor import without_hot_pixels
 
 _SIDE = 256  # px, of a small copy at most
 _BAND = (1.2, 5.0)  # px, standard deviations of the Gaussians that structures lie between
@@ -36,6 +37,7 @@ def small_copies(read: Read, slices: Sequence[int], plane: tuple[int, int]) -> I
     for first in range(0, rows, band):
         last = min(first + band, rows)
         counts = read(slices, slice(first * side, last * side), slice(0, columns * side))
+        counts = without_hot_pixels(counts)
         copies[:, first:last] = counts.reshape(len(slices), last - first, side, columns, side).mean(axis=(2, 4))
         yield last * side, copies
 
@@ -47,7 +49,7 @@ def first_places(copies: NDArray[np.float32], reference: int) -> NDArray[np.floa
         copies: Z Y X.
         reference: the slice that stays.
     """
-    spectra = [_banded(each) for each in copies]
+    spectra = [banded(each) for each in copies]
     relations = {}
     for one, other in pairs_of(len(copies), reference, lags=(1, 2, 3)):
         found = peak(spectra[one], spectra[other], copies.shape[1:])
@@ -90,7 +92,7 @@ def _vertex(strength: NDArray[np.floating], at: tuple[np.intp, ...], axis: int) 
     return int(at[axis]) + (0.5 * (before - after) / bend if bend < 0 else 0.0)
 
 
-def _banded(plane: NDArray[np.float32]) -> NDArray[np.complex64]:
+def banded(plane: NDArray[np.float32]) -> NDArray[np.complex64]:
     """Return the spectrum of the structures of a plane, of unit power."""
     rows, columns = plane.shape
     taper = np.hanning(rows + 2)[1:-1, None] * np.hanning(columns + 2)[1:-1]

@@ -11,6 +11,7 @@ from hybridfusion_core.registration.chain import Pair, pairs_of
 from hybridfusion_core.registration.likeness import Frequencies, Windows, jacobians_of, likelihood, relate
 from hybridfusion_core.registration.overview import Read
 from hybridfusion_core.registration.placement import centre_of
+from hybridfusion_core.registration.sensor import without_hot_pixels
 
 Floats = NDArray[np.float64]
 Relations = dict[Pair, tuple[Floats, Floats]]
@@ -25,18 +26,16 @@ class View:
     Args:
         plane: Y and X.
         places: Z × 4, where slices lie, to a pixel or so.
-        copies: Z Y X, small copies of the planes; windows lie where they show most.
     """
 
-    def __init__(self, plane: tuple[int, int], places: Floats, copies: NDArray[np.float32]) -> None:
+    def __init__(self, plane: tuple[int, int], places: Floats) -> None:
         self._plane, self.places = plane, places
         low, high = _inside(plane, places)
         room = int((high - low).min())
         side = next((each for each in _SIDES if 2 * each <= room), _SIDES[-1])
         self._frequencies = Frequencies(side)
         starts = [_spread(int(first), int(last), side) for first, last in zip(low, high, strict=True)]
-        corners = [(y, x) for y in starts[0] for x in starts[1]]
-        self._corners = np.array(_richest(corners, starts, side, plane, copies))
+        self._corners = np.array([(y, x) for y in starts[0] for x in starts[1]])
         offsets = self._corners + (side - 1) / 2 - centre_of(plane)
         self._jacobians = jacobians_of(offsets, plane)
         self._windows: list[Windows] = []
@@ -52,6 +51,7 @@ class View:
         for number, corner in enumerate(self._corners):
             low, high = corner + at[number].min(axis=0), corner + at[number].max(axis=0) + side
             counts = read(slices, slice(int(low[0]), int(high[0])), slice(int(low[1]), int(high[1])))
+            counts = without_hot_pixels(counts)
             cut = [
                 plane[y : y + side, x : x + side]
                 for plane, (y, x) in zip(counts, corner + at[number] - low, strict=True)
@@ -87,6 +87,13 @@ class View:
             relation = relate(self._frequencies, windows[one], windows[other], jacobians, start, shift=shift)
             found[one, other] = (relation.place, relation.information)
         return found
+
+    @property
+    def chance(self) -> float:
+        """How much the sum of `agreement` over both halves varies where noise alone is compared: its deviation."""
+        rings = len(self._frequencies.counts)
+        terms = sum(len(half) for half in self.halves()) * rings * (len(self._windows) - 1)
+        return float(np.sqrt(terms / 2))
 
     def agreement(self, places: Floats, chosen: NDArray[np.intp]) -> float:
         """Return how well neighbours agree where slices lie so: a log-likelihood without its constant."""
@@ -131,14 +138,3 @@ def _spread(low: int, high: int, side: int) -> list[int]:
     count = min(_MOST, 1 + 2 * room // side)
     return [low + int(round(at)) for at in np.linspace(0, room, count)]
 
-
-def _richest(
-    corners: list[tuple[int, int]],
-    starts: list[list[int]],
-    side: int,
-    plane: tuple[int, int],
-    copies: NDArray[np.float32],
-) -> list[tuple[int, int]]:
-    """Move windows that lie apart to where most is to be seen between their neighbours."""
-    del starts, side, plane, copies
-    return corners
