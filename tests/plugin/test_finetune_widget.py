@@ -213,6 +213,7 @@ def test_a_start_that_is_damaged_is_said_beside_it(qtbot, widget, stacks):
         load_model("broken")
 
 
+@pytest.mark.own_window
 @pytest.mark.parametrize("how", ["window", "dock"])
 def test_closing_during_a_training_ends_it_and_keeps_its_state(qtbot, viewer, widget, stacks, how):
     start_long(qtbot, widget, stacks)

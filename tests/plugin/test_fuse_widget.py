@@ -294,6 +294,7 @@ def test_a_failing_job_is_reported_and_leaves_nothing(qtbot, viewer, widget, mon
     assert len(viewer.layers) == 1
 
 
+@pytest.mark.own_window
 def test_the_window_can_close_during_a_job(qtbot, viewer, widget, tmp_path):
     start_to_disk(qtbot, widget, tmp_path)
     jobs = widget.jobs

@@ -220,6 +220,7 @@ def test_a_broken_field_is_shown_and_the_others_are_fused(qtbot, viewer, widget,
     assert widget.said.value == ""
 
 
+@pytest.mark.own_window
 @pytest.mark.parametrize("how", ["window", "dock"])
 def test_closing_during_a_run_stops_it(qtbot, viewer, widget, long_plate, tmp_path, capsys, how):
     output = tmp_path / "out.ome.zarr"
