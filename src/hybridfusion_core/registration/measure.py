@@ -126,9 +126,7 @@ def _best(view: View, guide: Guide, relations: Relations, kind: Kind) -> _Found:
     scores: dict[Kind, float] = {"none": sum(view.agreement(still, half) for half in halves)}
     for each in ("shift", kind):
         inside = [solve(count, middle, restricted(found) if each == "shift" else found) for found in known]
-        scores[each] = sum(
-            view.agreement(places, half) for places, half in zip(inside, reversed(halves), strict=True)
-        )
+        scores[each] = sum(view.agreement(places, half) for places, half in zip(inside, reversed(halves), strict=True))
     taken: Kind = kind
     if taken == "similarity" and scores[taken] < scores["shift"] + _FINER:
         taken = "shift"

@@ -137,4 +137,3 @@ def _spread(low: int, high: int, side: int) -> list[int]:
     room = max(high - low - side, 0)
     count = min(_MOST, 1 + 2 * room // side)
     return [low + int(round(at)) for at in np.linspace(0, room, count)]
-
