@@ -152,7 +152,8 @@ def _fused_plane(
             fused[channel] = _averaged(weights, counts, valid)
     if structure is None or in_focus is None:
         return FusedTile(fused, {})
-    evidence = _evidence(job, stack, kept, posterior, weights, structure, in_focus)
+    line = None if decider.model is None or job.method.energy is not None else decider.model.network.confidence_line
+    evidence = _evidence(job, stack, kept, posterior, weights, structure, in_focus, line)
     return FusedTile(fused, _explained(job, evidence))
 
 
@@ -290,14 +291,16 @@ def _evidence(
     weights: Tensor,
     structure: Tensor,
     in_focus: Tensor,
+    line: Tensor | None,
 ) -> Evidence:
-    """Gather what is known of a tile's core; posterior and weights Z Y X of the kept slices, the others Y X."""
+    """Gather what is known of a tile's core; posterior and weights Z Y X of the kept slices, in_focus and structure Y X."""
     slices = [job.slices[position] for position in kept]
     # Slices are numbered as in the file, also when only some of them are fused.
     numbers = torch.tensor((0, *(index + 1 for index in slices)), device=posterior.device)
     known = np.arange(stack.shape[2]) if stack.z_um is None else stack.z_um
     positions = torch.tensor(known[slices], dtype=torch.float32, device=posterior.device)
-    return Evidence(posterior[None], weights[None], structure[None], in_focus[None], numbers, positions)
+    line = None if line is None else line.to(posterior.device)
+    return Evidence(posterior[None], weights[None], structure[None], in_focus[None], numbers, positions, line)
 
 
 def _explained(job: Job, evidence: Evidence) -> dict[str, NDArray[Any]]:
