@@ -19,6 +19,7 @@ from hybridfusion_core.batch.shard import shard_of
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io.create import refuse_input_as_output
+from hybridfusion_core.io.zarr.chunk_files import Absent
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
 from hybridfusion_core.io.zarr.source import is_url
 from hybridfusion_core.plates.acquired import with_acquired_times
@@ -52,6 +53,7 @@ def plan_batch(
     pattern: str | None = None,
     axes: str | None = None,
     missing: Literal["fail", "drop"] = "fail",
+    absent: Absent = "refuse",
     wells: str | None = None,
     fields: str | None = None,
     times: str | None = None,
@@ -75,6 +77,8 @@ def plan_batch(
         axes: of stacks, such as "ZYX", where the files do not say.
         missing: what becomes of fields with missing planes: they "fail", or are fused without these
             slices ("drop").
+        absent: what becomes of fields whose OME-Zarr lacks whole slices: they fail ("refuse"), or these slices are read
+            as the fill value ("fill").
         wells: such as "B02:C05,D07"; None takes all.
         fields: names, such as "1,3-5"; None takes all.
         times: indices from 0, such as "0:10"; None takes all.
@@ -95,7 +99,9 @@ def plan_batch(
     """
     request = make_request(**options)
     failures = None if only is None else read_failures(Path(only))
-    plate = with_acquired_times(open_plate(str(source), pattern=pattern, axes=axes), request.channels)
+    plate = open_plate(str(source), pattern=pattern, axes=axes, absent=absent)
+    decides = None if request.focus_from in ("auto", "each", "joint") else request.focus_from
+    plate = with_acquired_times(plate, request.channels, decides)
     if missing == "drop":
         plate = without_missing_slices(plate, request.channels)
     if is_url(str(output)):
@@ -120,6 +126,7 @@ def plan_batch(
         z_step_um=z_step_um,
         pixel_size_um=pixel_size_um,
         output_format=make_output_format(format, ngff, name),
+        absent=absent,
         shard=part,
     )
     _ = choices.paths  # refuses a name that no result can have

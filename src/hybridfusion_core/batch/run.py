@@ -219,13 +219,14 @@ class _Run:
     def _remarks(self) -> list[str]:
         record = read_json(self._paths.run_record) or {}
         lacks = lacking(record.get("left_out") or ())
+        doubts = [str(each) for each in (record.get("settings") or {}).get("warnings") or ()]
         cut = [key for key, times in self._missing.items() if times and len(times) < len(self._times[key])]
         gaps = (
             f"{len(cut)} fields lack time points that failed or are not fused yet; their metadata name them as "
             "missing_times, and they read as zeros."
         )
         workers = [f"The worker {address} took no part: {why}" for address, why in self.result.refused.items()]
-        return [*([lacks] if lacks else []), *([gaps] if cut else []), *workers]
+        return [*doubts, *([lacks] if lacks else []), *([gaps] if cut else []), *workers]
 
     def _recheck(self) -> None:
         """Forget that fields are finished whose pixels are damaged."""

@@ -19,6 +19,7 @@ from hybridfusion_core.io.create import create_output, refuse_input_as_output
 from hybridfusion_core.io.decode_cache import decoded_once
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.result_spec import Output, ResultSpec
+from hybridfusion_core.io.zarr.chunk_files import Absent
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
 from hybridfusion_core.model.noise import FieldStatistics
 from hybridfusion_core.progress import Progress, run_to_end
@@ -32,6 +33,7 @@ def fuse(
     *,
     axes: str | None = None,
     z_step_um: float | None = None,
+    absent: Absent = "refuse",
     progress: Callable[[Progress], None] | None = None,
     **options: Any,
 ) -> FuseResult:
@@ -41,6 +43,7 @@ def fuse(
         source: a path (or several slice images), a `Stack`, or a NumPy or dask array.
         axes: of an array, some of "TCZYX"; three axes are ZYX by default.
         z_step_um: distance between slices; None takes the file's own.
+        absent: what to do about slices of which an OME-Zarr has no chunk, as for `open_stack`: "refuse", or "fill".
         progress: called after each tile.
         **options: fields of `FuseRequest`. Without z positions the height of the default products is in slices.
 
@@ -52,7 +55,7 @@ def fuse(
         StoredDataError: the file is damaged.
     """
     request = make_request(**options)
-    with as_stack(source, axes=axes, z_step_um=z_step_um) as stack:
+    with as_stack(source, axes=axes, z_step_um=z_step_um, absent=absent) as stack:
         job = resolve(request, stack)
         planar = not isinstance(source, str | Path | list | tuple | Stack) and set(stack.axes) <= set("ZYX")
         return run_to_end(steps_in_memory(job, stack, planar=planar), progress)
@@ -79,6 +82,7 @@ def fuse_to(
     *,
     axes: str | None = None,
     z_step_um: float | None = None,
+    absent: Absent = "refuse",
     overwrite: bool = False,
     ngff: Ngff = "0.5",
     checksum: bool = False,
@@ -93,6 +97,7 @@ def fuse_to(
         path: output; its suffix chooses the format.
         axes: as for `fuse`.
         z_step_um: as for `fuse`.
+        absent: as for `fuse`.
         overwrite: replace an existing output, once the new one is complete.
         ngff: version of an OME-Zarr: "0.5", or "0.4" for older readers.
         checksum: record the sha256 of the input files.
@@ -108,7 +113,7 @@ def fuse_to(
         StoredDataError: the input is damaged, or the output could not be verified.
     """
     request = make_request(**options)
-    with as_stack(source, axes=axes, z_step_um=z_step_um) as stack:
+    with as_stack(source, axes=axes, z_step_um=z_step_um, absent=absent) as stack:
         job = resolve(request, stack)
         kept: dict[str, Any] = {"overwrite": overwrite, "ngff": ngff, "checksum": checksum, "preview": preview}
         return run_to_end(steps_to_disk(job, stack, Path(path), **kept), progress)
@@ -184,12 +189,14 @@ def save(result: FuseResult, path: str | Path, *, overwrite: bool = False) -> No
         output.commit()
 
 
-def as_stack(source: Any, *, axes: str | None = None, z_step_um: float | None = None) -> Stack:
+def as_stack(
+    source: Any, *, axes: str | None = None, z_step_um: float | None = None, absent: Absent = "refuse"
+) -> Stack:
     """Open or wrap whatever `fuse` takes."""
     if isinstance(source, Stack):
         return source.with_z_step(z_step_um)
     if isinstance(source, str | Path | list | tuple):
-        return open_stack(source, axes=axes, z_step_um=z_step_um)
+        return open_stack(source, axes=axes, z_step_um=z_step_um, absent=absent)
     return Stack.from_array(source, axes=axes, z_step_um=z_step_um)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from hybridfusion_core.fusion.blank_slices import blank_warnings
+from hybridfusion_core.fusion.doubtful_light import light_warnings
 from hybridfusion_core.fusion.job import Job, one_or_all
 from hybridfusion_core.io.disk.access import permitted
 from hybridfusion_core.io.result_spec import ResultSpec
@@ -51,7 +52,11 @@ def provenance(
 def _measured(job: Job, stack: Stack, statistics: Sequence[Sequence[FieldStatistics]]) -> dict[str, Any]:
     return {
         "statistics": [_STATISTICS.dump_python(one, mode="json") for of_frame in statistics for one in of_frame],
-        "warnings": [*job.notes, *blank_warnings(job, stack, statistics)],
+        "warnings": [
+            *job.notes,
+            *(light_warnings(job, stack) if statistics else ()),
+            *blank_warnings(job, stack, statistics),
+        ],
     }
 
 

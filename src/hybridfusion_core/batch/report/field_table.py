@@ -18,6 +18,7 @@ from hybridfusion_core.plates.plate import Plate, PlateField
 COLUMNS = (
     *("well", "field", "time", "status", "reason", "seconds", "tile", "median_confidence", "in_focus"),
     *("height_low", "height_high", "height_unit", "sharpest_slice", "slices", "drift_px", "bias", "flags"),
+    *("dropped_slices", "not_acquired"),
 )
 
 
@@ -34,6 +35,7 @@ class Figures:
     slices: int | None = None
     drift_px: float | None = None
     bias: float | None = None
+    dropped: tuple[int, ...] = ()
     flags: tuple[str, ...] = ()
 
 
@@ -49,6 +51,7 @@ class Row:
         tile: core of the tiles, pixels, or None.
         figures: of the result.
         files: names of the fused images, where results are files.
+        not_acquired: names of channels that read as zeros at this time.
     """
 
     unit: PlateField
@@ -58,6 +61,7 @@ class Row:
     tile: int | None = None
     figures: Figures = Figures()
     files: tuple[str, ...] = ()
+    not_acquired: tuple[str, ...] = ()
 
 
 _FIGURES = TypeAdapter(Figures)
@@ -87,7 +91,8 @@ def _done(unit: PlateField, record: Mapping[str, Any]) -> Row:
     try:
         figures = _FIGURES.validate_python(record["figures"])
         files = tuple(str(each) for each in record.get("files", {}).values())
-        return Row(unit, "done", "", float(record["seconds"]), int(record["settings"]["tile"]), figures, files)
+        absent = tuple(str(each) for each in record.get("not_acquired", ()))
+        return Row(unit, "done", "", float(record["seconds"]), int(record["settings"]["tile"]), figures, files, absent)
     except (LookupError, TypeError, ValueError, AttributeError, ValidationError):  # another program wrote into it
         return Row(unit, "done")
 
@@ -104,6 +109,7 @@ def report_csv(rows: Sequence[Row]) -> str:
             *(row.unit.well, row.unit.field, row.unit.t, row.status, row.reason, row.seconds, row.tile),
             *(found.median_confidence, found.in_focus, low, high, found.height_unit, found.sharpest_slice),
             *(found.slices, found.drift_px, found.bias, "; ".join(found.flags)),
+            *(" ".join(map(str, found.dropped)), "; ".join(row.not_acquired)),
         )
         writer.writerow(guarded_cell(cell) if isinstance(cell, str) else _number(cell) for cell in cells)
     return stream.getvalue()
