@@ -14,7 +14,6 @@ from qtpy.QtWidgets import QScrollArea
 from hybridfusion_core.cli import main as command_line
 from napari_hybridfusion.plate.widget import PlateWidget
 
-
 __all__ = ["workers_that_are_threads"]
 
 
