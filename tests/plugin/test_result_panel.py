@@ -117,7 +117,7 @@ def test_painted_places_come_from_the_painted_slice(qtbot, viewer, widget):
     np.testing.assert_array_equal(corrected["fused"].data[0][rows, columns], focal_stack()[4, rows, columns])
     assert np.all(corrected["decision"].data[0][rows, columns] == 5)
     assert np.all(np.isnan(corrected["confidence"].data[0][rows, columns]))
-    assert np.all(viewer.layers["corrected DAPI corrected"].data[0][rows, columns] == 1)
+    assert np.all(viewer.layers["corrected DAPI by hand"].data[0][rows, columns] == 1)
     for name, pixels in before.items():
         np.testing.assert_array_equal(viewer.layers[name].data, pixels)  # the first result stays
     assert corrected["fused"].metadata["hybridfusion"]["provenance"]["corrections"]["painted"][0]["slices"] == [5]
@@ -186,7 +186,7 @@ def test_a_corrected_result_on_disk_stands_beside_the_first(qtbot, viewer, widge
     for layer in list(viewer.layers):
         viewer.layers.remove(layer)
     viewer.open(str(path), plugin="napari-hybridfusion")
-    kinds = ("fused", "height (µm)", "confidence", "corrected", "decision")
+    kinds = ("fused", "height (µm)", "confidence", "by hand", "decision")
     assert [layer.name for layer in viewer.layers] == [f"corrected DAPI {kind}" for kind in kinds]
     fused = viewer.layers["corrected DAPI fused"]
     np.testing.assert_array_equal(np.squeeze(np.asarray(fused.data))[:20], focal_stack()[4, :20])
