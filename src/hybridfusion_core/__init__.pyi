@@ -13,3 +13,5 @@ from .fusion.request import FuseRequest as FuseRequest
 from .fusion.result import FuseResult as FuseResult
 from .io.open import open_stack as open_stack
 from .stack import Stack as Stack
+from .surface.projection import project as project
+from .surface.projection import project_to as project_to

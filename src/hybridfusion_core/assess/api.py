@@ -19,7 +19,7 @@ from hybridfusion_core.plates.field_stack import open_field
 from hybridfusion_core.plates.open import open_plate
 from hybridfusion_core.plates.plate import Plate
 from hybridfusion_core.plates.select import Selection, select
-from hybridfusion_core.progress import Progress, exhaust
+from hybridfusion_core.progress import Progress, run_to_end
 
 _WELLS = 6  # of a plate, spread over it
 _TILES_OF_A_FIELD = 4
@@ -94,7 +94,7 @@ def assess(
     """
     request = make_request(**options)
     steps = steps_of(source, request, stack=stack, axes=axes, z_step_um=z_step_um, checksum=checksum)
-    return exhaust(steps, progress)
+    return run_to_end(steps, progress)
 
 
 def steps_of(

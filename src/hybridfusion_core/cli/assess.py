@@ -12,7 +12,7 @@ from hybridfusion_core.assess.api import steps_of
 from hybridfusion_core.assess.certificate import Certificate
 from hybridfusion_core.cli.progress import ProgressLine
 from hybridfusion_core.fusion.request import make_request
-from hybridfusion_core.progress import exhaust
+from hybridfusion_core.progress import run_to_end
 from hybridfusion_core.stack import Stack
 
 
@@ -50,7 +50,7 @@ def command(options: argparse.Namespace, opened: Callable[[argparse.Namespace], 
             checksum=options.checksum,
             opened=as_stack,
         )
-        found = exhaust(steps, lambda step: line.update(step.stage, step.done, step.total))
+        found = run_to_end(steps, lambda step: line.update(step.stage, step.done, step.total))
         if page:
             page.write(found.parts, found.summary)
     return found.summary, _text(found.summary)

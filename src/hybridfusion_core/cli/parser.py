@@ -21,6 +21,7 @@ from hybridfusion_core.cli.options import (
     names,
     positive,
 )
+from hybridfusion_core.cli.surface_parsers import add_planes, add_project
 from hybridfusion_core.fusion.methods import METHODS
 from hybridfusion_core.fusion.products import PRODUCTS, default_products
 from hybridfusion_core.fusion.request import FuseRequest, Nan, Precision, Select
@@ -41,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_info(commands)
     add_assess(commands)
     _add_verify(commands)
+    add_project(commands)
     _add_sample(commands)
     add_models(commands)
     add_finetune(commands)
@@ -135,6 +137,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> Any:
         help="known noise, in counts per electron, counts and counts (default: estimated from the stack)",
     )
     add_choice(how, "--nan", Nan, FuseRequest.nan, "what to do about NaN and infinite pixels")
+    add_planes(parser)
     machine = parser.add_argument_group("Hardware")
     add_device(machine)
     add_choice(

@@ -19,7 +19,7 @@ from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.methods import METHODS, Method
 from hybridfusion_core.fusion.plan import Plan, common_geometry, make_plan
 from hybridfusion_core.fusion.products import PRODUCTS, default_products
-from hybridfusion_core.fusion.request import FuseRequest, as_json
+from hybridfusion_core.fusion.request import FuseRequest, as_json, slab_groups
 from hybridfusion_core.fusion.tiles import Geometry
 from hybridfusion_core.model.devices import OPENVINO, PYTORCH, TORCH, Runtime, choose_runtime, resolve_device
 from hybridfusion_core.model.noise import FieldStatistics
@@ -61,6 +61,7 @@ class Job:
         plan: tiles and blocks.
         runtime: what runs the networks.
         notes: what a person should be told of these choices, one sentence each.
+        groups: of slabs, the positions in `slices` of those that make each; () if there are no slabs.
     """
 
     request: FuseRequest
@@ -73,11 +74,22 @@ class Job:
     plan: Plan
     runtime: Runtime = PYTORCH
     notes: tuple[str, ...] = ()
+    groups: tuple[tuple[int, ...], ...] = ()
 
     @property
     def method(self) -> Method:
         """Row of the method in `METHODS`."""
         return METHODS[self.request.method]
+
+    @property
+    def depth(self) -> int:
+        """Planes along Z of the result."""
+        return len(self.groups) or self.request.surfaces
+
+    @property
+    def needs_field(self) -> bool:
+        """Whether the whole field has to be looked through before any of it is fused."""
+        return self.method.one_slice or self.request.surface_from == "posterior"
 
     @property
     def decision_count(self) -> int:
@@ -123,6 +135,7 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
     """
     slices = find_slices(request.z, stack.shape[2])
     channels = _channels(request.channels, stack)
+    groups = slab_groups(request.slab, len(slices))
     products, notes = _products(request, stack)
     deciders = _deciders(request, stack, channels)
     device = resolve_device(request.device)
@@ -143,7 +156,7 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
         tile=request.tile,
         memory=request.memory,
     )
-    return Job(request, products, slices, channels, deciders, device, geometry, plan, runtime, notes)
+    return Job(request, products, slices, channels, deciders, device, geometry, plan, runtime, notes, groups)
 
 
 def auto_model(guide: Sequence[Channel], *, rgb: bool, slices: int) -> str:

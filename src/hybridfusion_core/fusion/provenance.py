@@ -37,7 +37,7 @@ def provenance(
     return {
         "software": f"napari-hybridfusion {version('napari-hybridfusion')}",
         "algorithm_version": ALGORITHM_VERSION,
-        "input": [{"name": source} if is_url(source) else _identify(Path(source), checksum) for source in stack.source],
+        "input": [identify(source, checksum=checksum) for source in stack.source],
         # Of which one plane is left: how thick it is, and where a height in µm lies, is not known otherwise.
         "slices": stack.shape[2],
         "z_positions_um": None if stack.z_positions_um is None else [float(each) for each in stack.z_positions_um],
@@ -55,10 +55,12 @@ def _measured(job: Job, stack: Stack, statistics: Sequence[Sequence[FieldStatist
     }
 
 
-def _identify(path: Path, checksum: bool) -> dict[str, Any]:
+def identify(source: str, *, checksum: bool) -> dict[str, Any]:
     """Name, size and time of an input; its files' contents in sorted order for the checksum."""
-    with permitted(path):
-        return _identity(path, checksum)
+    if is_url(source):
+        return {"name": source}
+    with permitted(Path(source)):
+        return _identity(Path(source), checksum)
 
 
 def _identity(path: Path, checksum: bool) -> dict[str, Any]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Select = Literal["soft", "hard"]
 Nan = Literal["refuse", "ignore"]
 Precision = Literal["auto", "float32", "bfloat16"]
+SurfaceFrom = Literal["none", "posterior"]
+Prefer = Literal["none", "top", "bottom", "brightest"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,12 @@ class FuseRequest:
         tile: core of a tile in pixels, rounded up to the lattice; None plans it.
         memory: bytes that may be used beside the interpreter; None takes a third of what is free.
         threads: of PyTorch on the CPU; None leaves PyTorch's own choice.
+        surface_from: "posterior" finds a smooth surface through what is in focus, and fuses along it.
+        smooth: how smooth that surface is; 1 is usual, 0 takes each cell of 4 px for itself.
+        prefer: which one, where something is in focus at several heights: the "top" one (greatest height), the
+            "bottom" one, the "brightest", or with "none" the one that is most in focus.
+        surfaces: 2 gives the top and the bottom surface of hollow things, each with its image and maps.
+        slab: N or N:OVERLAP: every N slices become one, a stack again; None fuses all into one.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
@@ -106,6 +114,11 @@ class FuseRequest:
     tile: int | None = None
     memory: int | None = None
     threads: int | None = None
+    surface_from: SurfaceFrom = "none"
+    smooth: float = 1.0
+    prefer: Prefer = "none"
+    surfaces: Literal[1, 2] = 1
+    slab: str | None = None
 
     def __post_init__(self) -> None:
         method_named(self.method)
@@ -118,10 +131,57 @@ class FuseRequest:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserInputError(f"{name} is {value}; expected at least 1. Leave it out to have it planned.")
+        self._check_surface()
         if self.exact and self.precision == "bfloat16":
             raise UserInputError(
                 "--exact means float32, so --precision bfloat16 contradicts it. Leave one of them out."
             )
+
+    def _check_surface(self) -> None:
+        if not 0 <= self.smooth <= 1e6:
+            raise UserInputError(f"The smoothness is {self.smooth}; expected 0 or more. 1 is usual (--smooth).")
+        follows = self.surface_from == "posterior"
+        if not follows and (self.surfaces, self.prefer, self.smooth) != (1, "none", 1.0):
+            raise UserInputError(
+                "--surfaces, --prefer and --smooth say how to find a surface, and none is looked for; expected "
+                "--surface-from posterior (Python: surface_from=), too. Add it, or leave them out."
+            )
+        method = method_named(self.method)
+        if (follows or self.slab) and (method.one_slice or not method.decides):
+            raise UserInputError(
+                f"--method {self.method} takes the slices of the whole field alike; expected a method that decides by "
+                "pixel for a surface or for slabs. Choose another --method."
+            )
+        if follows and self.slab:
+            raise UserInputError(
+                "--slab and --surface-from give other planes each; expected one of them. Leave one of them out."
+            )
+
+
+def slab_groups(slab: str | None, count: int) -> tuple[tuple[int, ...], ...]:
+    """Say which slices make each slab, as positions among those that are fused; () for none.
+
+    Args:
+        slab: N or N:OVERLAP.
+        count: how many slices there are.
+
+    Raises:
+        UserInputError: the text is anything else, or asks for what there is not.
+    """
+    if slab is None:
+        return ()
+    try:
+        size, overlap = (int(part) for part in (slab if ":" in slab else f"{slab}:0").split(":"))
+    except ValueError:
+        size = overlap = -1
+    if not 0 <= overlap < size <= count:
+        raise UserInputError(
+            f"--slab is {slab!r}; expected N or N:OVERLAP, with N at most the {count} slices that are fused and "
+            "OVERLAP less than N, such as 5 or 5:2."
+        )
+    # The last slab has as many slices as all others: it overlaps more rather than being thin.
+    starts = [*range(0, count - size, size - overlap), count - size]
+    return tuple(tuple(range(start, start + size)) for start in starts)
 
 
 def make_request(**options: Any) -> FuseRequest:

@@ -5,7 +5,7 @@ It knows nothing of where the pixels come from or where the products go.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -37,6 +37,7 @@ from hybridfusion_core.model.posterior import (
 )
 from hybridfusion_core.stack import Stack
 
+_DOUBT = 0.01  # of every slice near a surface, whatever its posterior: how wrong that may be
 _CLASSICAL_SHARPNESS = 4.0  # classical weights are energies to this power
 
 
@@ -61,9 +62,23 @@ class Scored(NamedTuple):
     in_focus: Tensor | None = None  # B h w in [0, 1], how probable it is that anything is; None: it does not say
 
 
+class Plane(NamedTuple):
+    """What one plane of a result takes from the slices of a tile's core."""
+
+    share: Tensor  # Z h w, or Z 1 1 for all pixels alike, in [0, 1]
+    present: Tensor | None = None  # h w in [0, 1], whether there is anything of this plane; None: not known beforehand
+    exact: bool = False  # a slice without a share has no part at all, and what is in focus there is not in this plane
+
+
 def fuse_tile(
-    job: Job, stack: Stack, decider: Decider, planes: Planes, statistics: FieldStatistics | None, tile: Rect
-) -> FusedTile:
+    job: Job,
+    stack: Stack,
+    decider: Decider,
+    planes: Planes,
+    statistics: FieldStatistics | None,
+    tile: Rect,
+    wanted: Sequence[Plane | None] = (None,),
+) -> list[FusedTile]:
     """Fuse one tile.
 
     Args:
@@ -73,38 +88,92 @@ def fuse_tile(
         planes: of the tile's window, Z h w by channel.
         statistics: of the whole field; None for a projection.
         tile: says where the core lies in the window.
+        wanted: what each plane of the result takes from the slices; None takes everything.
+
+    Returns:
+        One for each plane of the result.
     """
     core = (slice(None), tile.y.core_in_window, tile.x.core_in_window)
     served = {channel: planes[channel][core] for channel in decider.serves}
     if (project := job.method.project) is not None:
-        return FusedTile({channel: project(counts) for channel, counts in served.items()}, {})
+        return [FusedTile({channel: project(counts) for channel, counts in served.items()}, {})]
     assert statistics is not None  # noqa: S101 - narrows the type
-    kept = kept_slices(job, statistics)
     with torch.inference_mode():
         scored, structure = score_window(job, stack, decider, planes, statistics)
-        posterior, weights = scored.posterior[core], scored.weights[core]
+        says = None if structure is None else structure.float() if scored.in_focus is None else scored.in_focus
+        cut = Scored(scored.posterior[core], scored.weights[core], None if says is None else says[core[1:]])
+        found = None if structure is None else structure[core[1:]]
+        return [
+            _fused_plane(job, stack, decider, served, statistics, *_taken(job, plane, cut, found)) for plane in wanted
+        ]
+
+
+def _taken(job: Job, plane: Plane | None, scored: Scored, structure: Tensor | None) -> tuple[Scored, Tensor | None]:
+    """Take the part of the evidence that belongs to one plane of the result; Z h w each (in_focus, structure: h w)."""
+    if plane is None:
+        return scored, structure
+    mass, present = (scored.posterior * plane.share).sum(dim=0), plane.present
+    if plane.exact:
+        present = mass
+    # What no slice of this plane shows is decided by the plane alone; an invalid pixel stays without a share.
+    floor = _DOUBT * (scored.posterior > 0) if job.request.nan == "ignore" else _DOUBT
+    least = floor if not plane.exact else 1e-9
+    posterior, weights = (
+        part / part.sum(dim=0, keepdim=True).clamp(min=torch.finfo(part.dtype).tiny)
+        for part in (torch.clamp(each, min=least) * plane.share for each in (scored.posterior, scored.weights))
+    )
+    if structure is None or scored.in_focus is None or present is None:
+        return Scored(posterior, weights, scored.in_focus), structure
+    in_focus = scored.in_focus * present
+    return Scored(posterior, weights, in_focus), structure & (in_focus > IN_FOCUS)
+
+
+def _fused_plane(
+    job: Job,
+    stack: Stack,
+    decider: Decider,
+    served: Planes,
+    statistics: FieldStatistics,
+    scored: Scored,
+    structure: Tensor | None,
+) -> FusedTile:
+    """Fuse one plane of a tile's core."""
+    kept, (posterior, weights, in_focus) = kept_slices(job, statistics), scored
+    if job.request.select == "hard":
+        chosen = most_probable(posterior[None])  # 1 h w
+        weights = torch.zeros_like(posterior).scatter_(0, chosen, 1)
+    fused = {}
+    for channel in decider.serves:
+        counts = served[channel] if len(kept) == len(job.slices) else served[channel][kept]
+        valid = _valid(job, counts, [kept.index(position) for position in _blank_of(job, statistics, channel)])
         if job.request.select == "hard":
-            chosen = most_probable(posterior[None])  # 1 h w
-            weights = torch.zeros_like(posterior).scatter_(0, chosen, 1)
-        fused = {}
-        for channel, counts in served.items():
-            counts = counts if len(kept) == len(job.slices) else counts[kept]  # noqa: PLW2901
-            valid = _valid(job, counts, [kept.index(position) for position in _blank_of(job, statistics, channel)])
-            if job.request.select == "hard":
-                fused[channel] = _copied(posterior, chosen, counts, valid)
-            else:
-                fused[channel] = _averaged(weights, counts, valid)
-        if structure is None:
-            return FusedTile(fused, {})
-        in_focus = structure.float() if scored.in_focus is None else scored.in_focus
-        evidence = _evidence(job, stack, kept, posterior, weights, structure[core[1:]], in_focus[core[1:]])
-        return FusedTile(fused, _explained(job, evidence))
+            fused[channel] = _copied(posterior, chosen, counts, valid)
+        else:
+            fused[channel] = _averaged(weights, counts, valid)
+    if structure is None or in_focus is None:
+        return FusedTile(fused, {})
+    evidence = _evidence(job, stack, kept, posterior, weights, structure, in_focus)
+    return FusedTile(fused, _explained(job, evidence))
 
 
 def score_window(
-    job: Job, stack: Stack, decider: Decider, planes: Planes, statistics: FieldStatistics
+    job: Job,
+    stack: Stack,
+    decider: Decider,
+    planes: Planes,
+    statistics: FieldStatistics,
+    *,
+    structure: bool = False,
 ) -> tuple[Scored, Tensor | None]:
     """Score the slices of a window that are not blank; see `kept_slices`.
+
+    Args:
+        job: what to do.
+        stack: for what it says of its channels.
+        decider: which channels decide.
+        planes: of the window, Z h w by channel.
+        statistics: of the whole field.
+        structure: say where the window has structure also if no product needs that.
 
     Returns:
         Z h w each (in_focus: h w); and where it has structure, h w, bool, if a product needs that.
@@ -117,16 +186,16 @@ def score_window(
     scored = score(job, decider, stacked, noise)
     posterior, weights = scored.posterior[0], scored.weights[0]
     in_focus = None if scored.in_focus is None else scored.in_focus[0]
-    structure = None
-    if job.products != ("fused",):
-        structure = has_structure(stacked, noise)[0] if in_focus is None else in_focus > IN_FOCUS
+    found = None
+    if structure or job.products != ("fused",):
+        found = has_structure(stacked, noise)[0] if in_focus is None else in_focus > IN_FOCUS
     if invalid is not None:
         blocked = torch.from_numpy(invalid).to(job.device)
         nowhere = blocked.all(dim=0)
         posterior = posterior.masked_fill(blocked, 0)
-        structure = None if structure is None else structure & ~nowhere
+        found = None if found is None else found & ~nowhere
         in_focus = None if in_focus is None else in_focus.masked_fill(nowhere, 0)
-    return Scored(posterior, weights, in_focus), structure
+    return Scored(posterior, weights, in_focus), found
 
 
 def score(job: Job, decider: Decider, guide: Tensor, noise: Tensor) -> Scored:
