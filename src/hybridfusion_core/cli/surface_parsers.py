@@ -106,6 +106,29 @@ def add_project(commands: Any) -> None:
     output.add_argument("--overwrite", action="store_true", help="replace OUT once the new one is complete")
 
 
+def add_measure(commands: Any) -> None:
+    """Add `measure`."""
+    parser = command(
+        commands,
+        "measure",
+        "measure the labels of a segmented result in three dimensions",
+        "  hybridfusion measure organoid_fused.ome.zarr --labels nuclei.tif -o nuclei.csv\n"
+        "  hybridfusion measure organoid_fused.ome.zarr --labels nuclei.tif -o nuclei.zarr --mesh organoid.ply",
+    )
+    parser.add_argument("input", metavar="RESULT", help="what fuse wrote, with its maps beside it")
+    parser.add_argument("--labels", required=True, metavar="LABELS", help="integers of the same plane; 0 is background")
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="TABLE",
+        help=".csv, or .zarr for a table of OME-Zarr as ngio reads it, to be put into `tables` of an image",
+    )
+    parser.add_argument("--sheet", type=int, metavar="N", help="which surface, where there are two: 1 or 2")
+    parser.add_argument("--mesh", metavar="FILE", help="also write the height in µm as .ply, .obj or .stl")
+    parser.add_argument("--overwrite", action="store_true", help="replace TABLE and the mesh")
+
+
 def _channel(text: str) -> tuple[str, tuple[float, float, str]]:
     parts = text.rsplit(":", 3)
     try:

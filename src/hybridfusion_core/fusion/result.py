@@ -94,7 +94,7 @@ class FuseResult:
     def _shaped(self, array: NDArray[Any]) -> NDArray[Any]:
         if not self.planar:
             return array
-        return array[0, 0, 0] if array.shape[2] == 1 else array[0, 0]
+        return np.asarray(array[0, 0, 0] if array.shape[2] == 1 else array[0, 0])
 
 
 def describe(
