@@ -44,6 +44,13 @@ def add_planes(parser: argparse.ArgumentParser) -> None:
         help="2 gives the top and the bottom of hollow things, as two planes along Z (default: 1)",
     )
     group.add_argument(
+        "--channel-offset",
+        action="append",
+        metavar="auto|NAME:UM",
+        help="where a channel is in focus beside the one that decides (--focus-from NAME); auto measures it; NAME:UM "
+        "may be given several times (default: at the same height)",
+    )
+    group.add_argument(
         "--slab",
         metavar="N[:OVERLAP]",
         help="fuse every N slices into one, so that the result is a stack again (default: all into one)",

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hybridfusion_core.fusion.blank_slices import kept_slices
 from hybridfusion_core.fusion.block import Planes, fill, guide_planes
+from hybridfusion_core.fusion.channel_offset import moved_weights
 from hybridfusion_core.fusion.device_settings import compiled_network
 from hybridfusion_core.fusion.evidence import Evidence
 from hybridfusion_core.fusion.job import Decider, Job
@@ -146,14 +147,23 @@ def _fused_plane(
     for channel in decider.serves:
         counts = served[channel] if len(kept) == len(job.slices) else served[channel][kept]
         valid = _valid(job, counts, [kept.index(position) for position in _blank_of(job, statistics, channel)])
+        own = weights if channel not in job.offsets else _at_own_focus(job, stack, kept, weights, channel)
         if job.request.select == "hard":
-            fused[channel] = _copied(posterior, chosen, counts, valid)
+            picked, own_chosen = (posterior, chosen) if own is weights else (own, most_probable(own[None]))
+            fused[channel] = _copied(picked, own_chosen, counts, valid)
         else:
-            fused[channel] = _averaged(weights, counts, valid)
+            fused[channel] = _averaged(own, counts, valid)
     if structure is None or in_focus is None:
         return FusedTile(fused, {})
     evidence = _evidence(job, stack, kept, posterior, weights, structure, in_focus)
     return FusedTile(fused, _explained(job, evidence))
+
+
+def _at_own_focus(job: Job, stack: Stack, kept: list[int], weights: Tensor, channel: int) -> Tensor:
+    """Weights of a channel that is in focus at another height than the one that decides."""
+    assert stack.z_um is not None  # noqa: S101 - an offset in µm is refused without
+    z_um = stack.z_um[[job.slices[position] for position in kept]]
+    return moved_weights(weights, z_um, job.offsets[channel].um, whole=job.request.select == "hard")
 
 
 def score_window(
