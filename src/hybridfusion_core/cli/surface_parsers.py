@@ -51,6 +51,13 @@ def add_planes(parser: argparse.ArgumentParser) -> None:
         "may be given several times (default: at the same height)",
     )
     group.add_argument(
+        "--project",
+        action="append",
+        metavar="NAME:OFFSET:THICKNESS:HOW",
+        help="read a channel along the height that is found instead of fusing it, in µm, such as membrane:-5:4:max; "
+        "NAME may be * for all others; may be given several times",
+    )
+    group.add_argument(
         "--slab",
         metavar="N[:OVERLAP]",
         help="fuse every N slices into one, so that the result is a stack again (default: all into one)",

@@ -21,6 +21,7 @@ from hybridfusion_core.fusion.methods import METHODS, Method
 from hybridfusion_core.fusion.plan import Plan, common_geometry, make_plan
 from hybridfusion_core.fusion.products import PRODUCTS, default_products
 from hybridfusion_core.fusion.request import FuseRequest, as_json, slab_groups
+from hybridfusion_core.fusion.slab import Slab, named_slab
 from hybridfusion_core.fusion.tiles import Geometry
 from hybridfusion_core.model.devices import OPENVINO, PYTORCH, TORCH, Runtime, choose_runtime, resolve_device
 from hybridfusion_core.model.noise import FieldStatistics
@@ -64,6 +65,7 @@ class Job:
         notes: what a person should be told of these choices, one sentence each.
         groups: of slabs, the positions in `slices` of those that make each; () if there are no slabs.
         offsets: by channel, where it is in focus, of those that are elsewhere than the channel that decides.
+        projections: by channel, where it is read along the height instead of fused.
     """
 
     request: FuseRequest
@@ -78,6 +80,7 @@ class Job:
     notes: tuple[str, ...] = ()
     groups: tuple[tuple[int, ...], ...] = ()
     offsets: Mapping[int, ChannelOffset] = field(default_factory=dict)
+    projections: Mapping[int, Slab] = field(default_factory=dict)
 
     @property
     def method(self) -> Method:
@@ -88,6 +91,11 @@ class Job:
     def depth(self) -> int:
         """Planes along Z of the result."""
         return len(self.groups) or self.request.surfaces
+
+    @property
+    def to_float(self) -> bool:
+        """Whether the fused image is float32, whatever the stack is: a sum may exceed the stack's own type."""
+        return self.method.to_float or any(slab.how == "sum" for slab in self.projections.values())
 
     @property
     def needs_field(self) -> bool:
@@ -143,6 +151,7 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
     groups = slab_groups(request.slab, len(slices))
     products, notes = _products(request, stack)
     deciders = _deciders(request, stack, channels)
+    projections = _projections(request, stack, channels)
     offsets, said = _offsets(request, stack, deciders)
     notes = (*notes, *said)
     device = resolve_device(request.device)
@@ -163,7 +172,41 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
         tile=request.tile,
         memory=request.memory,
     )
-    return Job(request, products, slices, channels, deciders, device, geometry, plan, runtime, notes, groups, offsets)
+    return Job(
+        request,
+        products,
+        slices,
+        channels,
+        deciders,
+        device,
+        geometry,
+        plan,
+        runtime,
+        notes,
+        groups,
+        offsets,
+        projections,
+    )
+
+
+def _projections(request: FuseRequest, stack: Stack, channels: Sequence[int]) -> dict[int, Slab]:
+    """Which channels are read along the height, and where."""
+    named = dict(named_slab(text) for text in request.project or ())
+    if not named:
+        return {}
+    if not METHODS[request.method].decides or METHODS[request.method].one_slice or request.slab:
+        raise UserInputError(
+            f"--project reads channels along a height, and --method {request.method} or --slab finds none by pixel; "
+            "expected one. Choose another --method, or leave --slab out."
+        )
+    if any(slab.how == "stack" for slab in named.values()):
+        raise UserInputError(
+            '--project gives one plane for each channel, and "stack" several; expected max, mean, sum or median. Use '
+            "`hybridfusion project` for a thin stack."
+        )
+    others = named.pop("*", None)
+    found = {find_channel(name, stack): slab for name, slab in named.items()}
+    return {index: found.get(index, others) for index in channels if index in found or others is not None}  # type: ignore[misc]
 
 
 def _offsets(

@@ -118,3 +118,15 @@ def test_a_result_says_in_which_slices_it_is_in_focus(hollow: tuple[np.ndarray, 
     spec = hf.fuse_to(hf.Stack.from_array(hollow[0]), tmp_path / "x.ome.zarr", **FUSING)
     assert spec.provenance["focus"][0] == said
     assert stored_provenance(tmp_path / "x.ome.zarr")["focus"][0] == said
+
+
+@pytest.mark.parametrize("z_step_um", [None, 0.5])
+def test_a_projected_channel_is_what_project_gives(hollow: tuple[np.ndarray, ...], z_step_um: float | None) -> None:
+    asked = {"tile": 64, "surface_from": "posterior", "project": ("0:0.5:1.5:mean",)}
+    within = hf.fuse(hollow[0], z_step_um=z_step_um, **asked, **FUSING)
+    heights = within.height_um if z_step_um else within.height_slices
+    about = {"offset_um": 0.5, "thickness_um": 1.5, "how": "mean", "z_step_um": z_step_um}
+    unit = "um" if z_step_um else "slices"
+    after = hf.project(hollow[0], heights, height_unit=unit, **about).fused
+    np.testing.assert_array_equal(within.fused, after)
+    assert (after > 0).mean() > 0.3
