@@ -1,3 +1,5 @@
+from .assess.api import Assessed as Assessed
+from .assess.api import assess as assess
 from .batch.api import BatchPlan as BatchPlan
 from .batch.api import plan_batch as plan_batch
 from .batch.api import run_batch as run_batch

@@ -211,7 +211,7 @@ def test_a_broken_field_is_shown_and_the_others_are_fused(qtbot, viewer, widget,
     assert image.pixelColor((cell.bottomLeft() + QPointF(2, -2)).toPoint()).name() == COLORS["failed"]
     assert "1 failed" in widget.seen.states.well("B03").describe()
     click(qtbot, widget, "B03")
-    assert "B03/2 decision 0" in viewer.layers
+    assert "B03/2 DAPI decision" in viewer.layers
     # Repaired, it is fused as if nothing had been wrong.
     for file in (broken[1], cut[1]):
         shutil.copy(broken[0], file)
@@ -220,6 +220,7 @@ def test_a_broken_field_is_shown_and_the_others_are_fused(qtbot, viewer, widget,
     assert widget.said.value == ""
 
 
+@pytest.mark.own_window
 @pytest.mark.parametrize("how", ["window", "dock"])
 def test_closing_during_a_run_stops_it(qtbot, viewer, widget, long_plate, tmp_path, capsys, how):
     output = tmp_path / "out.ome.zarr"

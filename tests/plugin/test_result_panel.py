@@ -279,6 +279,7 @@ def test_the_height_is_a_surface_with_the_image_on_it(qtbot, viewer, widget):
     assert len(faces) >= 2 * corners.sum()  # a hole only where a corner is missing
 
 
+@pytest.mark.own_window
 def test_the_window_can_close_while_somebody_paints(qtbot, viewer, widget):
     fuse(qtbot, widget)
     paint(viewer, widget, 5, slice(0, 20), slice(0, 64))

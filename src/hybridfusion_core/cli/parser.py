@@ -6,6 +6,7 @@ import argparse
 from importlib.metadata import version
 from typing import Any
 
+from hybridfusion_core.cli.assess_parser import add_assess
 from hybridfusion_core.cli.batch_parser import add_batch
 from hybridfusion_core.cli.model_parsers import add_finetune, add_models
 from hybridfusion_core.cli.options import (
@@ -39,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_fuse(commands)
     add_batch(commands, _add_choices)
     _add_info(commands)
+    add_assess(commands)
     _add_verify(commands)
     add_project(commands)
     add_measure(commands)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridfusion_core.io.create import refuse_input_as_output
-from hybridfusion_core.progress import exhaust
+from hybridfusion_core.progress import run_to_end
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.surface.heights import open_heights
 from hybridfusion_core.surface.labels_table import measure_labels, write_table
@@ -44,7 +44,7 @@ def project(options: argparse.Namespace, stack: Stack, report: Any) -> tuple[dic
         steps = steps_to_disk(
             made, stack, Path(options.output), options.overwrite, options.ngff, checksum=options.checksum
         )
-        spec = exhaust(steps, report)
+        spec = run_to_end(steps, report)
     seconds = time.monotonic() - started
     t, c, y, x = spec.shape
     summary = {

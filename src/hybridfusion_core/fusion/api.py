@@ -22,7 +22,7 @@ from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.result_spec import ResultSpec
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
 from hybridfusion_core.model.noise import FieldStatistics
-from hybridfusion_core.progress import Progress, exhaust
+from hybridfusion_core.progress import Progress, run_to_end
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.view.montage import check_preview, write_preview
 from hybridfusion_core.view.thumbnails import Thumbnails, montage_of
@@ -56,7 +56,7 @@ def fuse(
     with as_stack(source, axes=axes, z_step_um=z_step_um) as stack:
         job = resolve(request, stack)
         planar = not isinstance(source, str | Path | list | tuple | Stack) and set(stack.axes) <= set("ZYX")
-        return exhaust(steps_in_memory(job, stack, planar=planar), progress)
+        return run_to_end(steps_in_memory(job, stack, planar=planar), progress)
 
 
 def steps_in_memory(job: Job, stack: Stack, *, planar: bool = False) -> Generator[Progress, None, FuseResult]:
@@ -114,7 +114,7 @@ def fuse_to(
     with as_stack(source, axes=axes, z_step_um=z_step_um) as stack:
         job = resolve(request, stack)
         kept: dict[str, Any] = {"overwrite": overwrite, "ngff": ngff, "checksum": checksum, "preview": preview}
-        return exhaust(steps_to_disk(job, stack, Path(path), **kept), progress)
+        return run_to_end(steps_to_disk(job, stack, Path(path), **kept), progress)
 
 
 def steps_to_disk(

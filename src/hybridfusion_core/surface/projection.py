@@ -24,7 +24,7 @@ from hybridfusion_core.io.create import create_output, refuse_input_as_output
 from hybridfusion_core.io.decode_cache import decoded_once
 from hybridfusion_core.io.result_spec import ResultSpec
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
-from hybridfusion_core.progress import Progress, exhaust
+from hybridfusion_core.progress import Progress, run_to_end
 from hybridfusion_core.stack import Axis, Stack
 from hybridfusion_core.surface.heights import Heights, open_heights
 from hybridfusion_core.surface.request import ProjectRequest, make_project_request
@@ -95,7 +95,7 @@ def project(
         made = resolved(request, stack, heights)
         spec = describe(made, stack)
         arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.array_shapes().items()}
-        exhaust(_run(made, planes, arrays["fused"]), progress)
+        run_to_end(_run(made, planes, arrays["fused"]), progress)
         planar = not isinstance(source, str | Path | list | tuple | Stack) and set(stack.axes) <= set("ZYX")
     return FuseResult(arrays, spec, tuple(range(stack.shape[2])), spec.z_positions_um, planar)
 
@@ -133,7 +133,7 @@ def project_to(
     request = make_project_request(**options)
     with as_stack(source, axes=axes, z_step_um=z_step_um) as stack, _heights(surface, stack, request) as heights:
         made = resolved(request, stack, heights)
-        return exhaust(steps_to_disk(made, stack, Path(path), overwrite, ngff, checksum=checksum), progress)
+        return run_to_end(steps_to_disk(made, stack, Path(path), overwrite, ngff, checksum=checksum), progress)
 
 
 def steps_to_disk(
