@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hybridfusion_core.batch.choices import Choices, Stats
+from hybridfusion_core.batch.offset_survey import with_offsets
 from hybridfusion_core.batch.output.format import Format, make_output_format
 from hybridfusion_core.batch.records.failure_list import read_failures
 from hybridfusion_core.batch.report.write import write_reports
@@ -38,12 +39,14 @@ class BatchPlan:
         units: fields × times to fuse; none if a list of failures was empty, or a shard has no well.
         choices: how.
         device: that was asked for.
+        notes: what a person should be told of it, one sentence each.
     """
 
     plate: Plate
     units: tuple[PlateField, ...]
     choices: Choices
     device: str = "auto"
+    notes: tuple[str, ...] = ()
 
 
 def plan_batch(
@@ -104,6 +107,7 @@ def plan_batch(
     plate = with_acquired_times(plate, request.channels, decides)
     if missing == "drop":
         plate = without_missing_slices(plate, request.channels)
+    request, notes = with_offsets(request, plate, z_step_um)
     if is_url(str(output)):
         raise UserInputError(
             f"The output {output} is a URL; expected a path, because results are renamed into their place once they "
@@ -130,7 +134,7 @@ def plan_batch(
         shard=part,
     )
     _ = choices.paths  # refuses a name that no result can have
-    return BatchPlan(plate, units, choices, request.device)
+    return BatchPlan(plate, units, choices, request.device, notes)
 
 
 def run_batch(

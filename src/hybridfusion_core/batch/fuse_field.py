@@ -40,9 +40,10 @@ from hybridfusion_core.batch.records.writing import unwritable
 from hybridfusion_core.batch.task import Outcome, Settings, Task
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
 from hybridfusion_core.fusion.blank_slices import with_blank_slices
+from hybridfusion_core.fusion.focus_range import FocusRanges
 from hybridfusion_core.fusion.job import Decider, Job, resolve
 from hybridfusion_core.fusion.loop import measure, run
-from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
+from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION, with_focus
 from hybridfusion_core.fusion.result import describe
 from hybridfusion_core.io.decode_cache import decoded_once
 from hybridfusion_core.io.disk.atomic import write_whole
@@ -246,11 +247,13 @@ def _fused(task: Task, settings: Settings, paths: BatchPaths, key: FieldKey, hal
             spec = describe(job, stack, statistics)
             staged = _staged(task, settings, paths)
             with staged.create(spec, job) as output:
-                thumbnails = Thumbnails(output.arrays, spec)
+                ranges = FocusRanges(output.arrays, spec)
+                thumbnails = Thumbnails(ranges.arrays, spec)
                 with nullcontext() if job.device.type == "cpu" else _GPU:
                     for _ in run(job, planes, statistics, thumbnails.arrays):
                         _go_on(paths, settings)
                 seen = slice_figures(job, planes, output.arrays)
+                output.record(with_focus(spec, ranges).provenance)
                 output.commit()
     first = next(index for index in range(len(spec.channels)) if index not in absent)
     found = figures(job, spec, thumbnails.copies, seen, first=first, dropped=unit.frame.dropped)
@@ -269,7 +272,7 @@ def _fused(task: Task, settings: Settings, paths: BatchPaths, key: FieldKey, hal
         "halvings": halvings,
         "not_acquired": [spec.channels[each].name for each in absent],
         "warnings": spec.provenance["warnings"],
-        "figures": found,
+        "figures": found | {"focus": [{**each, "time": unit.t} for each in ranges.found()]},
         **staged.place(),
     }
 

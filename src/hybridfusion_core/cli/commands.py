@@ -109,6 +109,13 @@ def project(options: argparse.Namespace) -> None:
     _print(options, *found)
 
 
+def measure(options: argparse.Namespace) -> None:
+    """Measure the labels of a result."""
+    from hybridfusion_core.cli.surface import measure as run
+
+    _print(options, *run(options))
+
+
 def verify(options: argparse.Namespace) -> int:
     """Look through a result, from its metadata to its last pixel."""
     from hybridfusion_core.batch.output.verify import paths_of

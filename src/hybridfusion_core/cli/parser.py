@@ -21,7 +21,7 @@ from hybridfusion_core.cli.options import (
     names,
     positive,
 )
-from hybridfusion_core.cli.surface_parsers import add_planes, add_project
+from hybridfusion_core.cli.surface_parsers import add_measure, add_planes, add_project
 from hybridfusion_core.fusion.methods import METHODS
 from hybridfusion_core.fusion.products import PRODUCTS, default_products
 from hybridfusion_core.fusion.request import FuseRequest, Nan, Precision, Select
@@ -43,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_assess(commands)
     _add_verify(commands)
     add_project(commands)
+    add_measure(commands)
     _add_sample(commands)
     add_models(commands)
     add_finetune(commands)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from hybridfusion_core.errors import HybridFusionError, UserInputError
+from hybridfusion_core.fusion.focus_range import FocusRanges
 from hybridfusion_core.fusion.job import Job, resolve
 from hybridfusion_core.fusion.loop import measure, run
-from hybridfusion_core.fusion.provenance import with_statistics
+from hybridfusion_core.fusion.provenance import with_focus, with_statistics
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.fusion.result import FuseResult, describe
 from hybridfusion_core.io.create import create_output, refuse_input_as_output
 from hybridfusion_core.io.decode_cache import decoded_once
 from hybridfusion_core.io.open import open_stack
-from hybridfusion_core.io.result_spec import Output, ResultSpec
+from hybridfusion_core.io.result_spec import ResultSpec
 from hybridfusion_core.io.zarr.chunk_files import Absent
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
 from hybridfusion_core.model.noise import FieldStatistics
@@ -71,7 +72,9 @@ def steps_in_memory(job: Job, stack: Stack, *, planar: bool = False) -> Generato
         statistics = yield from measure(job, planes)
         spec = with_statistics(describe(job, stack), job, stack, statistics)
         arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.array_shapes().items()}
-        yield from run(job, planes, statistics, arrays)
+        ranges = FocusRanges(arrays, spec)
+        yield from run(job, planes, statistics, ranges.arrays)
+        spec = with_focus(spec, ranges)
     z_um = None if stack.z_um is None else tuple(float(stack.z_um[index]) for index in job.slices)
     return FuseResult(arrays, spec, job.slices, z_um, planar)
 
@@ -149,7 +152,10 @@ def steps_to_disk(
         statistics = yield from measure(job, planes)
         spec = with_statistics(spec, job, stack, statistics)
         output.record(spec.provenance)
-        thumbnails = yield from fuse_into(output, job, planes, spec, statistics)
+        ranges = FocusRanges(output.arrays, spec)
+        thumbnails = yield from fuse_into(ranges.arrays, job, planes, spec, statistics)
+        spec = with_focus(spec, ranges)
+        output.record(spec.provenance)
         output.commit()
         if picture is not None:
             with _result_stands(path, picture):
@@ -158,12 +164,12 @@ def steps_to_disk(
 
 
 def fuse_into(
-    output: Output, job: Job, stack: Stack, spec: ResultSpec, statistics: list[list[FieldStatistics]]
+    arrays: Mapping[str, Any], job: Job, stack: Stack, spec: ResultSpec, statistics: list[list[FieldStatistics]]
 ) -> Generator[Progress, None, Thumbnails]:
     """Fuse a measured stack into an output, yielding after each tile; the caller commits.
 
     Args:
-        output: of `spec`.
+        arrays: of an output of `spec`.
         job: what to do.
         stack: what to fuse, in a form that can be read by region.
         spec: what `describe` says of the result.
@@ -172,7 +178,7 @@ def fuse_into(
     Returns:
         (on exhaustion) small copies of the first time point.
     """
-    thumbnails = Thumbnails(output.arrays, spec)
+    thumbnails = Thumbnails(arrays, spec)
     yield from run(job, stack, statistics, thumbnails.arrays)
     return thumbnails
 

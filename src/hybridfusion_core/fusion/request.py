@@ -93,6 +93,10 @@ class FuseRequest:
         prefer: which one, where something is in focus at several heights: the "top" one (greatest height), the
             "bottom" one, the "brightest", or with "none" the one that is most in focus.
         surfaces: 2 gives the top and the bottom surface of hollow things, each with its image and maps.
+        channel_offset: ("auto",), or NAME:UM for channels that are in focus elsewhere than the one that decides for
+            them; None takes all at the same height.
+        project: NAME:OFFSET:THICKNESS:HOW (max, mean, sum or median) for channels whose image is read along the
+            height instead of fused; "*" names all others.
         slab: N or N:OVERLAP: every N slices become one, a stack again; None fuses all into one.
     """
 
@@ -119,6 +123,8 @@ class FuseRequest:
     prefer: Prefer = "none"
     surfaces: Literal[1, 2] = 1
     slab: str | None = None
+    channel_offset: tuple[str, ...] | None = None
+    project: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         method_named(self.method)
