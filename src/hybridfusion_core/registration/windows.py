@@ -92,16 +92,21 @@ class View:
     def chance(self) -> float:
         """How much the sum of `agreement` over both halves varies where noise alone is compared: its deviation."""
         rings = len(self._frequencies.counts)
-        terms = sum(len(half) for half in self.halves()) * rings * (len(self._windows) - 1)
+        terms = sum(len(half) for half in self.halves()) * rings * len(self._judges())
         return float(np.sqrt(terms / 2))
 
     def agreement(self, places: Floats, chosen: NDArray[np.intp]) -> float:
-        """Return how well neighbours agree where slices lie so: a log-likelihood without its constant."""
+        """Return how well slices agree where they lie so: a log-likelihood without its constant."""
         windows, jacobians = self._chosen(chosen)
         return sum(
-            likelihood(self._frequencies, windows[z], windows[z + 1], jacobians, places[z + 1] - places[z])
-            for z in range(len(windows) - 1)
+            likelihood(self._frequencies, windows[one], windows[other], jacobians, places[other] - places[one])
+            for one, other in self._judges()
         )
+
+    def _judges(self) -> list[Pair]:
+        # Neighbours share most; slow drifts show in slices that lie far apart.
+        count = len(self._windows)
+        return pairs_of(count, count // 2, lags=(1,))
 
     def _chosen(self, chosen: NDArray[np.intp] | None) -> tuple[list[Windows], Floats]:
         if chosen is None:
