@@ -111,6 +111,8 @@ class Job:
             z_chunk=self.plan.z_chunk,
         )
         del settings["memory"]  # what it led to is recorded; the number itself changes nothing
+        for name in ("align_from", "flat_field", "dark"):  # where a file stood is nobody's business
+            settings[name] = settings[name] and Path(settings[name]).name
         settings["stats"] = None  # recorded as used, one per time point and decider
         return settings
 

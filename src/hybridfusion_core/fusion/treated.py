@@ -154,4 +154,6 @@ def _notes(job: Job, stack: Stack) -> list[str]:
     drift = visible_drift(guide_of(job, stack, 0))
     if drift is None:
         return []
-    return [f"Slices seem to lie {drift:.0f} px or more apart sideways; --align shift (Python: align=) takes that back."]
+    return [
+        f"Slices seem to lie {drift:.0f} px or more apart sideways; --align shift (Python: align=) takes that back."
+    ]

@@ -45,7 +45,9 @@ class Frequencies:
         wanted = (radius * side >= _LOWEST) & (radius <= _HIGHEST) & (np.abs(y) * side > 0.5) & (x * side > 0.5)
         self.side = side
         self._wanted = wanted
-        self.k = 2 * np.pi * np.stack([np.broadcast_to(y, wanted.shape)[wanted], np.broadcast_to(x, wanted.shape)[wanted]])
+        self.k = (
+            2 * np.pi * np.stack([np.broadcast_to(y, wanted.shape)[wanted], np.broadcast_to(x, wanted.shape)[wanted]])
+        )
         ring = (radius[wanted] * side / _RING).astype(np.intp)
         _, self.ring = np.unique(ring, return_inverse=True)
         self.counts: Floats = np.bincount(self.ring).astype(np.float64)
@@ -145,9 +147,7 @@ def relate(
     return Relation(place, information)
 
 
-def likelihood(
-    frequencies: Frequencies, one: Windows, other: Windows, jacobians: Floats, place: Floats
-) -> float:
+def likelihood(frequencies: Frequencies, one: Windows, other: Windows, jacobians: Floats, place: Floats) -> float:
     """Return how well two slices agree where `other` lies at `place` to `one`: a log-likelihood without its constant.
 
     −Σ n ln(1 − γ²) over the rings of all windows, n being the number of their independent frequencies: the likelihood
@@ -176,7 +176,8 @@ def _weights(frequencies: Frequencies, turned: Complexes) -> NDArray[np.float32]
     # What noise alone would give is taken off; 0.98: interpolation and taper leave no pair more alike.
     known = np.clip(coherence**2 - _TAPERED / (2 * (count + _PRIOR)) * (1 - coherence**2), 0, 0.96)
     weights = np.sign(coherence) * known / ((1 - known) * np.maximum(np.abs(coherence), 1e-3))
-    return weights.astype(np.float32)[:, frequencies.ring]
+    spread: NDArray[np.float32] = weights.astype(np.float32)[:, frequencies.ring]
+    return spread
 
 
 def _positive(curve: Floats) -> Floats:

@@ -63,6 +63,7 @@ def measure_placement(guides: Sequence[Guide], kind: Kind, depth: int) -> Genera
         UserInputError: slices lie more than a quarter of the field apart.
     """
     found: list[_Found] = []
+    pixels = math.prod(guides[0].plane) * len(guides[0].slices)
     for t, guide in enumerate(guides):
         measured = _measured(guide, kind)
         while True:
@@ -71,7 +72,7 @@ def measure_placement(guides: Sequence[Guide], kind: Kind, depth: int) -> Genera
             except StopIteration as end:
                 found.append(end.value)
                 break
-            yield Progress("aligning", round(1000 * (t + share)), 1000 * len(guides))
+            yield Progress("aligning", round(pixels * (t + share)), pixels * len(guides))
     kinds = {each.kind for each in found}
     taken: Kind = next((name for name in ("similarity", "shift") if name in kinds), "none")
     slices = guides[0].slices
@@ -126,9 +127,7 @@ def _best(view: View, guide: Guide, relations: Relations, kind: Kind) -> _Found:
     scores: dict[Kind, float] = {"none": sum(view.agreement(still, half) for half in halves)}
     for each in ("shift", kind):
         inside = [solve(count, middle, restricted(found) if each == "shift" else found) for found in known]
-        scores[each] = sum(
-            view.agreement(places, half) for places, half in zip(inside, reversed(halves), strict=True)
-        )
+        scores[each] = sum(view.agreement(places, half) for places, half in zip(inside, reversed(halves), strict=True))
     taken: Kind = kind
     if taken == "similarity" and scores[taken] < scores["shift"] + _FINER:
         taken = "shift"

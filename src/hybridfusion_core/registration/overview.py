@@ -28,7 +28,9 @@ def binning(plane: tuple[int, int]) -> int:
     return max(1, -(-max(plane) // _SIDE))
 
 
-def small_copies(read: Read, slices: Sequence[int], plane: tuple[int, int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def small_copies(
+    read: Read, slices: Sequence[int], plane: tuple[int, int]
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Read a stack in bands of rows, and yield after each one how many rows are done, and the copies Z Y X so far."""
     side = binning(plane)
     rows, columns = plane[0] // side, plane[1] // side

@@ -65,7 +65,8 @@ class AlignedPlanes:
             for each, size in zip(items, self.shape, strict=True)
         ]
         y, x = (
-            slice(each.start + own.start, each.stop + own.start) for each, own in zip(ranges[3:], self._window, strict=True)
+            slice(each.start + own.start, each.stop + own.start)
+            for each, own in zip(ranges[3:], self._window, strict=True)
         )
         made = np.empty([len(each) for each in ranges], self.dtype)
         for i, t in enumerate(ranges[0]):
@@ -112,7 +113,9 @@ class AlignedPlanes:
         return _interpolated(counts, place, offset, shape), known
 
 
-def _reached(place: Slice, offset: NDArray[np.float64], shape: tuple[int, int], last: NDArray[Any]) -> NDArray[np.bool_]:
+def _reached(
+    place: Slice, offset: NDArray[np.float64], shape: tuple[int, int], last: NDArray[Any]
+) -> NDArray[np.bool_]:
     """Say which pixels of a region lie within a slice."""
     rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])[None, :]
     matrix, known = place.matrix, np.ones(shape, bool)
@@ -127,7 +130,11 @@ def _interpolated(
 ) -> NDArray[Any]:
     """Return what cubic splines give, in the pixels' own type; NaN and infinite pixels leave NaN where they count."""
     matrix: Any = np.diag(place.matrix) if place.angle_deg == 0 else place.matrix  # of two numbers is quicker
-    values = counts.astype(np.float64 if counts.dtype.itemsize > 4 or counts.dtype.kind == "u" and counts.dtype.itemsize > 2 else np.float32)
+    values = counts.astype(
+        np.float64
+        if counts.dtype.itemsize > 4 or (counts.dtype.kind == "u" and counts.dtype.itemsize > 2)
+        else np.float32
+    )
     wrong = None
     if counts.dtype.kind == "f" and not np.isfinite(values).all():
         wrong = ~np.isfinite(values)

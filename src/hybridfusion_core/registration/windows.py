@@ -141,5 +141,4 @@ def _spread(low: int, high: int, side: int) -> list[int]:
     """Return where windows start along an axis: half a window apart, or spread evenly if that were too many."""
     room = max(high - low - side, 0)
     count = min(_MOST, 1 + 2 * room // side)
-    return [low + int(round(at)) for at in np.linspace(0, room, count)]
-
+    return [low + round(at) for at in np.linspace(0, room, count)]

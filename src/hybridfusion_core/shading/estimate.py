@@ -7,6 +7,8 @@ smoothed by a polynomial of fourth degree, as light falls off slowly.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,8 +51,8 @@ def estimated(
     """
     if len(copies) < _FEWEST:
         raise UserInputError(
-            f"--flat-field auto found {len(copies)} fields; expected {_FEWEST} at least, because the specimens of fewer "
-            "do not average out. Give a picture of the light with --flat-field FILE."
+            f"--flat-field auto found {len(copies)} fields; expected {_FEWEST} at least, because the specimens of "
+            "fewer do not average out. Give a picture of the light with --flat-field FILE."
         )
     means = np.stack([mean for mean, _ in copies])  # F C y x
     level = np.min([least.min(axis=(1, 2)) for _, least in copies], axis=0)[:, None, None]
@@ -77,10 +79,12 @@ def _smooth(typical: NDArray[np.floating], plane: tuple[int, int]) -> NDArray[np
         powers = [(i, j) for i in range(_DEGREE + 1) for j in range(_DEGREE + 1 - i)]
         return np.stack([np.multiply.outer(y**i, x**j) for i, j in powers], axis=-1)
 
-    def place(at: NDArray[np.floating], size: int) -> NDArray[np.float64]:
+    def place(at: NDArray[Any], size: int) -> NDArray[np.float64]:
         return np.asarray(2 * at / max(size - 1, 1) - 1, np.float64)
 
-    small = terms(*(place((np.arange(n) + 0.5) * side - 0.5, size) for n, size in zip((rows, columns), plane, strict=True)))
+    small = terms(
+        *(place((np.arange(n) + 0.5) * side - 0.5, size) for n, size in zip((rows, columns), plane, strict=True))
+    )
     matrix, values, weights = small.reshape(rows * columns, -1), typical.ravel(), np.ones(rows * columns)
     for _ in range(5):  # what stands out is a specimen
         found = np.linalg.lstsq(matrix * weights[:, None], values * weights, rcond=None)[0]
