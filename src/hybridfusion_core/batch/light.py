@@ -73,4 +73,3 @@ def estimate_light(
         np.save(stream, array, allow_pickle=False)
         write_whole(path, stream.getvalue())
     return False
-

@@ -105,10 +105,10 @@ def _measured(guide: Guide, kind: Kind) -> Generator[float, None, _Found]:
     places[:, :2] = first_places(copies, middle) * binning(guide.plane)
     _refuse_far(guide, places)
     for number in range(_PASSES):
-        view = View(guide.plane, places)
+        view = View(guide.plane, places, shift=kind == "shift")
         for share in view.reading(guide.read, guide.slices):
             yield 0.5 + (number + share) / (2 * _PASSES)
-        relations = view.relations(places, middle, shift=kind == "shift")
+        relations = view.relations(places, middle)
         places = solve(count, middle, relations)
         _refuse_far(guide, places)
     return _best(view, guide, relations, kind)
@@ -122,7 +122,7 @@ def _best(view: View, guide: Guide, relations: Relations, kind: Kind) -> _Found:
     """Choose what improves the half of the plane in which it was not measured; the fewer numbers, where as good."""
     count, middle = len(guide.slices), len(guide.slices) // 2
     halves = view.halves()
-    known = [view.relations(view.places, middle, shift=kind == "shift", chosen=half) for half in halves]
+    known = [view.relations(view.places, middle, half) for half in halves]
     still = np.zeros((count, 4))
     scores: dict[Kind, float] = {"none": sum(view.agreement(still, half) for half in halves)}
     for each in ("shift", kind):

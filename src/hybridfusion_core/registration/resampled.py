@@ -73,7 +73,8 @@ class AlignedPlanes:
             for j, c in enumerate(ranges[1]):
                 for k, z in enumerate(ranges[2]):
                     made[i, j, k] = self._plane(t, c, z, y, x)[:: ranges[3].step, :: ranges[4].step]
-        return made[tuple(slice(None) if isinstance(each, slice) else 0 for each in items)]
+        found: NDArray[Any] = made[tuple(slice(None) if isinstance(each, slice) else 0 for each in items)]
+        return found
 
     def _plane(self, t: int, c: int, z: int, y: slice, x: slice) -> NDArray[Any]:
         """Return a region of the reference's frame as one slice shows it."""

@@ -26,10 +26,11 @@ class View:
     Args:
         plane: Y and X.
         places: Z × 4, where slices lie, to a pixel or so.
+        shift: scale and angle stay as they are.
     """
 
-    def __init__(self, plane: tuple[int, int], places: Floats) -> None:
-        self._plane, self.places = plane, places
+    def __init__(self, plane: tuple[int, int], places: Floats, *, shift: bool) -> None:
+        self._plane, self.places, self._shift = plane, places, shift
         low, high = _inside(plane, places)
         room = int((high - low).min())
         side = next((each for each in _SIDES if 2 * each <= room), _SIDES[-1])
@@ -64,27 +65,32 @@ class View:
             self._windows.append(Windows(own, power, at[:, z].astype(np.float64)))
 
     def halves(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return which windows lie in the left half of the plane, and which in the right; none in both."""
-        starts, middle = self._corners[:, 1], (self._corners[:, 1].min() + self._corners[:, 1].max()) / 2
-        side = self._frequencies.side / 2
-        return np.flatnonzero(starts + side <= middle), np.flatnonzero(starts - side >= middle)
+        """Return which windows to measure in and which to judge by: none of one reaches into any of the other.
 
-    def relations(
-        self, places: Floats, reference: int, *, shift: bool, chosen: NDArray[np.intp] | None = None
-    ) -> Relations:
+        Those of the left and the right half for shifts; for scales and angles, which half a plane tells badly, those
+        of the quarters that lie across from each other.
+        """
+        first = self._corners
+        middle = (first.min(axis=0) + first.max(axis=0) + self._frequencies.side) / 2
+        low, high = first + self._frequencies.side <= middle, first >= middle
+        if self._shift:
+            return np.flatnonzero(low[:, 1]), np.flatnonzero(high[:, 1])
+        one = (low[:, 0] & low[:, 1]) | (high[:, 0] & high[:, 1])
+        return np.flatnonzero(one), np.flatnonzero((low[:, 0] & high[:, 1]) | (high[:, 0] & low[:, 1]))
+
+    def relations(self, places: Floats, reference: int, chosen: NDArray[np.intp] | None = None) -> Relations:
         """Return how slices lie to one another, by pair.
 
         Args:
             places: Z × 4, near it.
             reference: the slice that stays.
-            shift: leave scale and angle as they are.
             chosen: numbers of the windows; None takes all.
         """
         windows, jacobians = self._chosen(chosen)
         found: Relations = {}
         for one, other in pairs_of(len(windows), reference):
             start = places[other] - places[one]
-            relation = relate(self._frequencies, windows[one], windows[other], jacobians, start, shift=shift)
+            relation = relate(self._frequencies, windows[one], windows[other], jacobians, start, shift=self._shift)
             found[one, other] = (relation.place, relation.information)
         return found
 

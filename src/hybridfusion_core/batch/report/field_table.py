@@ -17,7 +17,17 @@ from hybridfusion_core.plates.plate import Plate, PlateField
 
 COLUMNS = (
     *("well", "field", "time", "status", "reason", "seconds", "tile", "median_confidence", "in_focus"),
-    *("height_low", "height_high", "height_unit", "sharpest_slice", "slices", "drift_px", "drift_taken_px", "bias", "flags"),
+    *(
+        "height_low",
+        "height_high",
+        "height_unit",
+        "sharpest_slice",
+        "slices",
+        "drift_px",
+        "drift_taken_px",
+        "bias",
+        "flags",
+    ),
 )
 
 
