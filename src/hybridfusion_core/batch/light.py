@@ -63,8 +63,8 @@ def estimate_light(
     sizes = {(plane, means.shape) for plane, means, _ in looked}
     if len(sizes) > 1:
         raise UserInputError(
-            f"--flat-field auto found fields of {len(sizes)} sizes; expected one, because they share one camera. Choose "
-            "fields of one size with --wells or --channels."
+            f"--flat-field auto found fields of {len(sizes)} sizes; expected one, because they share one camera. "
+            "Choose fields of one size with --wells or --channels."
         )
     plane = looked[0][0] if looked else (1, 1)
     flat, dark = estimated([(means, least) for _, means, least in looked], plane, dark=request.dark == AUTO)

@@ -8,8 +8,9 @@ and with it the weight is zero; where contrast inverts between two slices, as tr
 so is the weight.
 
 A window's displacement is a linear function of the four numbers (dy, dx, m, n) of a similarity, of which shift keeps
-the first two: d(u) = (dy, dx) + [[m, n], [−n, m]] · u, u in half diagonals of the plane. So all windows are asked together, in Newton steps on the sum
-of their likelihoods, and no window that shows nothing can be wrong by itself.
+the first two: d(u) = (dy, dx) + [[m, n], [−n, m]] · u, u in half diagonals of the plane. So all windows are
+asked together, in Newton steps on the sum of their likelihoods, and no window that shows nothing can be wrong by
+itself.
 """
 
 from __future__ import annotations

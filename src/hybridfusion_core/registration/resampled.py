@@ -110,7 +110,8 @@ class AlignedPlanes:
         if place.scale == 1 and not place.angle_deg and float(place.dy).is_integer() and float(place.dx).is_integer():
             index = [np.clip(np.rint(each).astype(int) + np.arange(size), 0, most - 1)
                      for each, size, most in zip(offset, shape, counts.shape, strict=True)]  # fmt: skip
-            return counts[np.ix_(*index)], known
+            copied: NDArray[Any] = counts[np.ix_(*index)]
+            return copied, known
         return _interpolated(counts, place, offset, shape), known
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridfusion_core.registration.chain import Pair, pairs_of
+from hybridfusion_core.registration.chain import LAGS, Pair, pairs_of
 from hybridfusion_core.registration.likeness import Frequencies, Windows, jacobians_of, likelihood, relate
 from hybridfusion_core.registration.overview import Read
 from hybridfusion_core.registration.placement import centre_of
@@ -18,6 +18,7 @@ Relations = dict[Pair, tuple[Floats, Floats]]
 
 _SIDES = (256, 192, 128, 96, 64, 48, 32)  # px, of windows; quick to transform
 _MOST = 4  # along Y and along X
+_FEW = (1, 2)  # between slices that are compared where it is only asked whether anything improves
 
 
 class View:
@@ -64,19 +65,20 @@ class View:
             power = self._frequencies.by_ring(own.real**2 + own.imag**2)
             self._windows.append(Windows(own, power, at[:, z].astype(np.float64)))
 
-    def halves(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return which windows to measure in and which to judge by: none of one reaches into any of the other.
+    def folds(self) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Return for each quarter of the plane which windows to measure in, and which to judge by: those of the quarter.
 
-        Those of the left and the right half for shifts; for scales and angles, which half a plane tells badly, those
-        of the quarters that lie across from each other.
+        No window that is measured in reaches into any that is judged by.
         """
-        first = self._corners
-        middle = (first.min(axis=0) + first.max(axis=0) + self._frequencies.side) / 2
-        low, high = first + self._frequencies.side <= middle, first >= middle
-        if self._shift:
-            return np.flatnonzero(low[:, 1]), np.flatnonzero(high[:, 1])
-        one = (low[:, 0] & low[:, 1]) | (high[:, 0] & high[:, 1])
-        return np.flatnonzero(one), np.flatnonzero((low[:, 0] & high[:, 1]) | (high[:, 0] & low[:, 1]))
+        first, side = self._corners, self._frequencies.side
+        middle = (first.min(axis=0) + first.max(axis=0) + side) / 2
+        folds = []
+        for low in ((True, True), (True, False), (False, True), (False, False)):
+            own = np.where(low, first + side <= middle, first >= middle).all(axis=1)
+            meet = (np.abs(first[:, None] - first[own]) < side).all(axis=2).any(axis=1)
+            if own.any() and not meet.all():
+                folds.append((np.flatnonzero(~meet), np.flatnonzero(own)))
+        return folds
 
     def relations(self, places: Floats, reference: int, chosen: NDArray[np.intp] | None = None) -> Relations:
         """Return how slices lie to one another, by pair.
@@ -88,7 +90,8 @@ class View:
         """
         windows, jacobians = self._chosen(chosen)
         found: Relations = {}
-        for one, other in pairs_of(len(windows), reference):
+        lags = LAGS if chosen is None else _FEW
+        for one, other in pairs_of(len(windows), reference, lags):
             start = places[other] - places[one]
             relation = relate(self._frequencies, windows[one], windows[other], jacobians, start, shift=self._shift)
             found[one, other] = (relation.place, relation.information)
@@ -96,9 +99,9 @@ class View:
 
     @property
     def chance(self) -> float:
-        """How much the sum of `agreement` over both halves varies where noise alone is compared: its deviation."""
+        """How much the sum of `agreement` over all quarters varies where noise alone is compared: its deviation."""
         rings = len(self._frequencies.counts)
-        terms = sum(len(half) for half in self.halves()) * rings * len(self._judges())
+        terms = sum(len(judges) for _, judges in self.folds()) * rings * len(self._judges())
         return float(np.sqrt(terms / 2))
 
     def agreement(self, places: Floats, chosen: NDArray[np.intp]) -> float:

@@ -15,6 +15,7 @@ from hybridfusion_core.errors import HybridFusionError
 from hybridfusion_core.fusion.methods import METHODS
 from hybridfusion_core.progress import Progress
 from napari_hybridfusion.fuse.compare import ShownComparison, comparing, show_comparison
+from napari_hybridfusion.fuse.drift import Drift, DriftPlot, as_fused, drift_text, measuring_drift
 from napari_hybridfusion.fuse.form import FuseForm
 from napari_hybridfusion.fuse.live_preview import LivePreview
 from napari_hybridfusion.job.run import Fused, fusing
@@ -51,15 +52,22 @@ class FuseWidget(Container):  # type: ignore[misc]
             text="Compare",
             tooltip="Add the sharpest slice, the maximum projection and a classical fusion (Tenengrad), side by side.",
         )
+        self.drift = PushButton(
+            text="Drift", tooltip="Measure how the slices lie to each other, and what alignment leaves of it."
+        )
+        self.drift_plot = DriftPlot()
         self.bar = ProgressBar(value=0, max=_PARTS)
         self.state = text_label("")
         self._comparison: ShownComparison | None = None
         self.panel = ResultPanel(napari_viewer, self._run)
         self._activity = Activity("Fuse focal stack", _PARTS)
-        buttons = Container(widgets=[self.fuse, self.cancel, self.compare], layout="horizontal", labels=False)
+        buttons = Container(
+            widgets=[self.fuse, self.cancel, self.compare, self.drift], layout="horizontal", labels=False
+        )
         self._inside = Container(
             widgets=[self.form, self.live, self.preview_state, buttons, self.bar, self.state, self.panel], labels=False
         )
+        self._inside.native.layout().addWidget(self.drift_plot)
         self._inside.native.layout().addStretch()
         self.native.layout().setContentsMargins(0, 0, 0, 0)
         self.native.layout().addWidget(scroll_area(self._inside.native))
@@ -69,6 +77,7 @@ class FuseWidget(Container):  # type: ignore[misc]
         self.form.changed.connect(self.preview.refresh)
         self.fuse.changed.connect(self.start)
         self.compare.changed.connect(self.start_comparing)
+        self.drift.changed.connect(self.start_measuring_drift)
         self.cancel.changed.connect(self._cancel)
         # After the event: to show or hide a field draws the canvas, in the midst of what napari does to its layers.
         self._refresh = QTimer()
@@ -97,6 +106,15 @@ class FuseWidget(Container):  # type: ignore[misc]
             return
         if (task := self._prepared()) is not None:
             self._run(comparing(task), lambda found: self._compared(show_comparison(self.viewer, found, task.source)))
+
+    def start_measuring_drift(self) -> None:
+        """Measure how the slices lie to each other, and draw it."""
+        if (task := self._prepared()) is not None:
+            self._run(measuring_drift(task), self._show_drift)
+
+    def _show_drift(self, drift: Drift) -> None:
+        self.drift_plot.show_drift(drift)
+        self.state.value = drift_text(drift)
 
     def _compared(self, comparison: ShownComparison | None) -> None:
         self._comparison = comparison
@@ -135,7 +153,7 @@ class FuseWidget(Container):  # type: ignore[misc]
 
     def _show(self, task: Task, fused: Fused) -> None:
         self.live.value = False  # it would cover what it was a preview of
-        self.panel.show_result(task, fused)
+        self.panel.show_result(as_fused(task, fused.spec.provenance.get("treatment")), fused)
         self.state.value = ended(fused)
         if fused.job.plan.tile < task.job.plan.tile:
             show_info(f"The GPU's memory was full: fused in tiles of {fused.job.plan.tile} px, with the same result.")
@@ -164,7 +182,7 @@ class FuseWidget(Container):  # type: ignore[misc]
         self._activity.close()
 
     def _show_running(self, running: bool) -> None:
-        self.fuse.enabled = self.compare.enabled = self.form.enabled = not running
+        self.fuse.enabled = self.compare.enabled = self.drift.enabled = self.form.enabled = not running
         self.cancel.enabled = running
         self.preview.hold(on=running)
         self.panel.hold(on=running)
