@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from hybridfusion_core.batch.run import Connect, Handling, run_plate
 from hybridfusion_core.batch.scheduler import Where, connected
 from hybridfusion_core.batch.shard import shard_of
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.fusion.request import make_request
+from hybridfusion_core.fusion.request import FuseRequest, make_request
 from hybridfusion_core.io.create import refuse_input_as_output
 from hybridfusion_core.io.zarr.chunk_files import Absent
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
@@ -28,6 +28,7 @@ from hybridfusion_core.plates.dropped_slices import without_missing_slices
 from hybridfusion_core.plates.open import open_plate
 from hybridfusion_core.plates.plate import Plate, PlateField
 from hybridfusion_core.plates.select import Selection, chosen_times, select
+from hybridfusion_core.shading.profiles import AUTO
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def plan_batch(
         UserInputError: something of it cannot be done.
         StoredDataError: the metadata of the plate are damaged.
     """
-    request = make_request(**options)
+    request = _absolute(make_request(**options))
     failures = None if only is None else read_failures(Path(only))
     plate = open_plate(str(source), pattern=pattern, axes=axes, absent=absent)
     decides = None if request.focus_from in ("auto", "each", "joint") else request.focus_from
@@ -135,6 +136,33 @@ def plan_batch(
     )
     _ = choices.paths  # refuses a name that no result can have
     return BatchPlan(plate, units, choices, request.device, notes)
+
+
+def _absolute(request: FuseRequest) -> FuseRequest:
+    """Return a request whose files workers find, whatever their working directory.
+
+    Raises:
+        UserInputError: it cannot be for a plate.
+    """
+    if request.align_frame == "crop" and (request.align != "none" or request.align_from):
+        raise UserInputError(
+            "--align-frame crop gives every field another size; expected keep, since the fields and time points of a "
+            "plate have one. Leave it out."
+        )
+
+    def found(path: str | None) -> str | None:
+        if path is None or path == AUTO:
+            return path
+        if not Path(path).exists():
+            raise UserInputError(f"{path!r} does not exist; expected the path of a file. Check its spelling.")
+        return str(Path(path).absolute())
+
+    return replace(
+        request,
+        align_from=found(request.align_from),
+        flat_field=found(request.flat_field),
+        dark=found(request.dark),
+    )
 
 
 def run_batch(

@@ -17,6 +17,7 @@ from distributed import Client, get_worker
 from hybridfusion_core.batch.choices import Choices
 from hybridfusion_core.batch.fit_workers import FitWorkers
 from hybridfusion_core.batch.fuse_field import KILLS, fuse_unit, killed, write_failure
+from hybridfusion_core.batch.light import estimate_light
 from hybridfusion_core.batch.loop import Loop, Work
 from hybridfusion_core.batch.measuring import group_of, lacking, measured, named
 from hybridfusion_core.batch.output.load_data import FileList
@@ -287,6 +288,7 @@ class _Run:
             stored = stored or read_json(self._paths.run_record)  # another shard may have written it meanwhile
             settings = self._settings(client, stored)
             workers = self._fit(client, settings)
+            self._light(client, workers, settings)
             statistics = self._statistics(client, workers, settings)
         tasks = [self._task(unit, statistics) for unit in pending]
         work = Work(fuse_unit, self._lost, self._has_begun)
@@ -331,6 +333,15 @@ class _Run:
 
     def _taken(self) -> list[PlateField]:
         return [unit for unit in self._plate.fields() if self._choices.takes(unit)]
+
+    def _light(self, client: Client, workers: FitWorkers, settings: Settings) -> None:
+        """Estimate how evenly the plate is lit, if that was asked for and not done before."""
+
+        def report(unit: PlateField, done: int, total: int) -> None:
+            self._report(Event("measuring", unit, Outcome("done"), done, total, 0))
+
+        if estimate_light(client, workers, settings, self._sound(), report, self._stop):
+            raise _StopAsked
 
     def _statistics(self, client: Client, workers: FitWorkers, settings: Settings) -> Mapping[str, Any] | None:
         """Take the statistics that were stored; measure what is not there yet, and store it."""

@@ -16,8 +16,10 @@ from hybridfusion_core.fusion.loop import measure, run
 from hybridfusion_core.fusion.provenance import with_focus, with_statistics
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.fusion.result import FuseResult, describe
+from hybridfusion_core.fusion.treated import check_transforms, is_treated, treated, write_transforms
 from hybridfusion_core.io.create import create_output, refuse_input_as_output
 from hybridfusion_core.io.decode_cache import decoded_once
+from hybridfusion_core.io.disk.atomic import AtomicOutput
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.result_spec import ResultSpec
 from hybridfusion_core.io.zarr.chunk_files import Absent
@@ -68,9 +70,10 @@ def steps_in_memory(job: Job, stack: Stack, *, planar: bool = False) -> Generato
     Returns:
         (on exhaustion) the `FuseResult`.
     """
-    with decoded_once(stack, job.plan.block, room=job.plan.room) as planes:
+    with decoded_once(stack, job.plan.block, room=job.plan.room) as decoded:
+        planes = yield from treated(job, decoded)
         statistics = yield from measure(job, planes)
-        spec = with_statistics(describe(job, stack), job, stack, statistics)
+        spec = with_statistics(describe(job, planes), job, planes, statistics)
         arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.array_shapes().items()}
         ranges = FocusRanges(arrays, spec)
         yield from run(job, planes, statistics, ranges.arrays)
@@ -143,23 +146,49 @@ def steps_to_disk(
     refuse_input_as_output(path, stack.source, picture)
     if picture is not None:
         check_preview(picture, overwrite=overwrite)
+    check_transforms(path, job.request, overwrite=overwrite)
+    about: dict[str, Any] = {"block": job.plan.block, "overwrite": overwrite, "ngff": ngff}
+    if is_treated(job.request):
+        # Before anything is read, an output that cannot be written is refused; what it will be is known later.
+        with create_output(path, describe(job, stack), **about):
+            pass
+        with decoded_once(stack, job.plan.block, room=job.plan.room, folder=path.parent) as decoded:
+            planes = yield from treated(job, decoded)
+            return (yield from _written(job, planes, path, about, picture, checksum=checksum))
     spec = describe(job, stack, checksum=checksum)
     # Started before anything is read: an output that cannot be written is refused at once.
     with (
-        create_output(path, spec, block=job.plan.block, overwrite=overwrite, ngff=ngff) as output,
-        decoded_once(stack, job.plan.block, room=job.plan.room, folder=path.parent) as planes,
+        create_output(path, spec, **about) as output,
+        decoded_once(stack, job.plan.block, room=job.plan.room, folder=path.parent) as decoded,
     ):
-        statistics = yield from measure(job, planes)
-        spec = with_statistics(spec, job, stack, statistics)
-        output.record(spec.provenance)
-        ranges = FocusRanges(output.arrays, spec)
-        thumbnails = yield from fuse_into(ranges.arrays, job, planes, spec, statistics)
-        spec = with_focus(spec, ranges)
-        output.record(spec.provenance)
-        output.commit()
-        if picture is not None:
-            with _result_stands(path, picture):
-                write_preview(picture, montage_of(planes, job.channels, job.slices, spec, thumbnails))
+        planes = yield from treated(job, decoded)
+        return (yield from _filled(output, job, planes, spec, path, picture))
+
+
+def _written(
+    job: Job, planes: Stack, path: Path, about: dict[str, Any], picture: Path | None, *, checksum: bool
+) -> Generator[Progress, None, ResultSpec]:
+    spec = describe(job, planes, checksum=checksum)
+    with create_output(path, spec, **about) as output:
+        return (yield from _filled(output, job, planes, spec, path, picture))
+
+
+def _filled(
+    output: AtomicOutput, job: Job, planes: Stack, spec: ResultSpec, path: Path, picture: Path | None
+) -> Generator[Progress, None, ResultSpec]:
+    """Measure and fuse a stack into its output, and commit it."""
+    statistics = yield from measure(job, planes)
+    spec = with_statistics(spec, job, planes, statistics)
+    output.record(spec.provenance)
+    ranges = FocusRanges(output.arrays, spec)
+    thumbnails = yield from fuse_into(ranges.arrays, job, planes, spec, statistics)
+    spec = with_focus(spec, ranges)
+    output.record(spec.provenance)
+    output.commit()
+    write_transforms(path, planes)
+    if picture is not None:
+        with _result_stands(path, picture):
+            write_preview(picture, montage_of(planes, job.channels, job.slices, spec, thumbnails))
     return spec
 
 

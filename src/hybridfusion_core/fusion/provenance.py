@@ -45,6 +45,7 @@ def provenance(
         "z_positions_um": None if stack.z_positions_um is None else [float(each) for each in stack.z_positions_um],
         "model": one_or_all([{"name": model.card.name, "sha256": model.sha256} for model in job.models]),
         "settings": job.settings(),
+        **({} if not stack.treatment else {"treatment": dict(stack.treatment)}),
         **_measured(job, stack, statistics),
         "runtime": str(job.runtime),
     }
@@ -55,6 +56,7 @@ def _measured(job: Job, stack: Stack, statistics: Sequence[Sequence[FieldStatist
         "statistics": [_STATISTICS.dump_python(one, mode="json") for of_frame in statistics for one in of_frame],
         "warnings": [
             *job.notes,
+            *(stack.treatment or {}).get("notes", ()),
             *(light_warnings(job, stack) if statistics else ()),
             *blank_warnings(job, stack, statistics),
         ],

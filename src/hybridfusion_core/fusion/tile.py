@@ -148,8 +148,8 @@ def _fused_plane(
     if (structure is not None and in_focus is not None) or job.projections:
         found = torch.ones(posterior.shape[1:], dtype=torch.bool) if structure is None else structure
         known = found.float() if in_focus is None else in_focus
-        calibrated = decider.model is not None and job.method.energy is None
-        line = decider.model.network.confidence_line if calibrated else None
+        scorer = decider.model if job.method.energy is None else None
+        line = None if scorer is None else scorer.network.confidence_line
         evidence = _evidence(job, stack, kept, posterior, weights, found, known, line)
     fused = {}
     for channel in decider.serves:

@@ -17,7 +17,17 @@ from hybridfusion_core.plates.plate import Plate, PlateField
 
 COLUMNS = (
     *("well", "field", "time", "status", "reason", "seconds", "tile", "median_confidence", "in_focus"),
-    *("height_low", "height_high", "height_unit", "sharpest_slice", "slices", "drift_px", "bias", "flags"),
+    *(
+        "height_low",
+        "height_high",
+        "height_unit",
+        "sharpest_slice",
+        "slices",
+        "drift_px",
+        "drift_taken_px",
+        "bias",
+        "flags",
+    ),
     *("dropped_slices", "not_acquired"),
     *("best_slice", "focus_first", "focus_last"),  # of each channel that decides, in their order
 )
@@ -46,6 +56,7 @@ class Figures:
     sharpest_slice: int | None = None
     slices: int | None = None
     drift_px: float | None = None
+    drift_taken_px: float | None = None
     bias: float | None = None
     dropped: tuple[int, ...] = ()
     flags: tuple[str, ...] = ()
@@ -121,7 +132,7 @@ def report_csv(rows: Sequence[Row]) -> str:
         cells = (
             *(row.unit.well, row.unit.field, row.unit.t, row.status, row.reason, row.seconds, row.tile),
             *(found.median_confidence, found.in_focus, low, high, found.height_unit, found.sharpest_slice),
-            *(found.slices, found.drift_px, found.bias, "; ".join(found.flags)),
+            *(found.slices, found.drift_px, found.drift_taken_px, found.bias, "; ".join(found.flags)),
             *(" ".join(map(str, found.dropped)), "; ".join(row.not_acquired)),
             *(_by_channel(found.focus, name) for name in ("best_slice", "first_slice", "last_slice")),
         )
