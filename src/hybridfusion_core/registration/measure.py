@@ -156,6 +156,6 @@ def _refuse_far(guide: Guide, places: Floats) -> None:
         z = guide.slices[int(np.abs(places[:, :2]).max(axis=1).argmax())]
         raise UserInputError(
             f"{guide.name}: slices seem to lie up to {apart.max():.0f} px apart, slice {z} farthest; expected at most "
-            "a quarter of the field, beyond which too little is shared to measure it. Leave slices of another place out "
-            "with --z, or fuse with --align none."
+            "a quarter of the field, beyond which too little is shared to measure it. Leave slices of another place "
+            "out with --z, or fuse with --align none."
         )

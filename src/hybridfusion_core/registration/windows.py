@@ -66,7 +66,7 @@ class View:
             self._windows.append(Windows(own, power, at[:, z].astype(np.float64)))
 
     def folds(self) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """Return for each quarter of the plane which windows to measure in, and which to judge by: those of the quarter.
+        """Return for each quarter of the plane which windows to measure in, and which to judge by: its own.
 
         No window that is measured in reaches into any that is judged by.
         """
