@@ -81,7 +81,8 @@ class AlignedPlanes:
         frame = self._placement.frame(t)
         place = frame.get(z, Slice())
         if not place.moves:
-            return self._stack.read(t, c, [z], y, x)[0]
+            still: NDArray[Any] = self._stack.read(t, c, [z], y, x)[0]
+            return still
         found, known = self._resampled(t, c, z, place, y, x)
         if known is None:
             return found

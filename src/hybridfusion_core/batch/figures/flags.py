@@ -35,9 +35,8 @@ def figures(
 
     Returns:
         "in_focus": share of the pixels with a decision; "median_confidence"; "height": 1 % and 99 % quantile in the
-        unit of "height_unit"; "sharpest_slice" from 1; "drift_px" and "bias" as in `SliceFigures`; "drift_taken_px", what
-        alignment took back; "flags", some of
-        `FLAGS`. None for what is not known. Plain JSON values.
+        unit of "height_unit"; "sharpest_slice" from 1; "drift_px" and "bias" as in `SliceFigures`; "drift_taken_px",
+        what alignment took back; "flags", some of `FLAGS`. None for what is not known. Plain JSON values.
     """
     decision = copies.get("decision")
     in_focus = None if decision is None else float(np.mean(decision[0] > 0))
