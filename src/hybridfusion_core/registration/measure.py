@@ -104,7 +104,7 @@ def _measured(guide: Guide, kind: Kind) -> Generator[float, None, _Found]:
     places = np.zeros((count, 4))
     places[:, :2] = first_places(copies, middle) * binning(guide.plane)
     _refuse_far(guide, places)
-    for number in range(_PASSES):
+    for number in range(_PASSES):  # the second one reads where the first one found
         view = View(guide.plane, places, shift=kind == "shift")
         for share in view.reading(guide.read, guide.slices):
             yield 0.5 + (number + share) / (2 * _PASSES)
@@ -121,26 +121,30 @@ def _still(guide: Guide) -> _Found:
 def _best(view: View, guide: Guide, relations: Relations, kind: Kind) -> _Found:
     """Choose what improves the quarters of the plane in which it was not measured; the fewer numbers, where as good."""
     count, middle = len(guide.slices), len(guide.slices) // 2
-    scores: dict[Kind, float] = dict.fromkeys(("none", "shift", kind), 0.0)
+    models = ("shift",) if kind == "shift" else ("shift", "breathing", "similarity")
+
+    def solved(model: str, found: Relations) -> Floats:
+        if model == "shift":
+            return solve(count, middle, restricted(found))
+        return solve(count, middle, found, breathing=model == "breathing")
+
+    scores = dict.fromkeys(("none", *models), 0.0)
     for inside, outside in view.folds():
         found = view.relations(view.places, middle, inside)
         scores["none"] += view.agreement(np.zeros((count, 4)), outside)
-        for each in scores.keys() - {"none"}:
-            places = solve(count, middle, restricted(found) if each == "shift" else found)
-            scores[each] += view.agreement(places, outside)
-    taken: Kind = kind
-    if taken == "similarity" and scores[taken] < scores["shift"] + _FINER:
-        taken = "shift"
+        for model in models:
+            scores[model] += view.agreement(solved(model, found), outside)
+    taken = models[0]
+    for model in models[1:]:
+        taken = model if scores[model] > scores[taken] + _FINER else taken
     if scores[taken] < scores["none"] + _GAIN * view.chance:
-        taken = "none"
-    if taken == "none":
         return _still(guide)
-    places = solve(count, middle, restricted(relations) if taken == "shift" else relations)
+    places = solved(taken, relations)
     slices = {z: _slice(each, guide.plane) for z, each in zip(guide.slices, places, strict=True)}
     if not any(is_drift(each, guide.plane) for each in slices.values()):
         return _still(guide)
     slices[guide.slices[middle]] = Slice()
-    return _Found(taken, slices, scores[taken] - scores["none"])
+    return _Found("shift" if taken == "shift" else "similarity", slices, scores[taken] - scores["none"])
 
 
 def _slice(place: Floats, plane: tuple[int, int]) -> Slice:

@@ -66,9 +66,13 @@ class View:
             self._windows.append(Windows(own, power, at[:, z].astype(np.float64)))
 
     def folds(self) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+<<<<<<< HEAD
         """Return for each quarter of the plane which windows to measure in, and which to judge by: its own.
+=======
+        """Return which windows to measure in and which to judge by, once for each quarter of the plane.
+>>>>>>> drift
 
-        No window that is measured in reaches into any that is judged by.
+        Those of the quarter judge. No window that is measured in reaches into any that is judged by.
         """
         first, side = self._corners, self._frequencies.side
         middle = (first.min(axis=0) + first.max(axis=0) + side) / 2
