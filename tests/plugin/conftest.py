@@ -104,10 +104,7 @@ def viewer(request, qtbot):
     size = viewer.window._qt_window.size()
     yield viewer
     for dock in list(viewer.window._wrapped_dock_widgets.values()):
-        inner = dock.inner_widget()
         viewer.window.remove_dock_widget(dock)
-        getattr(inner, "native", inner).deleteLater()  # as with the window; else it would listen to the next test
-    qtbot.wait(1)
     viewer.layers.clear()
     viewer.dims.ndisplay = 2
     viewer.dims.order = range(viewer.dims.ndim)
@@ -117,6 +114,7 @@ def viewer(request, qtbot):
     get_settings().reset()
     viewer.window._qt_window.resize(size)
     gc.collect(1)
+    qtbot.wait(1)  # what was taken out is deleted in the event loop
 
 
 def _no_console(*_args):
