@@ -81,13 +81,8 @@ class AlignedPlanes:
         frame = self._placement.frame(t)
         place = frame.get(z, Slice())
         if not place.moves:
-<<<<<<< HEAD
             plane: NDArray[Any] = self._stack.read(t, c, [z], y, x)[0]
             return plane
-=======
-            still: NDArray[Any] = self._stack.read(t, c, [z], y, x)[0]
-            return still
->>>>>>> drift
         found, known = self._resampled(t, c, z, place, y, x)
         if known is None:
             return found

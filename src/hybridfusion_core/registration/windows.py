@@ -66,11 +66,7 @@ class View:
             self._windows.append(Windows(own, power, at[:, z].astype(np.float64)))
 
     def folds(self) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-<<<<<<< HEAD
-        """Return for each quarter of the plane which windows to measure in, and which to judge by: its own.
-=======
         """Return which windows to measure in and which to judge by, once for each quarter of the plane.
->>>>>>> drift
 
         Those of the quarter judge. No window that is measured in reaches into any that is judged by.
         """

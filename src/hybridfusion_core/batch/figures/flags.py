@@ -44,11 +44,7 @@ def figures(
     Returns:
         "in_focus": share of the pixels with a decision; "median_confidence"; "height": 1 % and 99 % quantile in the
         unit of "height_unit"; "sharpest_slice" from 1; "drift_px" and "bias" as in `SliceFigures`; "drift_taken_px",
-<<<<<<< HEAD
         what alignment took back; "dropped"; "flags", some of `FLAGS`. None for what is not known. Plain JSON values.
-=======
-        what alignment took back; "flags", some of `FLAGS`. None for what is not known. Plain JSON values.
->>>>>>> drift
     """
     decisions = copies.get("decision")
     decision = None if decisions is None else decisions[min(first, len(decisions) - 1)]
