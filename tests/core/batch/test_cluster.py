@@ -81,7 +81,7 @@ def test_unfit_workers_take_no_part_and_lost_ones_change_nothing(tmp_path: Path)
         fit = [first]
 
         def disturb(event: Event) -> None:
-            """While it measures and twice while it fuses, another worker comes, and the one that was there is killed."""
+            """While it measures and twice while it fuses, another worker comes and the one before it is killed."""
             if event.outcome is None:
                 return
             seen.append(event.stage)
