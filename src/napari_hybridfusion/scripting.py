@@ -11,7 +11,7 @@ from napari.layers import Layer
 
 from hybridfusion_core.fusion.products import default_products
 from hybridfusion_core.fusion.result import FuseResult
-from hybridfusion_core.progress import exhaust
+from hybridfusion_core.progress import run_to_end
 from hybridfusion_core.stack import Stack
 from napari_hybridfusion.job.run import fusing
 from napari_hybridfusion.job.task import Choices, prepare
@@ -62,7 +62,7 @@ def fuse_layer(
             options=tuple(options.items()),
         )
     )
-    fused = exhaust(fusing(task), None)
+    fused = run_to_end(fusing(task), None)
     return _of_one_result(result_layers(fused.spec, fused.levels, task.source))
 
 

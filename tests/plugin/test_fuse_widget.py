@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 import hybridfusion_core as hf
 from hybridfusion_core.fusion.api import steps_in_memory
-from hybridfusion_core.progress import Progress, exhaust
+from hybridfusion_core.progress import Progress, run_to_end
 from hybridfusion_core.scenes.samples.organoid import organoid_stack
 from hybridfusion_core.stack import Channel, Stack
 from napari_hybridfusion.files import samples as sample_data
@@ -386,7 +386,7 @@ def test_a_full_gpu_means_smaller_tiles_and_the_same_pixels(monkeypatch):
 
     monkeypatch.setattr(fusing, "steps_in_memory", full_at_first)
     task = prepare(Choices(layer=Image(focal_stack()), options=(("tile", 64),)))
-    made = exhaust(fusing.fusing(task), None)
+    made = run_to_end(fusing.fusing(task), None)
     assert tried == [64, 32]
     assert made.job.plan.tile == 32
     np.testing.assert_allclose(made.levels["fused"][0][0, 0, 0], hf.fuse(focal_stack()).fused, atol=1)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import psutil
 
 from hybridfusion_core.errors import HybridFusionError, UserInputError
+from hybridfusion_core.fusion.doubtful_light import looks_transmitted
 from hybridfusion_core.fusion.job import Job, auto_model, find_channel, find_slices, resolve
 from hybridfusion_core.fusion.methods import METHODS
 from hybridfusion_core.fusion.products import PRODUCTS
@@ -118,10 +118,6 @@ def prepare_source(choices: Choices) -> Source:
         return source_of([choices.layer, *choices.others], axes, choices.z_step_um)
 
 
-_GROUND = 0.5  # a background this bright, of the brightest pixels, is not the dark around something that shines
-_DARKER = 0.45  # and this much darker things than it stand before it, of how much brighter ones there are
-
-
 def auto_models(stack: Stack) -> tuple[str, ...]:
     """Return what model "auto" stands for with a stack: one name, or one for each kind of light."""
     if stack.rgb:
@@ -131,20 +127,8 @@ def auto_models(stack: Stack) -> tuple[str, ...]:
 
 
 def asks_for_light(stack: Stack) -> bool:
-    """Say whether a stack looks like transmitted light and does not say which light it is.
-
-    Its background is bright, and what differs from it is as often darker. Looks at 512 × 512 px of the middle slice.
-    """
-    channels = [index for index, each in enumerate(stack.channels) if each.transmitted is None]
-    if stack.rgb or len(stack.channels) > 1 or not channels:
-        return False
-    rows, columns = (slice(max(0, n // 2 - 256), min(n, n // 2 + 256)) for n in stack.shape[3:])
-    pixels = np.asarray(stack.read(0, 0, [stack.shape[2] // 2], rows, columns)[0], dtype=np.float64)
-    pixels = pixels[np.isfinite(pixels)]
-    if not pixels.size:
-        return False
-    dark, middle, bright, top = np.percentile(pixels, (0.5, 50, 99.5, 99.9))
-    return bool(middle > _GROUND * top > 0 and middle - dark > _DARKER * (bright - middle))
+    """Say whether the one grey channel of a stack looks like transmitted light and does not say which light it is."""
+    return stack.shape[1] == 1 and looks_transmitted(stack)
 
 
 def prepare_job(choices: Choices, source: Source) -> Job:
