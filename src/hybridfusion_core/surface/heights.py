@@ -170,8 +170,8 @@ def _same_stack(name: str, provenance: Mapping[str, Any], stack: Stack) -> None:
     if (provenance.get("settings") or {}).get("align") not in (None, "none"):
         raise UserInputError(
             f"{name} was found on slices that were aligned, and those of {stack.name} are read as they are; expected "
-            "the same slices. Fuse with --project instead, which reads aligned slices, or say --other-stack if they do not "
-            "differ."
+            "the same slices. Fuse with --project instead, which reads aligned slices, or say --other-stack if they "
+            "do not differ."
         )
     if isinstance(slices, int) and slices != stack.shape[2]:
         raise UserInputError(
