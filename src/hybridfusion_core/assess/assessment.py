@@ -14,7 +14,7 @@ from hybridfusion_core.assess.drift import judge_drift
 from hybridfusion_core.assess.finding import Findings, Verdict
 from hybridfusion_core.assess.light import judge_light
 from hybridfusion_core.assess.looked_at import LookedAt, look
-from hybridfusion_core.assess.modality import judge_modality
+from hybridfusion_core.assess.modality import TRANSMITTED, judge_modality
 from hybridfusion_core.assess.pictures import Curve, pictures_of, sharpest_by_slice
 from hybridfusion_core.assess.repeatability import Repeated, judge_repeatability, repeat
 from hybridfusion_core.assess.sampling import judge_sampling
@@ -148,12 +148,15 @@ def judge(seen: LookedAt, found: Findings) -> None:
     """All that is measured on one look; what follows from the wrong kind of light is not said."""
     judge_modality(seen, found)
     wrong_light = bool(found.warnings)
+    lamp = any(figure.value == TRANSMITTED for figure in found.figures.values())
     own = Findings(found.figures, []) if wrong_light else found
     judge_content(seen, own)
     judge_sampling(seen, own)
     judge_drift(seen, own)
     judge_detector(seen, found)
     judge_light(seen, found)
+    if lamp:  # a dark border of a bright field is no ground that was cut off
+        found.warnings = [each for each in found.warnings if each.kind != "clipped"]
     if own is not found:
         found.warnings += [each for each in own.warnings if each.kind in ("nothing_in_focus", "drift")]
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from hybridfusion_core.assess.finding import Findings
 from hybridfusion_core.assess.looked_at import LookedAt, Tile
+from hybridfusion_core.assess.sampling import sharpness_left
 
 _LEAST_IN_FOCUS = 1e-3
 _TWO = 0.15  # share of what is in focus above which two surfaces are warned of
 _LEAST_ASKED = 0.02  # of the pixels; rings around a lone bead are no layer
-_APART = 3  # slices between two surfaces
+_APART = 3  # slices between two surfaces, at least
+_PEAKS = 2.5  # standard deviations of a pixel's own focus curve, likewise
 _SECOND = 0.3  # of the first one's sharpness
 _VALLEY = 0.6  # of the second one's sharpness, between them
 
@@ -36,10 +40,10 @@ def judge_content(seen: LookedAt, found: Findings) -> None:
         return
     if seen.transmitted or len(seen.slices) <= _APART:
         return  # contrast of transmitted light is strong on both sides of one focus
-    doubled, all_of_them = 0, 0
+    doubled, all_of_them, apart = 0, 0, least_apart(seen)
     for tile in seen.tiles:
         asked = tile.in_focus & tile.structure
-        doubled += int((two_surfaces(tile) & asked).sum())
+        doubled += int((two_surfaces(tile, apart) & asked).sum())
         all_of_them += int(asked.sum())
     if all_of_them < _LEAST_ASKED * sum(tile.in_focus.size for tile in seen.tiles):
         return
@@ -61,8 +65,17 @@ def judge_content(seen: LookedAt, found: Findings) -> None:
         )
 
 
-def two_surfaces(tile: Tile) -> NDArray[np.bool_]:
-    """Where sharpness has two peaks along Z with a valley between them: Y X."""
+def least_apart(seen: LookedAt) -> int:
+    """Slices between two surfaces that are two: more where slices lie close, from how fast sharpness falls."""
+    left = sharpness_left(seen)
+    if left is None:
+        return _APART
+    width = math.sqrt(-0.5 / math.log(min(max(left, 1e-3), 0.99)))
+    return max(_APART, math.ceil(_PEAKS * width))
+
+
+def two_surfaces(tile: Tile, apart: int) -> NDArray[np.bool_]:
+    """Where sharpness has two peaks along Z, so many slices apart, with a valley between them: Y X."""
     energy = tile.energy
     best = energy.argmax(axis=0)
     peak = energy.max(axis=0)
@@ -72,7 +85,7 @@ def two_surfaces(tile: Tile) -> NDArray[np.bool_]:
         first = best if direction == 1 else len(energy) - 1 - best
         valley = np.full(best.shape, np.inf, dtype=np.float32)
         for z in range(len(along)):
-            beyond = z >= first + _APART
+            beyond = z >= first + apart
             found |= beyond & (along[z] > _SECOND * peak) & (valley < _VALLEY * along[z])
             valley = np.where(z > first, np.minimum(valley, along[z]), valley)
     return found

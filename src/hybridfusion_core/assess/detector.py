@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter
+from scipy.ndimage import maximum_filter, median_filter
 
 from hybridfusion_core.assess.finding import Findings
 from hybridfusion_core.assess.looked_at import LookedAt
@@ -18,6 +18,8 @@ _FEWEST_SLICES = 4
 _STANDS_OUT = 5.0  # noise standard deviations
 _BAD_PER_MEGAPIXEL = 50.0
 _FEWEST_BAD = 4
+_ALONE = 3.0  # times as far as any of its neighbours
+_BESIDE = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
 
 
 def judge_detector(seen: LookedAt, found: Findings) -> None:
@@ -109,5 +111,7 @@ def stuck(counts: NDArray[Any], variance: float, gain: float, low: float) -> NDA
     off = (values - around) / noise
     middle = np.median(off, axis=0)
     least = np.quantile(off * np.sign(middle), 0.1, axis=0)
-    # Its neighbours do not stand out: a bead of a few pixels is no single pixel.
-    return np.asarray((np.abs(middle) > _STANDS_OUT) & (least > 0.5 * np.abs(middle)))
+    # Its neighbours do not stand out: fine detail that is sharp in all slices is no single pixel.
+    beside = maximum_filter(np.abs(middle), footprint=_BESIDE)
+    alone = np.abs(middle) > np.maximum(_STANDS_OUT, _ALONE * beside)
+    return np.asarray(alone & (least > 0.5 * np.abs(middle)))

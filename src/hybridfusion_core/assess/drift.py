@@ -15,8 +15,9 @@ _LEAST_STRUCTURE = 0.03  # of a square
 _PART = 48  # px, of the squares that are followed one by one
 _FEWEST, _MOST = 8, 48  # squares
 _LEAST_ALIKE = 0.8  # correlation of a square in two neighbouring slices
-_DRIFT_PX = 0.85
-_SURE = 4.5  # standard errors
+_DRIFT_PX = 1.0
+_SURE = 6.0  # standard errors, as the squares' disagreement shows them; what tilts moves them alike
+_UNSURE_PX = 0.4  # standard error above which nothing is said
 _LARGEST_STEP = 8.0  # px; more between two slices is a mistake
 
 
@@ -35,7 +36,7 @@ def judge_drift(seen: LookedAt, found: Findings) -> None:
         f"Between two of the slices the specimen moved sideways by up to {apart:.1f} px "
         f"(± {error:.1f}, from {len(guides)} squares).",
     )
-    if apart > _SURE * error and apart > _DRIFT_PX:
+    if apart > _SURE * error and apart > _DRIFT_PX and error < _UNSURE_PX:
         found.warn(
             "drift",
             "drift",
@@ -114,8 +115,9 @@ def _move(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[NDAr
     move.
     """
     window = (np.hanning(before.shape[0])[:, None] * np.hanning(before.shape[1]))[..., None]
-    along_y, along_x = np.gradient(before)
-    terms = np.stack([along_y, along_x, laplace(before), before, np.ones_like(before)], axis=-1) * window
+    middle = (before + after) / 2  # so that neither direction is preferred
+    along_y, along_x = np.gradient(middle)
+    terms = np.stack([along_y, along_x, laplace(middle), middle, np.ones_like(middle)], axis=-1) * window
     terms, change = terms.reshape(-1, 5).astype(np.float64), ((after - before) * window[..., 0]).ravel()
     normal = terms.T @ terms
     normal[np.diag_indices(5)] += 1e-9 * np.trace(normal) + 1e-12

@@ -88,7 +88,9 @@ def fall_off(seen: LookedAt) -> tuple[float, float]:
     dark = model.low - (model.variance / model.gain if model.gain > 0 else 0.0)
     for tile in seen.tiles:
         mean = tile.counts[channel].mean(axis=0, dtype=np.float64)
-        smooth = gaussian_filter(minimum_filter(gaussian_filter(mean, 2), _SMOOTH), _SMOOTH / 2)[::_SMOOTH, ::_SMOOTH]
+        # Of dye the ground is followed, since what shines lies where it lies; of a lamp everything.
+        ground = mean if seen.transmitted else minimum_filter(gaussian_filter(mean, 2), _SMOOTH)
+        smooth = gaussian_filter(ground, _SMOOTH / 2)[::_SMOOTH, ::_SMOOTH]
         y, x = np.mgrid[0 : mean.shape[0] : _SMOOTH, 0 : mean.shape[1] : _SMOOTH]
         places.append(np.stack([(y + tile.rect.y.start) / height - 0.5, (x + tile.rect.x.start) / width - 0.5], -1))
         levels.append(smooth - dark)

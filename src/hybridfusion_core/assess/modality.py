@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,11 @@ from scipy.ndimage import gaussian_filter
 from hybridfusion_core.assess.finding import Findings
 from hybridfusion_core.assess.looked_at import LookedAt
 
+TRANSMITTED, _FLUORESCENCE = "transmitted light", "fluorescence"
 _FINE, _WIDE = 1.5, 6.0  # px; contrast between them is looked at
 _BRIGHT, _VERY_BRIGHT = 0.6, 0.85  # of the brightest light: as bright a ground has transmitted light
-_INVERTED = -0.3  # correlation of contrast on both sides of focus
+_INVERTED, _WHOLLY_INVERTED = -0.3, -0.45  # correlation of contrast on both sides of focus
+_BRIGHT_MIDDLE, _LEANING = 0.75, 2.0  # the median in parts of the brightest, and how much further down the darkest lie
 _DARKER = -0.5  # skewness of the contrast
 _NOISE_LEFT = 1 / (4 * math.pi * _FINE**2)  # of the variance of white noise, after `_FINE`
 _SHOWN = 1.3  # times as much contrast as noise has
@@ -27,6 +30,8 @@ class Seen:
     Attributes:
         ground: brightness of the darkest pixels over that of the brightest, above the dark: in [0, 1].
         inversion: smallest correlation of the contrast of two slices; −1 where contrast turns over through focus.
+        middle: the median in parts of the brightest, above the dark, without what is exactly at the lowest value.
+        leaning: how much further the darkest pixels lie from the median than the brightest.
         shown: variance of the contrast where it is strongest, over that of noise.
         darker: skewness of the contrast where it is strongest; below 0 where things are darker than what is around
         them.
@@ -36,11 +41,17 @@ class Seen:
     inversion: float
     darker: float
     shown: float
+    middle: float
+    leaning: float
 
     @property
     def transmitted(self) -> bool:
         """Light that shines through: contrast turns over, or dark things lie on a bright ground."""
-        if self.ground < _BRIGHT or self.shown < _SHOWN:
+        if self.shown < _SHOWN:
+            return False
+        if self.inversion < _WHOLLY_INVERTED or (self.middle > _BRIGHT_MIDDLE and self.leaning > _LEANING):
+            return True
+        if self.ground < _BRIGHT:
             return False
         return self.inversion < _INVERTED or self.darker < _DARKER or (self.ground > _VERY_BRIGHT and self.darker < 0.3)
 
@@ -57,11 +68,11 @@ def looks(seen: LookedAt, channel: int) -> Seen:
     """Measure what tells lamp from dye in one channel."""
     model = seen.statistics.models[seen.decider.guide.index(channel)]
     grounds, inversions, skews, shown = [], [], [], []
+    # Where the noise would vanish there is no light, but for the noise of reading.
+    dark = model.low - model.variance / model.gain if model.gain > 0 else min(0.0, model.low)
     for tile in seen.tiles:
         counts = tile.counts[channel].astype(np.float32)
         smooth = np.stack([gaussian_filter(plane, _FINE) for plane in counts])
-        # Where the noise would vanish there is no light, but for the noise of reading.
-        dark = model.low - model.variance / model.gain if model.gain > 0 else min(0.0, model.low)
         low, high = np.percentile(smooth, (1, 99.5))
         grounds.append((low - dark) / max(float(high - dark), 1e-9))
         contrast = smooth - np.stack([gaussian_filter(plane, _WIDE) for plane in counts])
@@ -70,7 +81,23 @@ def looks(seen: LookedAt, channel: int) -> Seen:
         skews.append(float((strongest**3).mean() / max(float((strongest**2).mean()), 1e-12) ** 1.5))
         noise = model.variance + model.gain * max(float(np.median(smooth)) - model.low, 0)
         shown.append(float((strongest**2).mean()) / (noise * _NOISE_LEFT))
-    return Seen(float(np.median(grounds)), float(np.min(inversions)), float(np.median(skews)), max(shown))
+    middle, leaning = _lie(np.concatenate([tile.counts[channel].ravel() for tile in seen.tiles]), dark)
+    return Seen(
+        float(np.median(grounds)), float(np.min(inversions)), float(np.median(skews)), max(shown), middle, leaning
+    )
+
+
+def _lie(counts: NDArray[Any], dark: float) -> tuple[float, float]:
+    """Where the middle of the values lies between dark and bright, and to which side they lean.
+
+    A border that was filled with one value is no part of the picture.
+    """
+    inside = counts[counts > counts.min()]
+    if not inside.size:
+        return 0.0, 0.0
+    darkest, median, brightest = (float(each) for each in np.percentile(inside, (2, 50, 99.5)))
+    middle = (median - dark) / max(brightest - dark, 1e-9)
+    return middle, (median - darkest) / max(brightest - median, 1e-9)
 
 
 def _inversion(contrast: NDArray[np.float32]) -> float:
@@ -83,8 +110,8 @@ def _inversion(contrast: NDArray[np.float32]) -> float:
 def _judge(seen: LookedAt, channel: int, found: Findings) -> None:
     described = seen.stack.channels[channel]
     light = looks(seen, channel)
-    said = {True: "transmitted light", False: "fluorescence", None: "not stated"}[described.transmitted]
-    shown = "transmitted light" if light.transmitted else "fluorescence"
+    said = {True: TRANSMITTED, False: _FLUORESCENCE, None: "not stated"}[described.transmitted]
+    shown = TRANSMITTED if light.transmitted else _FLUORESCENCE
     name = "modality" if len(seen.decider.guide) == 1 else f"modality_{channel}"
     found.add(
         name,

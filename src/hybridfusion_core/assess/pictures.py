@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybridfusion_core.assess.content import two_surfaces
+from hybridfusion_core.assess.content import least_apart, two_surfaces
 from hybridfusion_core.assess.looked_at import LookedAt
 from hybridfusion_core.assess.repeatability import Repeated
 from hybridfusion_core.view.pixels import Picture, coloured, grey, limits
@@ -60,7 +60,7 @@ def pictures_of(seen: LookedAt) -> tuple[Picture, ...]:
     shown = np.repeat(grey(tile.fused, low, high - low)[..., None], 3, axis=-1)
     shown[~tile.in_focus] //= 3
     if len(seen.slices) > 3 and not seen.transmitted:
-        shown[two_surfaces(tile) & tile.in_focus & tile.structure] = _TWO
+        shown[two_surfaces(tile, least_apart(seen)) & tile.in_focus & tile.structure] = _TWO
     place = f"y = {tile.rect.y.start}, x = {tile.rect.x.start}"
     return (
         Picture(

@@ -70,7 +70,7 @@ def decide(seen: LookedAt, compared: Compared, found: Findings) -> tuple[Verdict
         f"{compared.network.agree:.1%}.",
     )  # fmt: skip
     if same > _SAME_DETAIL and light < _SAME_LIGHT and not seen.transmitted:
-        return "max", "There is hardly any out-of-focus light: a maximum projection shows the same."
+        return "max", "A maximum projection shows the same detail and the same light here."
     return _network_or_tenengrad(compared, alike)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +18,9 @@ from hybridfusion_core.batch.run import Connect, Handling, run_plate
 from hybridfusion_core.batch.scheduler import Where, connected
 from hybridfusion_core.batch.shard import shard_of
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.fusion.request import make_request
+from hybridfusion_core.fusion.request import FuseRequest, make_request
 from hybridfusion_core.io.create import refuse_input_as_output
+from hybridfusion_core.io.zarr.chunk_files import Absent
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
 from hybridfusion_core.io.zarr.source import is_url
 from hybridfusion_core.plates.acquired import with_acquired_times
@@ -27,6 +28,7 @@ from hybridfusion_core.plates.dropped_slices import without_missing_slices
 from hybridfusion_core.plates.open import open_plate
 from hybridfusion_core.plates.plate import Plate, PlateField
 from hybridfusion_core.plates.select import Selection, chosen_times, select
+from hybridfusion_core.shading.profiles import AUTO
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def plan_batch(
     pattern: str | None = None,
     axes: str | None = None,
     missing: Literal["fail", "drop"] = "fail",
+    absent: Absent = "refuse",
     wells: str | None = None,
     fields: str | None = None,
     times: str | None = None,
@@ -78,6 +81,8 @@ def plan_batch(
         axes: of stacks, such as "ZYX", where the files do not say.
         missing: what becomes of fields with missing planes: they "fail", or are fused without these
             slices ("drop").
+        absent: what becomes of fields whose OME-Zarr lacks whole slices: they fail ("refuse"), or these slices are read
+            as the fill value ("fill").
         wells: such as "B02:C05,D07"; None takes all.
         fields: names, such as "1,3-5"; None takes all.
         times: indices from 0, such as "0:10"; None takes all.
@@ -96,9 +101,11 @@ def plan_batch(
         UserInputError: something of it cannot be done.
         StoredDataError: the metadata of the plate are damaged.
     """
-    request = make_request(**options)
+    request = _absolute(make_request(**options))
     failures = None if only is None else read_failures(Path(only))
-    plate = with_acquired_times(open_plate(str(source), pattern=pattern, axes=axes), request.channels)
+    plate = open_plate(str(source), pattern=pattern, axes=axes, absent=absent)
+    decides = None if request.focus_from in ("auto", "each", "joint") else request.focus_from
+    plate = with_acquired_times(plate, request.channels, decides)
     if missing == "drop":
         plate = without_missing_slices(plate, request.channels)
     request, notes = with_offsets(request, plate, z_step_um)
@@ -124,10 +131,38 @@ def plan_batch(
         z_step_um=z_step_um,
         pixel_size_um=pixel_size_um,
         output_format=make_output_format(format, ngff, name),
+        absent=absent,
         shard=part,
     )
     _ = choices.paths  # refuses a name that no result can have
     return BatchPlan(plate, units, choices, request.device, notes)
+
+
+def _absolute(request: FuseRequest) -> FuseRequest:
+    """Return a request whose files workers find, whatever their working directory.
+
+    Raises:
+        UserInputError: it cannot be for a plate.
+    """
+    if request.align_frame == "crop" and (request.align != "none" or request.align_from):
+        raise UserInputError(
+            "--align-frame crop gives every field another size; expected keep, since the fields and time points of a "
+            "plate have one. Leave it out."
+        )
+
+    def found(path: str | None) -> str | None:
+        if path is None or path == AUTO:
+            return path
+        if not Path(path).exists():
+            raise UserInputError(f"{path!r} does not exist; expected the path of a file. Check its spelling.")
+        return str(Path(path).absolute())
+
+    return replace(
+        request,
+        align_from=found(request.align_from),
+        flat_field=found(request.flat_field),
+        dark=found(request.dark),
+    )
 
 
 def run_batch(

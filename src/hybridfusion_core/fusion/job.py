@@ -136,6 +136,8 @@ class Job:
         if self.offsets:
             settings["channel_offset_um"] = {str(index): asdict(each) for index, each in self.offsets.items()}
         del settings["memory"]  # what it led to is recorded; the number itself changes nothing
+        for name in ("align_from", "flat_field", "dark"):  # where a file stood is nobody's business
+            settings[name] = settings[name] and Path(settings[name]).name
         settings["stats"] = None  # recorded as used, one per time point and decider
         return settings
 

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from hybridfusion_core.fusion.blank_slices import blank_warnings
+from hybridfusion_core.fusion.doubtful_light import light_warnings
 from hybridfusion_core.fusion.focus_range import FocusRanges
 from hybridfusion_core.fusion.job import Job, one_or_all
 from hybridfusion_core.io.disk.access import permitted
@@ -44,6 +45,7 @@ def provenance(
         "z_positions_um": None if stack.z_positions_um is None else [float(each) for each in stack.z_positions_um],
         "model": one_or_all([{"name": model.card.name, "sha256": model.sha256} for model in job.models]),
         "settings": job.settings(),
+        **({} if not stack.treatment else {"treatment": dict(stack.treatment)}),
         **_measured(job, stack, statistics),
         "runtime": str(job.runtime),
     }
@@ -52,7 +54,12 @@ def provenance(
 def _measured(job: Job, stack: Stack, statistics: Sequence[Sequence[FieldStatistics]]) -> dict[str, Any]:
     return {
         "statistics": [_STATISTICS.dump_python(one, mode="json") for of_frame in statistics for one in of_frame],
-        "warnings": [*job.notes, *blank_warnings(job, stack, statistics)],
+        "warnings": [
+            *job.notes,
+            *(stack.treatment or {}).get("notes", ()),
+            *(light_warnings(job, stack) if statistics else ()),
+            *blank_warnings(job, stack, statistics),
+        ],
     }
 
 

@@ -147,9 +147,10 @@ def _fused_plane(
     evidence = None
     if (structure is not None and in_focus is not None) or job.projections:
         found = torch.ones(posterior.shape[1:], dtype=torch.bool) if structure is None else structure
-        evidence = _evidence(
-            job, stack, kept, posterior, weights, found, found.float() if in_focus is None else in_focus
-        )
+        known = found.float() if in_focus is None else in_focus
+        scorer = decider.model if job.method.energy is None else None
+        line = None if scorer is None else scorer.network.confidence_line
+        evidence = _evidence(job, stack, kept, posterior, weights, found, known, line)
     fused = {}
     for channel in decider.serves:
         if evidence is not None and channel in job.projections:
@@ -321,14 +322,16 @@ def _evidence(
     weights: Tensor,
     structure: Tensor,
     in_focus: Tensor,
+    line: Tensor | None,
 ) -> Evidence:
-    """Gather what is known of a tile's core; posterior and weights Z Y X of the kept slices, the others Y X."""
+    """Gather what is known of a tile's core; posterior and weights Z Y X of the kept slices, others Y X."""
     slices = [job.slices[position] for position in kept]
     # Slices are numbered as in the file, also when only some of them are fused.
     numbers = torch.tensor((0, *(index + 1 for index in slices)), device=posterior.device)
     known = np.arange(stack.shape[2]) if stack.z_um is None else stack.z_um
     positions = torch.tensor(known[slices], dtype=torch.float32, device=posterior.device)
-    return Evidence(posterior[None], weights[None], structure[None], in_focus[None], numbers, positions)
+    line = None if line is None else line.to(posterior.device)
+    return Evidence(posterior[None], weights[None], structure[None], in_focus[None], numbers, positions, line)
 
 
 def _explained(job: Job, evidence: Evidence) -> dict[str, NDArray[Any]]:
