@@ -54,8 +54,8 @@ class Repeated:
     Attributes:
         agree: share of decisions of the two halves that lie no more than twice `reach` apart.
         promised: the share that their confidence promises at least.
-        reach: slices around a decision that confidence counts: one, or none in a stack of few, where all are neighbours.
-        height: median difference of the halves' heights in slices.
+        reach: slices around a decision that confidence counts: one, or none in a stack of few, where all are
+        neighbours. height: median difference of the halves' heights in slices.
         noise: standard deviation of the halves' fused difference over √2, in that of one slice's noise.
         every_other: share of decisions from odd and even slices within one slice of each other.
         every_other_height: median difference of their heights, in slices.
@@ -179,7 +179,8 @@ def judge_repeatability(seen: LookedAt, repeated: Repeated | None, found: Findin
         100 * repeated.agree,
         "% of what is in focus",
         f"at least {100 * repeated.promised:.0f}, which the confidence promises",
-        f"With half of the photons each, {repeated.agree:.1%} of the decisions {near}; the confidence promises at least {repeated.promised:.1%}"
+        f"With half of the photons each, {repeated.agree:.1%} of the decisions {near}; the confidence promises at "
+        f"least {repeated.promised:.1%}"
         + (". It keeps its promise." if repeated.agree >= repeated.promised - 0.02 else ": it promises too much here."),
     )
     found.add(
