@@ -180,10 +180,10 @@ def test_two_images_make_a_pair(qtbot, viewer):
     near, far = focal_stack(5, 48)[[1, 3]]
     viewer.add_image(near, name="near")
     widget = opened(viewer)
-    assert "further images" in widget.form.message("axes")
+    assert "further images" in widget.form.message("layer")
     viewer.add_image(far, name="far")
     qtbot.waitUntil(lambda: widget.form.others.value == [viewer.layers["far"]])  # there is no other
-    assert widget.form.message("axes") == ""
+    assert widget.form.message("layer") == ""
     fuse(qtbot, widget)
     expected = hf.fuse(np.stack([near, far])).fused
     np.testing.assert_array_equal(viewer.layers["near + far fused"].data, expected)
@@ -398,7 +398,7 @@ def test_pace_says_how_long_it_will_take():
     pace.describe(Progress("measuring", 5, 5))
     # The first steps are slow: what they promise is a bound.
     assert pace.describe(Progress("fusing", 1_000_000, 100_000_000)) == "fusing 1 %, at least 50 s left"
-    assert pace.describe(Progress("fusing", 50_000_000, 100_000_000)).endswith("4.55 Mpx·slices/s, 11 s left")
+    assert pace.describe(Progress("fusing", 50_000_000, 100_000_000)) == "fusing 50 %, 11 s left"
 
 
 def test_layers_that_do_not_belong_together_are_not_offered(qtbot, viewer):

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import tifffile
 from distributed import LocalCluster
-from plate_window import a_plate, choose, click, fuse, messages, settled, statuses
+from plate_window import a_plate, choose, click, fuse, messages, settled, statuses, workers_that_are_threads
 from qtpy.QtWidgets import QScrollArea
 
 from hybridfusion_core.cli import main as command_line
 from napari_hybridfusion.plate.widget import PlateWidget
+
+__all__ = ["workers_that_are_threads"]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from napari.layers import Layer
 from napari.utils.notifications import notification_manager
 from plate_makers import places as plane_places
 from plate_makers import write_plain
-from plate_window import a_plate, choose, click, fuse, messages, settled, statuses
+from plate_window import a_plate, choose, click, fuse, messages, settled, statuses, workers_that_are_threads
 from qtpy.QtCore import QPoint, QPointF, Qt
 
 from hybridfusion_core.batch.task import Outcome
@@ -31,6 +31,8 @@ from napari_hybridfusion.plate import job as plate_job
 from napari_hybridfusion.plate.map import COLORS, PlateMap
 from napari_hybridfusion.plate.states import PlateStates
 from napari_hybridfusion.plate.widget import PlateWidget
+
+__all__ = ["workers_that_are_threads"]
 
 PATTERN = "{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif"
 CHANNELS = (Channel("DAPI", "0099FF"), Channel("membrane", "FF33CC"))
@@ -111,6 +113,7 @@ def test_it_does_what_the_command_line_does(qtbot, widget, plate, tmp_path, caps
     assert '"kept": 4' in capsys.readouterr().out
 
 
+@pytest.mark.real_cluster
 def test_cancel_and_go_on(qtbot, widget, long_plate, tmp_path):
     output = tmp_path / "out.ome.zarr"
     choose(qtbot, widget, long_plate, output)

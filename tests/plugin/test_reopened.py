@@ -58,6 +58,7 @@ class Session:
     def fuse(self, stack: Path, products: tuple[str, ...] = ("height",), output: Path | None = None) -> None:
         self.open(stack)
         self.widget = opened(self.viewer)
+        self.widget.form.method.value = "tenengrad"
         for name, box in self.widget.form.products.items():
             box.value = name in products
         if output is not None:

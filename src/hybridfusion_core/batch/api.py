@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from hybridfusion_core.batch.choices import Choices, Stats
+from hybridfusion_core.batch.offset_survey import with_offsets
 from hybridfusion_core.batch.output.format import Format, make_output_format
 from hybridfusion_core.batch.records.failure_list import read_failures
 from hybridfusion_core.batch.report.write import write_reports
@@ -17,8 +18,9 @@ from hybridfusion_core.batch.run import Connect, Handling, run_plate
 from hybridfusion_core.batch.scheduler import Where, connected
 from hybridfusion_core.batch.shard import shard_of
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.fusion.request import make_request
+from hybridfusion_core.fusion.request import FuseRequest, make_request
 from hybridfusion_core.io.create import refuse_input_as_output
+from hybridfusion_core.io.zarr.chunk_files import Absent
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
 from hybridfusion_core.io.zarr.source import is_url
 from hybridfusion_core.plates.acquired import with_acquired_times
@@ -26,6 +28,7 @@ from hybridfusion_core.plates.dropped_slices import without_missing_slices
 from hybridfusion_core.plates.open import open_plate
 from hybridfusion_core.plates.plate import Plate, PlateField
 from hybridfusion_core.plates.select import Selection, chosen_times, select
+from hybridfusion_core.shading.profiles import AUTO
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,14 @@ class BatchPlan:
         units: fields × times to fuse; none if a list of failures was empty, or a shard has no well.
         choices: how.
         device: that was asked for.
+        notes: what a person should be told of it, one sentence each.
     """
 
     plate: Plate
     units: tuple[PlateField, ...]
     choices: Choices
     device: str = "auto"
+    notes: tuple[str, ...] = ()
 
 
 def plan_batch(
@@ -52,6 +57,7 @@ def plan_batch(
     pattern: str | None = None,
     axes: str | None = None,
     missing: Literal["fail", "drop"] = "fail",
+    absent: Absent = "refuse",
     wells: str | None = None,
     fields: str | None = None,
     times: str | None = None,
@@ -75,6 +81,8 @@ def plan_batch(
         axes: of stacks, such as "ZYX", where the files do not say.
         missing: what becomes of fields with missing planes: they "fail", or are fused without these
             slices ("drop").
+        absent: what becomes of fields whose OME-Zarr lacks whole slices: they fail ("refuse"), or these slices are read
+            as the fill value ("fill").
         wells: such as "B02:C05,D07"; None takes all.
         fields: names, such as "1,3-5"; None takes all.
         times: indices from 0, such as "0:10"; None takes all.
@@ -93,11 +101,14 @@ def plan_batch(
         UserInputError: something of it cannot be done.
         StoredDataError: the metadata of the plate are damaged.
     """
-    request = make_request(**options)
+    request = _absolute(make_request(**options))
     failures = None if only is None else read_failures(Path(only))
-    plate = with_acquired_times(open_plate(str(source), pattern=pattern, axes=axes), request.channels)
+    plate = open_plate(str(source), pattern=pattern, axes=axes, absent=absent)
+    decides = None if request.focus_from in ("auto", "each", "joint") else request.focus_from
+    plate = with_acquired_times(plate, request.channels, decides)
     if missing == "drop":
         plate = without_missing_slices(plate, request.channels)
+    request, notes = with_offsets(request, plate, z_step_um)
     if is_url(str(output)):
         raise UserInputError(
             f"The output {output} is a URL; expected a path, because results are renamed into their place once they "
@@ -120,10 +131,38 @@ def plan_batch(
         z_step_um=z_step_um,
         pixel_size_um=pixel_size_um,
         output_format=make_output_format(format, ngff, name),
+        absent=absent,
         shard=part,
     )
     _ = choices.paths  # refuses a name that no result can have
-    return BatchPlan(plate, units, choices, request.device)
+    return BatchPlan(plate, units, choices, request.device, notes)
+
+
+def _absolute(request: FuseRequest) -> FuseRequest:
+    """Return a request whose files workers find, whatever their working directory.
+
+    Raises:
+        UserInputError: it cannot be for a plate.
+    """
+    if request.align_frame == "crop" and (request.align != "none" or request.align_from):
+        raise UserInputError(
+            "--align-frame crop gives every field another size; expected keep, since the fields and time points of a "
+            "plate have one. Leave it out."
+        )
+
+    def found(path: str | None) -> str | None:
+        if path is None or path == AUTO:
+            return path
+        if not Path(path).exists():
+            raise UserInputError(f"{path!r} does not exist; expected the path of a file. Check its spelling.")
+        return str(Path(path).absolute())
+
+    return replace(
+        request,
+        align_from=found(request.align_from),
+        flat_field=found(request.flat_field),
+        dark=found(request.dark),
+    )
 
 
 def run_batch(

@@ -11,6 +11,7 @@ from hybridfusion_core.batch.output.format import PLATE, SUFFIXES, OutputFormat
 from hybridfusion_core.batch.records.paths import BatchPaths
 from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
 from hybridfusion_core.fusion.request import FuseRequest, as_json
+from hybridfusion_core.io.zarr.chunk_files import Absent
 from hybridfusion_core.plates.field_stack import find_channels
 from hybridfusion_core.plates.plate import Plate, PlateField
 
@@ -29,6 +30,7 @@ class Choices:
         z_step_um: replaces the distance between slices.
         pixel_size_um: replaces the distance between pixels.
         output_format: of the results.
+        absent: what to do about slices of which an OME-Zarr has no chunk.
         shard: which of several jobs this one is that share the output, such as "2of8"; "" for the only one.
     """
 
@@ -39,6 +41,7 @@ class Choices:
     z_step_um: float | None = None
     pixel_size_um: float | None = None
     output_format: OutputFormat = PLATE
+    absent: Absent = "refuse"
     shard: str = ""
 
     @property
@@ -77,6 +80,7 @@ class Choices:
             "times": None if all(map(self.takes, plate.fields())) else list(self.times or ()),
             "z_step_um": self.z_step_um,
             "pixel_size_um": self.pixel_size_um,
+            "absent": self.absent,
             **asdict(self.output_format),
             "plate": plate.name,
             "layout": plate.layout,

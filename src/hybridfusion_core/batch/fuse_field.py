@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -39,18 +39,24 @@ from hybridfusion_core.batch.records.store import (
 from hybridfusion_core.batch.records.writing import unwritable
 from hybridfusion_core.batch.task import Outcome, Settings, Task
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
-from hybridfusion_core.fusion.job import Job, resolve
+from hybridfusion_core.fusion.blank_slices import with_blank_slices
+from hybridfusion_core.fusion.focus_range import FocusRanges
+from hybridfusion_core.fusion.job import Decider, Job, resolve
 from hybridfusion_core.fusion.loop import measure, run
-from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
+from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION, with_focus
+from hybridfusion_core.fusion.request import FuseRequest
 from hybridfusion_core.fusion.result import describe
+from hybridfusion_core.fusion.treated import treated
 from hybridfusion_core.io.decode_cache import decoded_once
 from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.io.disk.lock import Lock
 from hybridfusion_core.io.zarr.source import is_url
 from hybridfusion_core.model.noise import FieldStatistics
-from hybridfusion_core.plates.field_stack import open_field
+from hybridfusion_core.plates.field_stack import find_channels, open_field
 from hybridfusion_core.plates.plate import PlateField
 from hybridfusion_core.progress import Progress
+from hybridfusion_core.shading.estimate import small_copy
+from hybridfusion_core.shading.profiles import AUTO
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.view.thumbnails import Thumbnails
 
@@ -158,8 +164,9 @@ def measure_unit(task: Task, settings: Settings) -> Outcome:
         return Outcome("refused", reason, worker=get_worker().address)
     try:
         with prepared(settings.request.threads or 1), _opened(unit, settings) as stack:
-            job = job_for(stack, settings)
-            with decoded_once(stack, job.plan.block, room=job.plan.room, folder=paths.staging) as planes:
+            job = job_for(stack, settings, absent=_absent(unit, settings))
+            with decoded_once(stack, job.plan.block, room=job.plan.room, folder=paths.staging) as decoded:
+                planes = _watched(treated(job, decoded, notice=False), paths, settings)
                 (found,) = _watched(measure(job, planes), paths, settings)
                 return Outcome("done", value=tuple(found))
     except _StopAsked:
@@ -169,13 +176,40 @@ def measure_unit(task: Task, settings: Settings) -> Outcome:
         return Outcome("full", reason) if reason else Outcome("failed", _reason(error))
 
 
-def job_for(stack: Stack, settings: Settings, halvings: int = 0) -> Job:
+def copy_unit(task: Task, settings: Settings) -> Outcome:
+    """Look at a unit's light; the value of the outcome is its plane, Y and X, and what `small_copy` gives of it.
+
+    Args:
+        task: what to look at.
+        settings: of the run.
+    """
+    reason = unfit(settings, task.unit.folder)
+    if reason is not None:
+        return Outcome("refused", reason, worker=get_worker().address)
+    try:
+        with prepared(settings.request.threads or 1), _opened(task.unit, settings) as stack:
+            return Outcome("done", value=(stack.shape[3:], *small_copy(stack)))
+    except (HybridFusionError, OSError, MemoryError) as error:
+        return Outcome("failed", _reason(error))
+
+
+def _with_estimates(request: FuseRequest, paths: BatchPaths) -> FuseRequest:
+    """Put what was estimated over the plate in the place of "auto"."""
+    return replace(
+        request,
+        flat_field=str(paths.flat_field) if request.flat_field == AUTO else request.flat_field,
+        dark=str(paths.dark) if request.dark == AUTO else request.dark,
+    )
+
+
+def job_for(stack: Stack, settings: Settings, halvings: int = 0, absent: Collection[int] = ()) -> Job:
     """Resolve the settings of a run against one stack.
 
     Args:
         stack: of the channels that are fused, and no others.
         settings: of the run.
         halvings: how often to halve the tiles.
+        absent: indices of channels that were not acquired at this time: the others decide without them.
 
     Raises:
         UserInputError: the stack cannot be fused so.
@@ -183,7 +217,8 @@ def job_for(stack: Stack, settings: Settings, halvings: int = 0) -> Job:
     """
     tile = max((settings.request.tile or settings.block) >> halvings, 1)
     # Planned once, for the run: what is free at this moment changes nothing.
-    job = resolve(replace(settings.request, channels=None, tile=tile, memory=_BOUNDLESS), stack)
+    request = _with_estimates(settings.request, settings.paths)
+    job = resolve(replace(request, channels=None, tile=tile, memory=_BOUNDLESS), stack)
     if len(job.slices) < 2:
         raise UserInputError(
             f"{stack.name} has {stack.shape[2]} slice(s), {len(job.slices)} of them chosen; expected two or more to "
@@ -197,7 +232,21 @@ def job_for(stack: Stack, settings: Settings, halvings: int = 0) -> Job:
                 f"{model.sha256[:12]}…); expected the same. Put it back, or choose another output."
             )
     z_chunk = min(settings.z_chunk, len(job.slices))
-    return replace(job, plan=replace(job.plan, block=settings.block, z_chunk=z_chunk, budget=settings.budget))
+    plan = replace(job.plan, block=settings.block, z_chunk=z_chunk, budget=settings.budget)
+    return replace(job, deciders=tuple(_without(each, absent) for each in job.deciders), plan=plan)
+
+
+def _without(decider: Decider, absent: Collection[int]) -> Decider:
+    left = tuple(channel for channel in decider.guide if channel not in absent)
+    return replace(decider, guide=left) if left else decider
+
+
+def _absent(unit: PlateField, settings: Settings) -> tuple[int, ...]:
+    """Return which of the channels that are fused were not acquired, by their index among these."""
+    if not unit.frame.not_acquired:
+        return ()
+    chosen = find_channels(unit, settings.request.channels)
+    return tuple(index for index, channel in enumerate(chosen) if channel in unit.frame.not_acquired)
 
 
 def _opened(unit: PlateField, settings: Settings) -> Stack:
@@ -206,6 +255,7 @@ def _opened(unit: PlateField, settings: Settings) -> Stack:
         channels=settings.request.channels,
         z_step_um=settings.choices.z_step_um,
         pixel_size_um=settings.choices.pixel_size_um,
+        absent=settings.choices.absent,
     )
     return replace(stack, name=f"{unit.well} field {unit.field}")
 
@@ -217,22 +267,29 @@ def _fused(task: Task, settings: Settings, paths: BatchPaths, key: FieldKey, hal
         # Before any pixel is read: what changes meanwhile is done again.
         inputs = sorted({*listed_inputs(unit), *(_inside(unit, each) for each in stack.source)})
         mark = fingerprint(unit.folder, inputs)
-        job = job_for(stack, settings, halvings)
-        with decoded_once(stack, job.plan.block, room=job.plan.room, folder=paths.staging) as planes:
+        absent = _absent(unit, settings)
+        job = job_for(stack, settings, halvings, absent)
+        with decoded_once(stack, job.plan.block, room=job.plan.room, folder=paths.staging) as decoded:
+            planes = _watched(treated(job, decoded, notice=False), paths, settings)
             statistics = (
                 _watched(measure(job, planes), paths, settings) if task.statistics is None else [list(task.statistics)]
             )
             _check_statistics(stack, job, statistics)
-            spec = describe(job, stack, statistics)
+            if task.statistics is not None:
+                statistics = with_blank_slices(job, planes, statistics)
+            spec = describe(job, planes, statistics)
             staged = _staged(task, settings, paths)
             with staged.create(spec, job) as output:
-                thumbnails = Thumbnails(output.arrays, spec)
+                ranges = FocusRanges(output.arrays, spec)
+                thumbnails = Thumbnails(ranges.arrays, spec)
                 with nullcontext() if job.device.type == "cpu" else _GPU:
                     for _ in run(job, planes, statistics, thumbnails.arrays):
                         _go_on(paths, settings)
                 seen = slice_figures(job, planes, output.arrays)
+                output.record(with_focus(spec, ranges).provenance)
                 output.commit()
-    found = figures(job, spec, thumbnails.copies, seen)
+    first = next(index for index in range(len(spec.channels)) if index not in absent)
+    found = figures(job, spec, thumbnails.copies, seen, first=first, dropped=unit.frame.dropped)
     write_whole(paths.thumbnail(key, unit.t), picture(thumbnails.copies, spec.slices))
     return {
         "format": FORMAT,
@@ -245,8 +302,11 @@ def _fused(task: Task, settings: Settings, paths: BatchPaths, key: FieldKey, hal
         "models": spec.provenance["model"],
         "settings": spec.provenance["settings"],
         "statistics": [_STATISTICS.dump_python(each, mode="json") for each in statistics],
+        "treatment": spec.provenance.get("treatment"),
         "halvings": halvings,
-        "figures": found,
+        "not_acquired": [spec.channels[each].name for each in absent],
+        "warnings": spec.provenance["warnings"],
+        "figures": found | {"focus": [{**each, "time": unit.t} for each in ranges.found()]},
         **staged.place(),
     }
 

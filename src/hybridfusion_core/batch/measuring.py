@@ -39,8 +39,13 @@ class Measurement:
 
 
 def group_of(unit: PlateField, stats: str) -> str:
-    """Return whose statistics a unit is normalised with: the name of its well, or "" for the whole plate."""
-    return unit.well if stats == "well" else ""
+    """Return whose statistics a unit is normalised with: the name of its well, or "" for the whole plate.
+
+    Where some channels were not acquired, others decide: such units are measured together.
+    """
+    group = unit.well if stats == "well" else ""
+    absent = " and ".join(unit.imaging.channels[each].name for each in unit.frame.not_acquired)
+    return f"{group} without {absent}".strip() if absent else group
 
 
 def measured(

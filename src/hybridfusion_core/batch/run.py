@@ -17,6 +17,7 @@ from distributed import Client, get_worker
 from hybridfusion_core.batch.choices import Choices
 from hybridfusion_core.batch.fit_workers import FitWorkers
 from hybridfusion_core.batch.fuse_field import KILLS, fuse_unit, killed, write_failure
+from hybridfusion_core.batch.light import estimate_light
 from hybridfusion_core.batch.loop import Loop, Work
 from hybridfusion_core.batch.measuring import group_of, lacking, measured, named
 from hybridfusion_core.batch.output.load_data import FileList
@@ -219,13 +220,14 @@ class _Run:
     def _remarks(self) -> list[str]:
         record = read_json(self._paths.run_record) or {}
         lacks = lacking(record.get("left_out") or ())
+        doubts = [str(each) for each in (record.get("settings") or {}).get("warnings") or ()]
         cut = [key for key, times in self._missing.items() if times and len(times) < len(self._times[key])]
         gaps = (
             f"{len(cut)} fields lack time points that failed or are not fused yet; their metadata name them as "
             "missing_times, and they read as zeros."
         )
         workers = [f"The worker {address} took no part: {why}" for address, why in self.result.refused.items()]
-        return [*([lacks] if lacks else []), *([gaps] if cut else []), *workers]
+        return [*doubts, *([lacks] if lacks else []), *([gaps] if cut else []), *workers]
 
     def _recheck(self) -> None:
         """Forget that fields are finished whose pixels are damaged."""
@@ -286,6 +288,7 @@ class _Run:
             stored = stored or read_json(self._paths.run_record)  # another shard may have written it meanwhile
             settings = self._settings(client, stored)
             workers = self._fit(client, settings)
+            self._light(client, workers, settings)
             statistics = self._statistics(client, workers, settings)
         tasks = [self._task(unit, statistics) for unit in pending]
         work = Work(fuse_unit, self._lost, self._has_begun)
@@ -330,6 +333,15 @@ class _Run:
 
     def _taken(self) -> list[PlateField]:
         return [unit for unit in self._plate.fields() if self._choices.takes(unit)]
+
+    def _light(self, client: Client, workers: FitWorkers, settings: Settings) -> None:
+        """Estimate how evenly the plate is lit, if that was asked for and not done before."""
+
+        def report(unit: PlateField, done: int, total: int) -> None:
+            self._report(Event("measuring", unit, Outcome("done"), done, total, 0))
+
+        if estimate_light(client, workers, settings, self._sound(), report, self._stop):
+            raise _StopAsked
 
     def _statistics(self, client: Client, workers: FitWorkers, settings: Settings) -> Mapping[str, Any] | None:
         """Take the statistics that were stored; measure what is not there yet, and store it."""

@@ -17,6 +17,7 @@ from hybridfusion_core.batch.choices import Choices
 from hybridfusion_core.batch.records.store import FORMAT
 from hybridfusion_core.batch.task import Settings
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
+from hybridfusion_core.fusion.doubtful_light import light_warnings
 from hybridfusion_core.fusion.job import resolve
 from hybridfusion_core.model.noise import FieldStatistics
 from hybridfusion_core.plates.field_stack import open_field
@@ -46,12 +47,13 @@ def settle(units: Sequence[PlateField], choices: Choices, memory: int | None) ->
     problem: HybridFusionError | None = None
     for unit in units:
         try:
-            stack = open_field(unit, channels=request.channels)
+            stack = open_field(unit, channels=request.channels, absent=choices.absent)
         except HybridFusionError as error:
             problem = error
             continue
         with stack:
             job = resolve(replace(request, channels=None), stack.with_z_step(choices.z_step_um))
+            doubts = light_warnings(job, replace(stack, name="The plate"))
         return {
             "device": job.device_name,
             "precision": "float32" if request.precision == "auto" else request.precision,
@@ -61,6 +63,7 @@ def settle(units: Sequence[PlateField], choices: Choices, memory: int | None) ->
             "z_chunk": job.plan.z_chunk,
             "memory": budget,
             "models": {model.card.name: model.sha256 for model in job.models},
+            "warnings": doubts,
         }
     raise problem or UserInputError(
         "No field of the plate can be fused; expected one at least. Look at the reasons with --dry-run."

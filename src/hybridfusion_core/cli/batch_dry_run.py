@@ -34,10 +34,10 @@ def dry_run(plan: BatchPlan) -> tuple[dict[str, Any], str]:
             "units": 0,
             "warnings": [],
         }, "Nothing is chosen: there is nothing to do."
-    found = forecast(units, choices.request, **scale)
+    found = forecast(units, choices.request, absent=choices.absent, **scale)
     about = summary(plate, units, found, choices.output)
     about |= {name: value for name, value in scale.items() if value}
-    warnings = list(hindrances(choices.output, about))
+    warnings = [*found.warnings, *hindrances(choices.output, about)]
     about["warnings"] = [*about["warnings"], *warnings]
     rows = (f"{key:>18}: {value}" for key, value in table(plate, about).items())
     said = [f"warning: {each}" for each in warnings]

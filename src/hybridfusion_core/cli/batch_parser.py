@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from hybridfusion_core.cli.options import add_scale, command, positive
+from hybridfusion_core.cli.options import add_absent, add_scale, command, positive
 
 
 def add_batch(commands: Any, add_choices: Callable[[argparse.ArgumentParser], Any]) -> None:
@@ -108,6 +108,7 @@ def add_batch(commands: Any, add_choices: Callable[[argparse.ArgumentParser], An
     )
     unsaid = parser.add_argument_group("What the files do not say")
     unsaid.add_argument("--axes", help="what the axes of stacks are, such as ZYX: plain TIFFs in a folder of stacks")
+    add_absent(unsaid)
     add_scale(unsaid)
     form = parser.add_argument_group("Output")
     form.add_argument(

@@ -20,6 +20,7 @@ import torch
 from hybridfusion_core.cli.progress import ProgressLine
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.fusion.api import steps_to_disk
+from hybridfusion_core.fusion.doubtful_light import light_warnings
 from hybridfusion_core.fusion.job import Job, load_statistics, resolve
 from hybridfusion_core.fusion.rate import measured_rate
 from hybridfusion_core.fusion.request import FuseRequest, make_request
@@ -85,7 +86,7 @@ def info(options: argparse.Namespace) -> None:
     request = make_request(device=options.device, memory=options.memory, threads=options.threads)
     with _open(options) as stack:
         job = resolve(request, stack)
-        _warn(job.notes)
+        _warn([*job.notes, *light_warnings(job, stack)])
         rate = measured_rate(job)
         summary = _describe(stack, job, rate)
     lines = [f"{key.replace('_', ' '):>18}: {_readable(value)}" for key, value in summary.items()]
@@ -106,6 +107,13 @@ def project(options: argparse.Namespace) -> None:
     with _open(options) as stack, ProgressLine("Mpx", 1e6) as line:
         found = run(options, stack, lambda step: line.update(step.stage, step.done, step.total))
     _print(options, *found)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Measure the labels of a result."""
+    from hybridfusion_core.cli.surface import measure as run
+
+    _print(options, *run(options))
 
 
 def verify(options: argparse.Namespace) -> int:

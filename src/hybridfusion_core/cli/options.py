@@ -81,14 +81,19 @@ def add_file_facts(parser: argparse.ArgumentParser) -> None:
     facts = parser.add_argument_group("What the file does not say")
     facts.add_argument("--axes", metavar="LETTERS", help="what each axis is, some of TCZYX, such as ZCYX")
     facts.add_argument("--series", metavar="N|NAME", help="which image of a file that holds several")
-    facts.add_argument(
+    add_absent(facts)
+    add_scale(facts)
+
+
+def add_absent(group: Any) -> None:
+    """Add what an OME-Zarr means by chunks that are not there."""
+    group.add_argument(
         "--absent",
         choices=("refuse", "fill"),
         default="refuse",
         help="what to do about slices of which an OME-Zarr has no chunk: refuse, or read its fill value, as programs "
         "mean it that leave out black slices (default: refuse)",
     )
-    add_scale(facts)
 
 
 def add_scale(group: Any) -> None:

@@ -44,6 +44,20 @@ def add_planes(parser: argparse.ArgumentParser) -> None:
         help="2 gives the top and the bottom of hollow things, as two planes along Z (default: 1)",
     )
     group.add_argument(
+        "--channel-offset",
+        action="append",
+        metavar="auto|NAME:UM",
+        help="where a channel is in focus beside the one that decides (--focus-from NAME); auto measures it; NAME:UM "
+        "may be given several times (default: at the same height)",
+    )
+    group.add_argument(
+        "--project",
+        action="append",
+        metavar="NAME:OFFSET:THICKNESS:HOW",
+        help="read a channel along the height that is found instead of fusing it, in µm, such as membrane:-5:4:max; "
+        "NAME may be * for all others; may be given several times",
+    )
+    group.add_argument(
         "--slab",
         metavar="N[:OVERLAP]",
         help="fuse every N slices into one, so that the result is a stack again (default: all into one)",
@@ -104,6 +118,29 @@ def add_project(commands: Any) -> None:
     output.add_argument("--ngff", choices=("0.5", "0.4"), default="0.5", help="version of OME-Zarr (default: 0.5)")
     output.add_argument("--checksum", action="store_true", help="record the sha256 of the input")
     output.add_argument("--overwrite", action="store_true", help="replace OUT once the new one is complete")
+
+
+def add_measure(commands: Any) -> None:
+    """Add `measure`."""
+    parser = command(
+        commands,
+        "measure",
+        "measure the labels of a segmented result in three dimensions",
+        "  hybridfusion measure organoid_fused.ome.zarr --labels nuclei.tif -o nuclei.csv\n"
+        "  hybridfusion measure organoid_fused.ome.zarr --labels nuclei.tif -o nuclei.zarr --mesh organoid.ply",
+    )
+    parser.add_argument("input", metavar="RESULT", help="what fuse wrote, with its maps beside it")
+    parser.add_argument("--labels", required=True, metavar="LABELS", help="integers of the same plane; 0 is background")
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="TABLE",
+        help=".csv, or .zarr for a table of OME-Zarr as ngio reads it, to be put into `tables` of an image",
+    )
+    parser.add_argument("--sheet", type=int, metavar="N", help="which surface, where there are two: 1 or 2")
+    parser.add_argument("--mesh", metavar="FILE", help="also write the height in µm as .ply, .obj or .stl")
+    parser.add_argument("--overwrite", action="store_true", help="replace TABLE and the mesh")
 
 
 def _channel(text: str) -> tuple[str, tuple[float, float, str]]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Select = Literal["soft", "hard"]
 Nan = Literal["refuse", "ignore"]
+Align = Literal["none", "shift", "similarity"]
+AlignFrame = Literal["keep", "crop"]
 Precision = Literal["auto", "float32", "bfloat16"]
 SurfaceFrom = Literal["none", "posterior"]
 Prefer = Literal["none", "top", "bottom", "brightest"]
@@ -80,6 +82,12 @@ class FuseRequest:
         model: "auto" chooses for every decider (see `auto_model`); a shipped model's name or a path serves all.
         stats: statistics to normalise with; None takes the field's own.
         camera: noise to stabilise with; None estimates it.
+        align: "shift" or "similarity" (shift, scale and angle) takes back how slices drift sideways, where that makes
+            them agree better; "none" leaves them.
+        align_from: an X.transforms.json that is applied in place of a measurement.
+        align_frame: "keep" the frame of the middle slice, or "crop" to what all slices cover.
+        flat_field: picture of how evenly the field is lit; "auto" estimates it over a plate.
+        dark: picture of what the camera counts in the dark, or "auto" likewise.
         nan: "refuse" NaN and infinite pixels, or "ignore" them.
         device: "auto" or a device that `devices.available` names.
         precision: "auto" and "float32" are the same everywhere; "bfloat16" is faster on some devices.
@@ -93,6 +101,10 @@ class FuseRequest:
         prefer: which one, where something is in focus at several heights: the "top" one (greatest height), the
             "bottom" one, the "brightest", or with "none" the one that is most in focus.
         surfaces: 2 gives the top and the bottom surface of hollow things, each with its image and maps.
+        channel_offset: ("auto",), or NAME:UM for channels that are in focus elsewhere than the one that decides for
+            them; None takes all at the same height.
+        project: NAME:OFFSET:THICKNESS:HOW (max, mean, sum or median) for channels whose image is read along the
+            height instead of fused; "*" names all others.
         slab: N or N:OVERLAP: every N slices become one, a stack again; None fuses all into one.
     """
 
@@ -107,6 +119,11 @@ class FuseRequest:
     model: str = "auto"
     stats: FieldStatistics | None = None
     camera: Camera | None = None
+    align: Align = "none"
+    align_from: str | None = None
+    align_frame: AlignFrame = "keep"
+    flat_field: str | None = None
+    dark: str | None = None
     nan: Nan = "refuse"
     device: str = "auto"
     precision: Precision = "auto"
@@ -119,6 +136,8 @@ class FuseRequest:
     prefer: Prefer = "none"
     surfaces: Literal[1, 2] = 1
     slab: str | None = None
+    channel_offset: tuple[str, ...] | None = None
+    project: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         method_named(self.method)
@@ -132,6 +151,11 @@ class FuseRequest:
             if value is not None and value < 1:
                 raise UserInputError(f"{name} is {value}; expected at least 1. Leave it out to have it planned.")
         self._check_surface()
+        if self.align_from is not None and self.align != "none":
+            raise UserInputError(
+                f"--align {self.align} measures where slices lie, and --align-from {self.align_from} says it; expected "
+                "one of them. Leave the other out."
+            )
         if self.exact and self.precision == "bfloat16":
             raise UserInputError(
                 "--exact means float32, so --precision bfloat16 contradicts it. Leave one of them out."

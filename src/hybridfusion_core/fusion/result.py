@@ -94,7 +94,7 @@ class FuseResult:
     def _shaped(self, array: NDArray[Any]) -> NDArray[Any]:
         if not self.planar:
             return array
-        return array[0, 0, 0] if array.shape[2] == 1 else array[0, 0]
+        return np.asarray(array[0, 0, 0] if array.shape[2] == 1 else array[0, 0])
 
 
 def describe(
@@ -109,7 +109,7 @@ def describe(
         checksum: record the sha256 of the input's files.
     """
     t, _, _, y, x = stack.shape
-    fused_dtype = np.dtype(np.float32) if job.method.to_float else stack.dtype
+    fused_dtype = np.dtype(np.float32) if job.to_float else stack.dtype
     channels = tuple(stack.channels[index] for index in job.channels)
     decided = [channels[0].name] if job.decision_count == 1 else [channel.name for channel in channels]
     z, positions = _planes(job, stack)

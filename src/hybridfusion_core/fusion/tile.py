@@ -17,11 +17,13 @@ from torch import Tensor
 
 from hybridfusion_core.fusion.blank_slices import kept_slices
 from hybridfusion_core.fusion.block import Planes, fill, guide_planes
+from hybridfusion_core.fusion.channel_offset import moved_weights
 from hybridfusion_core.fusion.device_settings import compiled_network
 from hybridfusion_core.fusion.evidence import Evidence
 from hybridfusion_core.fusion.job import Decider, Job
 from hybridfusion_core.fusion.products import PRODUCTS
 from hybridfusion_core.fusion.projections import to_dtype
+from hybridfusion_core.fusion.slab import along_heights
 from hybridfusion_core.fusion.tiles import Rect
 from hybridfusion_core.model.devices import OPENVINO
 from hybridfusion_core.model.focus_measures import has_structure
@@ -142,18 +144,48 @@ def _fused_plane(
     if job.request.select == "hard":
         chosen = most_probable(posterior[None])  # 1 h w
         weights = torch.zeros_like(posterior).scatter_(0, chosen, 1)
+    evidence = None
+    if (structure is not None and in_focus is not None) or job.projections:
+        found = torch.ones(posterior.shape[1:], dtype=torch.bool) if structure is None else structure
+        known = found.float() if in_focus is None else in_focus
+        scorer = decider.model if job.method.energy is None else None
+        line = None if scorer is None else scorer.network.confidence_line
+        evidence = _evidence(job, stack, kept, posterior, weights, found, known, line)
     fused = {}
     for channel in decider.serves:
+        if evidence is not None and channel in job.projections:
+            fused[channel] = _projected(job, stack, served[channel], evidence, channel)
+            continue
         counts = served[channel] if len(kept) == len(job.slices) else served[channel][kept]
         valid = _valid(job, counts, [kept.index(position) for position in _blank_of(job, statistics, channel)])
+        own = weights if channel not in job.offsets else _at_own_focus(job, stack, kept, weights, channel)
         if job.request.select == "hard":
-            fused[channel] = _copied(posterior, chosen, counts, valid)
+            picked, own_chosen = (posterior, chosen) if own is weights else (own, most_probable(own[None]))
+            fused[channel] = _copied(picked, own_chosen, counts, valid)
         else:
-            fused[channel] = _averaged(weights, counts, valid)
-    if structure is None or in_focus is None:
+            fused[channel] = _averaged(own, counts, valid)
+    if structure is None or evidence is None:
         return FusedTile(fused, {})
-    evidence = _evidence(job, stack, kept, posterior, weights, structure, in_focus)
     return FusedTile(fused, _explained(job, evidence))
+
+
+def _projected(job: Job, stack: Stack, counts: NDArray[Any], evidence: Evidence, channel: int) -> NDArray[Any]:
+    """Read one channel, Z Y X of the job's slices, along the height; 0 where nothing is in focus."""
+    z_um = None if stack.z_um is None else stack.z_um[list(job.slices)]
+    heights = evidence.height()[0].cpu().numpy()
+    if z_um is None:  # heights count the file's slices, counts those that are fused
+        z_um = np.asarray(job.slices, np.float64)
+    step = float(np.median(np.abs(np.diff(z_um)))) if len(z_um) > 1 else 1.0
+    values = along_heights(job.projections[channel], lambda number: counts[number], heights, z_um, len(counts), step)[0]
+    dtype = np.dtype(np.float32) if job.to_float else counts.dtype
+    return to_dtype(np.where(np.isfinite(values), values, 0), dtype)
+
+
+def _at_own_focus(job: Job, stack: Stack, kept: list[int], weights: Tensor, channel: int) -> Tensor:
+    """Weights of a channel that is in focus at another height than the one that decides."""
+    assert stack.z_um is not None  # noqa: S101 - an offset in µm is refused without
+    z_um = stack.z_um[[job.slices[position] for position in kept]]
+    return moved_weights(weights, z_um, job.offsets[channel].um, whole=job.request.select == "hard")
 
 
 def score_window(
@@ -187,7 +219,7 @@ def score_window(
     posterior, weights = scored.posterior[0], scored.weights[0]
     in_focus = None if scored.in_focus is None else scored.in_focus[0]
     found = None
-    if structure or job.products != ("fused",):
+    if structure or job.projections or job.products != ("fused",):
         found = has_structure(stacked, noise)[0] if in_focus is None else in_focus > IN_FOCUS
     if invalid is not None:
         blocked = torch.from_numpy(invalid).to(job.device)
@@ -290,14 +322,16 @@ def _evidence(
     weights: Tensor,
     structure: Tensor,
     in_focus: Tensor,
+    line: Tensor | None,
 ) -> Evidence:
-    """Gather what is known of a tile's core; posterior and weights Z Y X of the kept slices, the others Y X."""
+    """Gather what is known of a tile's core; posterior and weights Z Y X of the kept slices, others Y X."""
     slices = [job.slices[position] for position in kept]
     # Slices are numbered as in the file, also when only some of them are fused.
     numbers = torch.tensor((0, *(index + 1 for index in slices)), device=posterior.device)
     known = np.arange(stack.shape[2]) if stack.z_um is None else stack.z_um
     positions = torch.tensor(known[slices], dtype=torch.float32, device=posterior.device)
-    return Evidence(posterior[None], weights[None], structure[None], in_focus[None], numbers, positions)
+    line = None if line is None else line.to(posterior.device)
+    return Evidence(posterior[None], weights[None], structure[None], in_focus[None], numbers, positions, line)
 
 
 def _explained(job: Job, evidence: Evidence) -> dict[str, NDArray[Any]]:

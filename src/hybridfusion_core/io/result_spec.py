@@ -115,6 +115,9 @@ class Output(Protocol):
 
     arrays: Mapping[str, Any]  # T C Z Y X each, "fused", "decision", "maps"; assign regions to them
 
+    def record(self, provenance: Mapping[str, Any]) -> None:
+        """Replace what `commit` will write of how the result was made: more may be known than at the start."""
+
     def commit(self) -> None:
         """Finish, verify and move everything to its final name.
 

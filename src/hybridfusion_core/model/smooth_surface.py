@@ -72,7 +72,8 @@ def two_surfaces(cost: Volume, smooth: float) -> tuple[Plane, Plane]:
         # The sheet between them, known where both are seen: a cell that shows one of them does not say which it is.
         seen = (told * np.clip(high - low - _MERGED, 0, 1)).astype(np.float32)
         away = np.abs(number - ((low + high) / 2).astype(np.float32))
-        middle = gaussian_filter(one_surface(seen * away + _FLAT * away, _STIFF * smooth), 2, mode="nearest")
+        held = np.asarray((seen + _FLAT) * away, np.float32)
+        middle = gaussian_filter(one_surface(held, _STIFF * smooth), 2, mode="nearest")
         beyond = (number - middle).astype(np.float32)
         low = _lowest(aggregated(cost + _APART * unit * beyond.clip(0, 1), smooth))
         high = _lowest(aggregated(cost + _APART * unit * (-beyond).clip(0, 1), smooth))
@@ -140,7 +141,7 @@ def _lowest(total: Volume) -> Plane:
     best = total.argmin(axis=0)
     inner = best.clip(1, max(len(total) - 2, 1))
     if len(total) < 3:
-        return best.astype(np.float64)
+        return np.asarray(best, np.float64)
     before, here, after = (np.take_along_axis(total, (inner + by)[None], axis=0)[0] for by in (-1, 0, 1))
     bend = before - 2 * here + after
     shift = np.where((bend > 1e-6) & (inner == best), 0.5 * (before - after) / np.where(bend > 1e-6, bend, 1), 0)

@@ -18,7 +18,7 @@ class PlaneGrid:
 
     Args:
         planes: Z Y X, as `PictureStack` reads them.
-        index: C Z, which of them stands where.
+        index: C Z, which of them stands where; -1 for zeros.
     """
 
     def __init__(self, planes: PictureStack, index: NDArray[np.int64]) -> None:
@@ -33,8 +33,9 @@ class PlaneGrid:
         region = np.empty((0, *self.shape[2:]), self.dtype)[(slice(None), *rest)]
         if chosen.size:
             # A slice that serves many places is decoded once.
-            read = {int(each): self._planes[(int(each), *rest)] for each in np.unique(chosen)}
-            region = np.stack([read[int(each)] for each in chosen.flat])
+            read = {int(each): self._planes[(int(each), *rest)] for each in np.unique(chosen) if each >= 0}
+            zeros = np.zeros(region.shape[1:], self.dtype)
+            region = np.stack([read.get(int(each), zeros) for each in chosen.flat])
         return region.reshape(*chosen.shape, *region.shape[1:])
 
 

@@ -23,6 +23,7 @@ from hybridfusion_core.io.picture_files import Picture, inspect
 from hybridfusion_core.io.region import DecodeUnit
 from hybridfusion_core.io.slice_files import PictureStack
 from hybridfusion_core.io.tiff.ome_xml import z_positions
+from hybridfusion_core.io.zarr.chunk_files import Absent
 from hybridfusion_core.io.zarr.remote_image import open_remote_image
 from hybridfusion_core.io.zarr.source import is_url
 from hybridfusion_core.plates.arrays import AtIndex, AtIndices, JoinedChannels, PlaneGrid
@@ -38,16 +39,19 @@ def open_field(
     channels: Sequence[str] | None = None,
     z_step_um: float | None = None,
     pixel_size_um: float | None = None,
+    absent: Absent = "refuse",
 ) -> Stack:
     """Open one field at one time point; every header is read, no pixel.
 
-    A channel of one slice beside others of many is repeated, so that fusing gives it back as it is.
+    A channel of one slice beside others of many is repeated, so that fusing gives it back as it is. One that was not
+    acquired at this time reads as zeros, and a warning says so.
 
     Args:
         field: of `Plate.fields`.
         channels: names or indices of the channels to open; None opens all.
         z_step_um: distance between slices in µm; replaces what the metadata say.
         pixel_size_um: distance between pixels in µm; replaces what the metadata say.
+        absent: what to do about slices of which an OME-Zarr has no chunk, as for `open_stack`.
 
     Returns:
         T = 1, C Z Y X; close it, or use it as a context manager.
@@ -62,9 +66,9 @@ def open_field(
         first, *others = problems
         raise StoredDataError(f"{field.name}: {first.message}", [each.message for each in others])
     if field.frame.image is not None:
-        stack = _of_image(field, channels)
+        stack = _of_image(field, channels, absent)
     else:
-        stack = _of_images(field, chosen) if field.frame.images else _of_planes(field, chosen, z_step_um)
+        stack = _of_images(field, chosen, absent) if field.frame.images else _of_planes(field, chosen, z_step_um)
     if not field.frame.dropped:
         stack = stack.with_z_step(z_step_um)
     if pixel_size_um is not None:
@@ -107,7 +111,8 @@ def defects_of(field: PlateField, channels: Sequence[int]) -> tuple[Defect, ...]
     if known or field.frame.image is not None or field.frame.images:
         return known
     names = [channel.name for channel in field.imaging.channels]
-    counts = {names[each]: field.frame.slices[each] for each in channels}
+    acquired = [each for each in channels if each not in field.frame.not_acquired]
+    counts = {names[each]: field.frame.slices[each] for each in acquired}
     absent = [name for name, count in counts.items() if not count]
     if absent:
         return (
@@ -117,7 +122,7 @@ def defects_of(field: PlateField, channels: Sequence[int]) -> tuple[Defect, ...]
                 "every field has, with --channels.",
             ),
         )
-    deep = [each for each in channels if field.frame.slices[each] > 1]
+    deep = [each for each in acquired if field.frame.slices[each] > 1]
     odd = next((each for each in deep if not _alike(field.frame.planes[deep[0]], field.frame.planes[each])), None)
     if odd is None:
         return ()
@@ -160,7 +165,8 @@ def _of_planes(field: PlateField, channels: Sequence[int], z_step_um: float | No
     dropped, imaging = field.frame.dropped, field.imaging
     step = imaging.z if z_step_um is None else Axis(z_step_um, "micrometer")
     positions, z = _counted_heights(longest, step) if dropped else _heights(longest, imaging.z)
-    flat = [channel for channel, run in zip(channels, runs, strict=True) if len(run) < len(longest)]
+    flat = [channel for channel, run in zip(channels, runs, strict=True) if 0 < len(run) < len(longest)]
+    blank = [imaging.channels[channel] for channel, run in zip(channels, runs, strict=True) if not run]
     return Stack(
         array=planes if rgb else PlaneGrid(planes, _plane_index(runs)),
         axes="ZCYX" if rgb else "CZYX",
@@ -173,18 +179,22 @@ def _of_planes(field: PlateField, channels: Sequence[int], z_step_um: float | No
         z_positions_um=positions,
         rgb=rgb,
         source=tuple(str(folder / file) for file in files),
-        warnings=(*_dropped(dropped, positions), *_serving([imaging.channels[each] for each in flat], len(longest))),
+        warnings=(
+            *_dropped(dropped, positions),
+            *_serving([imaging.channels[each] for each in flat], len(longest)),
+            *(f"{channel.name!r} was not acquired at this time point and reads as zeros." for channel in blank),
+        ),
         decode_unit=(1, first.samples, 1, *first.shape),
     )
 
 
 def _plane_index(runs: Sequence[Sequence[Plane]]) -> NDArray[np.int64]:
-    """Return which of all planes, channel after channel, stands where, C Z; a single slice serves all."""
+    """Return which of all planes, channel after channel, stands where, C Z; a single slice serves all, -1 is none."""
     depth = max(len(run) for run in runs)
     starts = np.cumsum([0, *(len(run) for run in runs)])[:-1]
     return np.array(
         [
-            start + (np.arange(depth) if len(run) > 1 else np.zeros(depth, int))
+            start + (np.arange(depth) if len(run) > 1 else np.zeros(depth, int)) if run else np.full(depth, -1)
             for start, run in zip(starts, runs, strict=True)
         ]
     )
@@ -264,10 +274,11 @@ def _colour(samples: int) -> str:
     return "RGB" if samples == 3 else "grey"
 
 
-def _of_image(field: PlateField, channels: Sequence[str] | None) -> Stack:
+def _of_image(field: PlateField, channels: Sequence[str] | None, absent: Absent) -> Stack:
     image = field.frame.image
     assert image is not None  # noqa: S101  (for mypy: the caller has looked)
-    stack = open_remote_image(f"{field.folder}/{image.path}") if is_url(field.folder) else _of_file(field, image)
+    remote = is_url(field.folder)
+    stack = open_remote_image(f"{field.folder}/{image.path}", absent) if remote else _of_file(field, image, absent)
     stack = replace(stack, name=field.name)
     if "T" in stack.axes:
         stack = _at_time(stack, image.t)
@@ -278,9 +289,9 @@ def _of_image(field: PlateField, channels: Sequence[str] | None) -> Stack:
     )
 
 
-def _of_images(field: PlateField, channels: Sequence[int]) -> Stack:
+def _of_images(field: PlateField, channels: Sequence[int], absent: Absent) -> Stack:
     """Open a field whose channels have an image each; all must have the same Z, Y and X."""
-    stacks = [_of_file(field, field.frame.images[each]) for each in channels]
+    stacks = [_of_file(field, field.frame.images[each], absent) for each in channels]
     first = stacks[0]
     for stack in stacks[1:]:
         if stack.shape[2:] != first.shape[2:] or stack.dtype != first.dtype:
@@ -301,14 +312,14 @@ def _of_images(field: PlateField, channels: Sequence[int]) -> Stack:
     )
 
 
-def _of_file(field: PlateField, image: Image) -> Stack:
+def _of_file(field: PlateField, image: Image, absent: Absent) -> Stack:
     folder = Path(field.folder)
     path = folder / image.path
     if not path.resolve().is_relative_to(folder.resolve()):
         raise StoredDataError(
             f"{image.path!r} leads out of the folder of the plate; expected an image inside it. Copy the image there."
         )
-    return open_stack(path, axes=image.axes, series=image.series)
+    return open_stack(path, axes=image.axes, series=image.series, absent=absent)
 
 
 def _at_time(stack: Stack, t: int) -> Stack:

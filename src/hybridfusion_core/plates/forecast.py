@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hybridfusion_core.errors import HybridFusionError
+from hybridfusion_core.fusion.doubtful_light import light_warnings
 from hybridfusion_core.fusion.job import resolve
 from hybridfusion_core.fusion.rate import measured_rate
 from hybridfusion_core.fusion.request import FuseRequest
 from hybridfusion_core.fusion.result import describe
+from hybridfusion_core.io.zarr.chunk_files import Absent
 from hybridfusion_core.plates.field_stack import defects_of, find_channels, open_field
 from hybridfusion_core.plates.plate import PlateField
 
@@ -31,6 +33,7 @@ class Forecast:
         output_bytes: of all results with their pyramids before compression; None if no field can be opened.
         seconds: on this machine, one field after the other; None if no field can be opened.
         settings: as they would be resolved, from the first field that can be opened.
+        warnings: what that field makes doubtful.
     """
 
     slices: tuple[int, int]
@@ -40,6 +43,7 @@ class Forecast:
     output_bytes: int | None
     seconds: float | None
     settings: dict[str, object]
+    warnings: tuple[str, ...] = ()
 
 
 def forecast(
@@ -48,6 +52,7 @@ def forecast(
     *,
     z_step_um: float | None = None,
     pixel_size_um: float | None = None,
+    absent: Absent = "refuse",
 ) -> Forecast:
     """Measure the speed of this machine on a small tile, and say what a selection would take.
 
@@ -56,6 +61,7 @@ def forecast(
         request: how they would be fused.
         z_step_um: replaces the distance between slices.
         pixel_size_um: replaces the distance between pixels.
+        absent: what to do about slices of which an OME-Zarr has no chunk.
 
     Raises:
         UserInputError: the request cannot be met by the plate, or by this machine.
@@ -76,7 +82,7 @@ def forecast(
     scale = {"z_step_um": z_step_um, "pixel_size_um": pixel_size_um}
     for field in sound:
         try:
-            stack = open_field(field, channels=request.channels, **scale)
+            stack = open_field(field, channels=request.channels, absent=absent, **scale)
         except HybridFusionError:
             continue  # what is wrong with a file shows when it is opened; the next one may tell
         with stack:
@@ -87,9 +93,9 @@ def forecast(
             work = len(job.deciders) * math.prod(stack.shape[3:])
             chosen = [min(depth, len(job.slices)) if request.z else depth for depth in depths]
             seconds = work * sum(chosen) / measured_rate(job)
-            return Forecast(
-                slices, tuple(failing), single, read, int(result * _PYRAMID) * len(sound), seconds, job.settings()
-            )
+            doubts = light_warnings(job, replace(stack, name="The plate"))
+            size = int(result * _PYRAMID) * len(sound)
+            return Forecast(slices, tuple(failing), single, read, size, seconds, job.settings(), tuple(doubts))
     return Forecast(slices, tuple(failing), single, read, None, None, {})
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from hybridfusion_core.errors import UserInputError, printable
 from hybridfusion_core.io.disk.access import existing
 from hybridfusion_core.io.suffixes import NATIVE_SUFFIXES, has_suffix
+from hybridfusion_core.io.zarr.chunk_files import Absent
 from hybridfusion_core.io.zarr.image import is_zarr
 from hybridfusion_core.io.zarr.source import is_url, reached
 from hybridfusion_core.plates.assemble import assemble
@@ -52,7 +53,9 @@ _EXPECTED = (
 )
 
 
-def open_plate(path: str | Path, *, pattern: str | None = None, axes: str | None = None) -> Plate:
+def open_plate(
+    path: str | Path, *, pattern: str | None = None, axes: str | None = None, absent: Absent = "refuse"
+) -> Plate:
     """Find out what a plate holds. Names, metadata and a few headers are read, no pixels.
 
     Args:
@@ -60,6 +63,7 @@ def open_plate(path: str | Path, *, pattern: str | None = None, axes: str | None
             OME-Zarr plate, `s3://` or `https://`; or a microscope's own file, whose positions are fields.
         pattern: what the files are called, for names that no layout knows; see `parse_pattern`.
         axes: what the axes of stacks are that do not say it, such as "ZYX".
+        absent: what to do about slices of which an OME-Zarr in a folder of stacks has no chunk: "refuse", or "fill".
 
     Returns:
         The plate. What is wrong with single fields is written in their frames; the plate itself is fit to be fused.
@@ -79,7 +83,7 @@ def open_plate(path: str | Path, *, pattern: str | None = None, axes: str | None
     elif pattern is None and is_zarr(folder):
         plate = _ome_zarr(folder)
     else:
-        plate = _from_files(list_folder(folder), index, pattern, axes)
+        plate = _from_files(list_folder(folder), index, pattern, axes, absent)
     if not any(True for _ in plate.fields()):
         raise nothing_found(list_folder(folder))
     return replace(with_headers(plate), warnings=tuple(printable(each) for each in plate.warnings))
@@ -106,11 +110,12 @@ def _ome_zarr(folder: Path) -> Plate:
     )
 
 
-def _from_files(listing: Listing, index: Path | None, pattern: str | None, axes: str | None) -> Plate:
+def _from_files(listing: Listing, index: Path | None, pattern: str | None, axes: str | None, absent: Absent) -> Plate:
     if pattern is not None:
         return _by_pattern(listing, pattern, axes)
     native = any(has_suffix(Path(path), NATIVE_SUFFIXES) for path in listing.images)
-    plate = _of_vendor(listing, index) or (None if native else read_ome_tiffs(listing)) or read_stacks(listing, axes)
+    plate = _of_vendor(listing, index) or (None if native else read_ome_tiffs(listing))
+    plate = plate or read_stacks(listing, axes, absent)
     if plate is None:
         raise nothing_found(listing)
     unread = unread_indexes(listing, plate.metadata)

@@ -76,6 +76,7 @@ class Frame:
         images: where every channel is, when each has an image of its own; `path` is "" for one that is missing.
         defects: what is wrong with it; a frame with defects has holes in `planes`.
         dropped: numbers of slices that are left out of `planes`, because planes of them are missing.
+        not_acquired: indices of channels that are fused at other time points, and that no field has at this one.
     """
 
     time: str
@@ -85,6 +86,7 @@ class Frame:
     images: tuple[Image, ...] = ()
     defects: tuple[Defect, ...] = ()
     dropped: tuple[int, ...] = ()
+    not_acquired: tuple[int, ...] = ()
 
     @property
     def files(self) -> frozenset[str]:

@@ -39,13 +39,17 @@ def without_detours(relations: Mapping[Pair, tuple[Floats, Floats]]) -> dict[Pai
     }
 
 
-def solve(count: int, reference: int, relations: Mapping[Pair, tuple[Floats, Floats]]) -> Floats:
+def solve(
+    count: int, reference: int, relations: Mapping[Pair, tuple[Floats, Floats]], *, breathing: bool = False
+) -> Floats:
     """Return where slices lie by weighted least squares; pairs that contradict the others count less.
 
     Args:
         count: of slices.
         reference: the one that stays.
         relations: by pair, how the second lies to the first (N numbers), and the inverse of its covariance, N × N.
+        breathing: let the third number, the scale, grow by the same amount from slice to slice, and the fourth, the
+            angle, be zero: one number for a stack in place of two for each slice.
 
     Returns:
         Z × N.
@@ -66,10 +70,22 @@ def solve(count: int, reference: int, relations: Mapping[Pair, tuple[Floats, Flo
                 normal[first, :, second] += sign * info
             right[other] += info @ value
             right[one] -= info @ value
-        kept = [z for z in range(count) if z != reference]
-        matrix = normal[kept][:, :, kept].reshape(len(kept) * free, -1)
-        places[kept] = np.linalg.solve(matrix, right[kept].reshape(-1)).reshape(len(kept), free)
+        ways = _ways(count, reference, free, breathing=breathing)
+        matrix = ways.T @ normal.reshape(count * free, -1) @ ways
+        places = (ways @ np.linalg.solve(matrix, ways.T @ right.reshape(-1))).reshape(count, free)
     return places
+
+
+def _ways(count: int, reference: int, free: int, *, breathing: bool) -> Floats:
+    """Return in which ways slices may lie elsewhere than the reference, one to a column."""
+    single = np.eye(count * free).reshape(count, free, -1)
+    kept = [z * free + number for z in range(count) if z != reference for number in range(2 if breathing else free)]
+    ways = single[:, :, kept]
+    if breathing:
+        scale = np.zeros((count, free, 1))
+        scale[:, 2, 0] = np.arange(count) - reference
+        ways = np.concatenate([ways, scale], axis=2)
+    return ways.reshape(count * free, -1)
 
 
 def _trust(miss: Floats, info: Floats) -> float:

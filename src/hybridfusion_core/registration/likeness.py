@@ -8,8 +8,9 @@ and with it the weight is zero; where contrast inverts between two slices, as tr
 so is the weight.
 
 A window's displacement is a linear function of the four numbers (dy, dx, m, n) of a similarity, of which shift keeps
-the first two: d(u) = (dy, dx) + [[m, n], [−n, m]] · u, u in half diagonals of the plane. So all windows are asked together, in Newton steps on the sum
-of their likelihoods, and no window that shows nothing can be wrong by itself.
+the first two: d(u) = (dy, dx) + [[m, n], [−n, m]] · u, u in half diagonals of the plane. So all windows are
+asked together, in Newton steps on the sum of their likelihoods, and no window that shows nothing can be wrong by
+itself.
 """
 
 from __future__ import annotations
@@ -176,7 +177,8 @@ def _weights(frequencies: Frequencies, turned: Complexes) -> NDArray[np.float32]
     # What noise alone would give is taken off; 0.98: interpolation and taper leave no pair more alike.
     known = np.clip(coherence**2 - _TAPERED / (2 * (count + _PRIOR)) * (1 - coherence**2), 0, 0.96)
     weights = np.sign(coherence) * known / ((1 - known) * np.maximum(np.abs(coherence), 1e-3))
-    return weights.astype(np.float32)[:, frequencies.ring]
+    spread: NDArray[np.float32] = weights.astype(np.float32)[:, frequencies.ring]
+    return spread
 
 
 def _positive(curve: Floats) -> Floats:

@@ -1,8 +1,8 @@
 """Where the slices of a stack lie: measured on the channels that decide, and kept only where that improves the stack.
 
 First on small copies of whole planes, which finds large drifts; then at full resolution in windows spread over the
-plane, each read where the first look says that its structures are. What is measured in the left half of the plane has
-to make slices agree better in the right half, and the other way round; otherwise nothing is moved.
+plane, each read where the first look says that its structures are. What is measured in three quarters of the
+plane has to make slices agree better in the fourth, each in turn; otherwise nothing is moved.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def measure_placement(guides: Sequence[Guide], kind: Kind, depth: int) -> Genera
         UserInputError: slices lie more than a quarter of the field apart.
     """
     found: list[_Found] = []
+    pixels = math.prod(guides[0].plane) * len(guides[0].slices)
     for t, guide in enumerate(guides):
         measured = _measured(guide, kind)
         while True:
@@ -71,7 +72,7 @@ def measure_placement(guides: Sequence[Guide], kind: Kind, depth: int) -> Genera
             except StopIteration as end:
                 found.append(end.value)
                 break
-            yield Progress("aligning", round(1000 * (t + share)), 1000 * len(guides))
+            yield Progress("aligning", round(pixels * (t + share)), pixels * len(guides))
     kinds = {each.kind for each in found}
     taken: Kind = next((name for name in ("similarity", "shift") if name in kinds), "none")
     slices = guides[0].slices
@@ -103,11 +104,11 @@ def _measured(guide: Guide, kind: Kind) -> Generator[float, None, _Found]:
     places = np.zeros((count, 4))
     places[:, :2] = first_places(copies, middle) * binning(guide.plane)
     _refuse_far(guide, places)
-    for number in range(_PASSES):
-        view = View(guide.plane, places)
+    for number in range(_PASSES):  # the second one reads where the first one found
+        view = View(guide.plane, places, shift=kind == "shift")
         for share in view.reading(guide.read, guide.slices):
             yield 0.5 + (number + share) / (2 * _PASSES)
-        relations = view.relations(places, middle, shift=kind == "shift")
+        relations = view.relations(places, middle)
         places = solve(count, middle, relations)
         _refuse_far(guide, places)
     return _best(view, guide, relations, kind)
@@ -118,28 +119,32 @@ def _still(guide: Guide) -> _Found:
 
 
 def _best(view: View, guide: Guide, relations: Relations, kind: Kind) -> _Found:
-    """Choose what improves the half of the plane in which it was not measured; the fewer numbers, where as good."""
+    """Choose what improves the quarters of the plane in which it was not measured; the fewer numbers, where as good."""
     count, middle = len(guide.slices), len(guide.slices) // 2
-    halves = view.halves()
-    known = [view.relations(view.places, middle, shift=kind == "shift", chosen=half) for half in halves]
-    still = np.zeros((count, 4))
-    scores: dict[Kind, float] = {"none": sum(view.agreement(still, half) for half in halves)}
-    for each in ("shift", kind):
-        inside = [solve(count, middle, restricted(found) if each == "shift" else found) for found in known]
-        scores[each] = sum(view.agreement(places, half) for places, half in zip(inside, reversed(halves), strict=True))
-    taken: Kind = kind
-    if taken == "similarity" and scores[taken] < scores["shift"] + _FINER:
-        taken = "shift"
+    models = ("shift",) if kind == "shift" else ("shift", "breathing", "similarity")
+
+    def solved(model: str, found: Relations) -> Floats:
+        if model == "shift":
+            return solve(count, middle, restricted(found))
+        return solve(count, middle, found, breathing=model == "breathing")
+
+    scores = dict.fromkeys(("none", *models), 0.0)
+    for inside, outside in view.folds():
+        found = view.relations(view.places, middle, inside)
+        scores["none"] += view.agreement(np.zeros((count, 4)), outside)
+        for model in models:
+            scores[model] += view.agreement(solved(model, found), outside)
+    taken = models[0]
+    for model in models[1:]:
+        taken = model if scores[model] > scores[taken] + _FINER else taken
     if scores[taken] < scores["none"] + _GAIN * view.chance:
-        taken = "none"
-    if taken == "none":
         return _still(guide)
-    places = solve(count, middle, restricted(relations) if taken == "shift" else relations)
+    places = solved(taken, relations)
     slices = {z: _slice(each, guide.plane) for z, each in zip(guide.slices, places, strict=True)}
     if not any(is_drift(each, guide.plane) for each in slices.values()):
         return _still(guide)
     slices[guide.slices[middle]] = Slice()
-    return _Found(taken, slices, scores[taken] - scores["none"])
+    return _Found("shift" if taken == "shift" else "similarity", slices, scores[taken] - scores["none"])
 
 
 def _slice(place: Floats, plane: tuple[int, int]) -> Slice:
@@ -154,7 +159,7 @@ def _refuse_far(guide: Guide, places: Floats) -> None:
     if (apart > _SHARE * np.array(guide.plane)).any():
         z = guide.slices[int(np.abs(places[:, :2]).max(axis=1).argmax())]
         raise UserInputError(
-            f"{guide.name}: slices seem to lie up to {apart.max():.0f} px apart, slice {z} farthest; expected at most a "
-            "quarter of the field, beyond which too little is shared to measure it. Leave slices of another place out "
-            "with --z, or fuse with --align none."
+            f"{guide.name}: slices seem to lie up to {apart.max():.0f} px apart, slice {z} farthest; expected at most "
+            "a quarter of the field, beyond which too little is shared to measure it. Leave slices of another place "
+            "out with --z, or fuse with --align none."
         )

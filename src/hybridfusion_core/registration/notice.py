@@ -36,8 +36,9 @@ def visible_drift(guide: Guide) -> float | None:
             found = [peak(one, other, shape) for one, other in pairwise(spectra)]
             moves.append([(np.nan, np.nan) if each is None else each[0] * binning for each in found])
     steps = np.array(moves)  # W Z-1 2
-    with np.errstate(all="ignore"):
-        middle = np.ma.median(np.ma.masked_invalid(steps), axis=0).filled(np.nan)
+    # A window without structures says nothing; where none says anything, nothing agrees.
+    known = np.isfinite(steps).any(axis=0)
+    middle = np.where(known, np.nanmedian(np.where(known, steps, 0), axis=0), np.nan)
     away = np.linalg.norm(steps - middle, axis=2)
     agree = (away <= _AGREE).sum(axis=0) >= 3  # of four
     path = np.cumsum(np.where(agree[:, None], middle, 0), axis=0)

@@ -89,7 +89,7 @@ def _vertex(strength: NDArray[np.floating], at: tuple[np.intp, ...], axis: int) 
     """Return the place of a peak along an axis by the parabola through it and its neighbours."""
     size = strength.shape[axis]
     line = strength.take([(int(at[axis]) + step) % size for step in (-1, 0, 1)], axis=axis)
-    before, middle, after = (float(each) for each in line.take(int(at[1 - axis]), axis=1 - axis))
+    before, middle, after = np.asarray(line.take(int(at[1 - axis]), axis=1 - axis), np.float64).tolist()
     bend = before - 2 * middle + after
     return int(at[axis]) + (0.5 * (before - after) / bend if bend < 0 else 0.0)
 
@@ -104,4 +104,5 @@ def banded(plane: NDArray[np.float32]) -> NDArray[np.complex64]:
     spectrum[0] = 0  # rows and columns of a sensor are the same in all slices
     spectrum[:, 0] = 0
     power = float(np.sqrt((np.abs(spectrum) ** 2).sum()))
-    return (spectrum / power if power else spectrum).astype(np.complex64)
+    unit: NDArray[np.complex64] = (spectrum / power if power else spectrum).astype(np.complex64)
+    return unit

@@ -25,8 +25,10 @@ _DEAD = 0.1  # px; less than this is no drift that is worth an interpolation
 
 @dataclass(frozen=True)
 class Slice:
-    """Where one slice lies, seen from the reference: what stands there at offset u from the field's centre is found
-    in the slice at centre + scale · R(angle) · u + (dy, dx).
+    """Where one slice lies, seen from the reference.
+
+    What stands there at offset u from the field's centre is found in the slice at centre + scale · R(angle) · u +
+    (dy, dx).
 
     Attributes:
         dy, dx: pixels.

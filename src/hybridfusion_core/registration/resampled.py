@@ -73,14 +73,16 @@ class AlignedPlanes:
             for j, c in enumerate(ranges[1]):
                 for k, z in enumerate(ranges[2]):
                     made[i, j, k] = self._plane(t, c, z, y, x)[:: ranges[3].step, :: ranges[4].step]
-        return made[tuple(slice(None) if isinstance(each, slice) else 0 for each in items)]
+        found: NDArray[Any] = made[tuple(slice(None) if isinstance(each, slice) else 0 for each in items)]
+        return found
 
     def _plane(self, t: int, c: int, z: int, y: slice, x: slice) -> NDArray[Any]:
         """Return a region of the reference's frame as one slice shows it."""
         frame = self._placement.frame(t)
         place = frame.get(z, Slice())
         if not place.moves:
-            return self._stack.read(t, c, [z], y, x)[0]
+            plane: NDArray[Any] = self._stack.read(t, c, [z], y, x)[0]
+            return plane
         found, known = self._resampled(t, c, z, place, y, x)
         if known is None:
             return found
@@ -109,7 +111,8 @@ class AlignedPlanes:
         if place.scale == 1 and not place.angle_deg and float(place.dy).is_integer() and float(place.dx).is_integer():
             index = [np.clip(np.rint(each).astype(int) + np.arange(size), 0, most - 1)
                      for each, size, most in zip(offset, shape, counts.shape, strict=True)]  # fmt: skip
-            return counts[np.ix_(*index)], known
+            copied: NDArray[Any] = counts[np.ix_(*index)]
+            return copied, known
         return _interpolated(counts, place, offset, shape), known
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridfusion_core.registration.chain import Pair, pairs_of
+from hybridfusion_core.registration.chain import LAGS, Pair, pairs_of
 from hybridfusion_core.registration.likeness import Frequencies, Windows, jacobians_of, likelihood, relate
 from hybridfusion_core.registration.overview import Read
 from hybridfusion_core.registration.placement import centre_of
@@ -18,6 +18,7 @@ Relations = dict[Pair, tuple[Floats, Floats]]
 
 _SIDES = (256, 192, 128, 96, 64, 48, 32)  # px, of windows; quick to transform
 _MOST = 4  # along Y and along X
+_FEW = (1, 2)  # between slices that are compared where it is only asked whether anything improves
 
 
 class View:
@@ -26,10 +27,11 @@ class View:
     Args:
         plane: Y and X.
         places: Z × 4, where slices lie, to a pixel or so.
+        shift: scale and angle stay as they are.
     """
 
-    def __init__(self, plane: tuple[int, int], places: Floats) -> None:
-        self._plane, self.places = plane, places
+    def __init__(self, plane: tuple[int, int], places: Floats, *, shift: bool) -> None:
+        self._plane, self.places, self._shift = plane, places, shift
         low, high = _inside(plane, places)
         room = int((high - low).min())
         side = next((each for each in _SIDES if 2 * each <= room), _SIDES[-1])
@@ -63,45 +65,57 @@ class View:
             power = self._frequencies.by_ring(own.real**2 + own.imag**2)
             self._windows.append(Windows(own, power, at[:, z].astype(np.float64)))
 
-    def halves(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return which windows lie in the left half of the plane, and which in the right; none in both."""
-        starts, middle = self._corners[:, 1], (self._corners[:, 1].min() + self._corners[:, 1].max()) / 2
-        side = self._frequencies.side / 2
-        return np.flatnonzero(starts + side <= middle), np.flatnonzero(starts - side >= middle)
+    def folds(self) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Return which windows to measure in and which to judge by, once for each quarter of the plane.
 
-    def relations(
-        self, places: Floats, reference: int, *, shift: bool, chosen: NDArray[np.intp] | None = None
-    ) -> Relations:
+        Those of the quarter judge. No window that is measured in reaches into any that is judged by.
+        """
+        first, side = self._corners, self._frequencies.side
+        middle = (first.min(axis=0) + first.max(axis=0) + side) / 2
+        folds = []
+        for low in ((True, True), (True, False), (False, True), (False, False)):
+            own = np.where(low, first + side <= middle, first >= middle).all(axis=1)
+            meet = (np.abs(first[:, None] - first[own]) < side).all(axis=2).any(axis=1)
+            if own.any() and not meet.all():
+                folds.append((np.flatnonzero(~meet), np.flatnonzero(own)))
+        return folds
+
+    def relations(self, places: Floats, reference: int, chosen: NDArray[np.intp] | None = None) -> Relations:
         """Return how slices lie to one another, by pair.
 
         Args:
             places: Z × 4, near it.
             reference: the slice that stays.
-            shift: leave scale and angle as they are.
             chosen: numbers of the windows; None takes all.
         """
         windows, jacobians = self._chosen(chosen)
         found: Relations = {}
-        for one, other in pairs_of(len(windows), reference):
+        lags = LAGS if chosen is None else _FEW
+        for one, other in pairs_of(len(windows), reference, lags):
             start = places[other] - places[one]
-            relation = relate(self._frequencies, windows[one], windows[other], jacobians, start, shift=shift)
+            relation = relate(self._frequencies, windows[one], windows[other], jacobians, start, shift=self._shift)
             found[one, other] = (relation.place, relation.information)
         return found
 
     @property
     def chance(self) -> float:
-        """How much the sum of `agreement` over both halves varies where noise alone is compared: its deviation."""
+        """How much the sum of `agreement` over all quarters varies where noise alone is compared: its deviation."""
         rings = len(self._frequencies.counts)
-        terms = sum(len(half) for half in self.halves()) * rings * (len(self._windows) - 1)
+        terms = sum(len(judges) for _, judges in self.folds()) * rings * len(self._judges())
         return float(np.sqrt(terms / 2))
 
     def agreement(self, places: Floats, chosen: NDArray[np.intp]) -> float:
-        """Return how well neighbours agree where slices lie so: a log-likelihood without its constant."""
+        """Return how well slices agree where they lie so: a log-likelihood without its constant."""
         windows, jacobians = self._chosen(chosen)
         return sum(
-            likelihood(self._frequencies, windows[z], windows[z + 1], jacobians, places[z + 1] - places[z])
-            for z in range(len(windows) - 1)
+            likelihood(self._frequencies, windows[one], windows[other], jacobians, places[other] - places[one])
+            for one, other in self._judges()
         )
+
+    def _judges(self) -> list[Pair]:
+        # Neighbours share most; slow drifts show in slices that lie far apart.
+        count = len(self._windows)
+        return pairs_of(count, count // 2, lags=(1,))
 
     def _chosen(self, chosen: NDArray[np.intp] | None) -> tuple[list[Windows], Floats]:
         if chosen is None:
@@ -136,4 +150,4 @@ def _spread(low: int, high: int, side: int) -> list[int]:
     """Return where windows start along an axis: half a window apart, or spread evenly if that were too many."""
     room = max(high - low - side, 0)
     count = min(_MOST, 1 + 2 * room // side)
-    return [low + int(round(at)) for at in np.linspace(0, room, count)]
+    return [low + round(at) for at in np.linspace(0, room, count)]

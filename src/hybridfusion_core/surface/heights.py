@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.result import FuseResult
+from hybridfusion_core.fusion.slice_positions import slice_positions
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.result_spec import product_of, quantity_of
 from hybridfusion_core.io.suffixes import OUTPUT_SUFFIXES, has_suffix, result_paths
 from hybridfusion_core.io.verify import stored_provenance
 from hybridfusion_core.stack import Channel, Stack
-from hybridfusion_core.surface.positions import slice_positions
 
 HeightUnit = Literal["um", "slices"]
 _SAME_PIXEL = 0.01  # of their size

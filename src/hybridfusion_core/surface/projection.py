@@ -18,6 +18,7 @@ from hybridfusion_core.fusion.job import find_channel
 from hybridfusion_core.fusion.projections import to_dtype
 from hybridfusion_core.fusion.provenance import identify
 from hybridfusion_core.fusion.result import FuseResult
+from hybridfusion_core.fusion.slab import Slab, along_heights
 from hybridfusion_core.fusion.tiles import Geometry, blocks
 from hybridfusion_core.io.create import create_output, refuse_input_as_output
 from hybridfusion_core.io.decode_cache import decoded_once
@@ -27,7 +28,6 @@ from hybridfusion_core.progress import Progress, run_to_end
 from hybridfusion_core.stack import Axis, Stack
 from hybridfusion_core.surface.heights import Heights, open_heights
 from hybridfusion_core.surface.request import ProjectRequest, make_project_request
-from hybridfusion_core.surface.slab import Slab, greatest_within, read_along, reduced
 
 ALGORITHM_VERSION = 1  # raised whenever equal settings would give other pixels
 _BLOCK = 512  # px
@@ -226,21 +226,14 @@ def project_region(made: Projection, stack: Stack, t: int, channel: int, y: slic
     Returns:
         D Y X, float64; NaN where there is no height, or no slice.
     """
-    index, slab, levels = made.channels[channel], made.slabs[channel], made.levels[channel]
-    heights = made.heights.read(t, index, y, x).astype(np.float64)
-    positions = np.stack([made.heights.positions(stack, heights + level) for level in levels])
-    middle = made.heights.positions(stack, heights + slab.offset_um)
+    index, slab = made.channels[channel], made.slabs[channel]
+    heights = made.heights.read(t, index, y, x)
 
     def read(number: int) -> NDArray[Any]:
         return np.asarray(stack.read(t, index, [number], y, x)[0])
 
-    values = read_along(read, positions)
-    if slab.how == "max" and len(levels) > 1:
-        low, high = np.fmin.reduce(positions, axis=0), np.fmax.reduce(positions, axis=0)
-        found = greatest_within(read, low, high, values)[None]
-    else:
-        found = reduced(values, slab.how if slab.how != "max" else "mean")
-    return found if slab.how == "stack" else np.where(np.isfinite(middle), found, np.nan)
+    z_um = stack.z_um if made.heights.unit == "um" else None
+    return along_heights(slab, read, heights, z_um, stack.shape[2], made.heights.step(stack))
 
 
 def _run(made: Projection, stack: Stack, target: Any) -> Generator[Progress]:

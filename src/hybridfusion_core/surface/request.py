@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.surface.slab import How, Slab
+from hybridfusion_core.fusion.slab import How, Slab
 
 Fill = Literal["0", "nan"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from hybridfusion_core.train.recipe import Recipe
 from hybridfusion_core.train.scene_batches import Batch, draw_batch
 
 _CALIBRATION = 1 << 40  # scenes of these steps are far from those of any training and from those of `evaluate`
+_CALIBRATED_FROM = 5  # slices
+_THINNED = 7  # one of so many pixels: neighbours err together
+_SUREST = 1e-6
 _RIDGE = 1.0  # pixels' worth of trust in the logit as it is
 
 
@@ -42,6 +46,31 @@ def calibrate(network: HybridFusionNet, recipe: Recipe, scenes: int = 48, lab: L
                 sure = confidence_map(focus_posterior(scores, candidate), asked)[asked]
                 total[index] += (sure - right[asked].float()).square().sum().cpu()
     network.temperature.fill_(candidates[int(total.argmin())])
+    calibrate_confidence(network, recipe, scenes, lab)
+
+
+def calibrate_confidence(network: HybridFusionNet, recipe: Recipe, scenes: int = 48, lab: Lab = ANY_LAB) -> None:
+    """Fit the line under which confidence is the share of decisions that are right to within one slice.
+
+    One temperature serves kinds of scenes that err in opposite ways: sharp layers are surer than it says, crowded
+    volumes less. So all kinds of the recipe count alike here, and only stacks of at least five slices: in shallower
+    ones nearly every slice lies within one of the right one.
+    """
+    device = network.temperature.device
+    least = min(_CALIBRATED_FROM, recipe.depth[1])
+    kinds = dict.fromkeys((kind for kind, share in recipe.scenes.items() if share), 1.0)
+    deep = replace(recipe, scenes=kinds, depth=(max(least, recipe.depth[0]), recipe.depth[1]))
+    shares, rights = [], []
+    for step in range(scenes):
+        batch = draw_batch(deep, _CALIBRATION + step, device, lab)
+        with torch.inference_mode():
+            scores = network(batch.guide, batch.noise)
+            asked = where_in_focus(network, scores, batch.guide, batch.noise) & (batch.structure > 0.5)
+            share = confidence_map(focus_posterior(scores, network.temperature), asked)[asked]
+            right = (most_probable(scores.focus) - batch.height).abs()[asked] <= 1
+        shares.append(share[::_THINNED].double().cpu())
+        rights.append(right[::_THINNED].double().cpu())
+    network.confidence_line.copy_(_logistic_line(torch.cat(shares).logit(_SUREST), torch.cat(rights)))
 
 
 def calibrate_in_focus(network: HybridFusionNet, batches: Sequence[Batch]) -> None:

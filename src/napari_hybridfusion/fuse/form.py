@@ -26,6 +26,7 @@ from napari_hybridfusion.parts.triton import load_triton_apart
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+_COLOURS = "colours"
 _AUTO = "Chosen by light, colour and number of slices. Its card says what a model was made for."
 
 
@@ -47,7 +48,7 @@ class FuseForm(FieldForm):
         self._make_advanced()
         self.layer.changed.connect(self._on_layer)
         self.others.changed.connect(self._on_stack)
-        self.axes.changed.connect(self._on_stack)
+        self.axes.changed.connect(self._on_axes)
         self.model.changed.connect(self._on_model)
         self.output.changed.connect(self._on_output)
         self.method.changed.connect(self._on_method)
@@ -69,7 +70,7 @@ class FuseForm(FieldForm):
         return Choices(
             layer=self.layer.value,
             others=tuple(self.others.value or ()),
-            axes=self.axes.value,
+            axes=None if self.axes.value == _COLOURS else self.axes.value,
             z_step_um=self.z_step_um.value or None,
             products=self._products.wanted,
             path=Path(self.path.value or "") if to_disk else None,
@@ -235,10 +236,22 @@ class FuseForm(FieldForm):
         choices: list[tuple[str, Any]] = [(axes_text(order, layer), order) for order in orders]
         if layer is not None and not are_named(layer):
             choices.insert(0, ("choose …", None))
+            if may_be_colours(layer):
+                choices.append(("the last axis is colour: open it as a colour image", _COLOURS))
         with self.axes.changed.blocked():
             self._offer("axes", choices)
             if choices:
                 self.axes.value = choices[0][1]
+
+    def _on_axes(self) -> None:
+        if self.axes.value != _COLOURS:
+            self._on_stack()
+            return
+        layer = self.layer.value
+        coloured = as_colours(layer)
+        self._viewer.add_layer(coloured)
+        layer.visible = False
+        self.choose(coloured)
 
     def _on_stack(self) -> None:
         """Say at once what does not fit, and offer the channels that could decide."""
@@ -281,6 +294,19 @@ def auto_text(stack: Stack) -> str:
             "which light it shows. If light was transmitted, choose the model transmitted."
         )
     return f"{chosen}, by light, colour and number of slices."
+
+
+def may_be_colours(layer: Image) -> bool:
+    """Say whether the last axis of a layer could be red, green and blue, and perhaps how opaque they are."""
+    shape = (layer.data[0] if layer.multiscale else layer.data).shape
+    return not layer.rgb and len(shape) > 2 and shape[-1] in (3, 4) and min(shape[-3:-1]) > 4
+
+
+def as_colours(layer: Image) -> Image:
+    """Return a layer whose last axis is colour, in the place of one whose last axis was taken for X."""
+    place = {name: getattr(layer, name)[:-1] for name in ("scale", "translate", "units", "axis_labels")}
+    place["axis_labels"] = tuple("tzyx"[-len(place["scale"]) :])
+    return Image(layer.data, rgb=True, name=f"{layer.name} colours", **place)
 
 
 def is_result(layer: Image) -> bool:

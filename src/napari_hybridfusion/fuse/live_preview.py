@@ -352,7 +352,7 @@ def describe_picture(picture: Picture) -> str:
     """Say in words what a preview is worth."""
     size = f"Preview of {picture.pixels.shape[4]} × {picture.pixels.shape[3]} px in the middle of the view"
     if not picture.whole:
-        return f"{size}: {picture.method}, not finished."
+        return f"{size}: {picture.method}, not finished yet."
     if not picture.exact:
         return f"{size}: {picture.method}, approximate, since the noise was measured here alone."
-    return f"{size}: {picture.method}, the pixels of the result."
+    return f"{size}: {picture.method}, the very pixels of the result."

@@ -14,6 +14,7 @@ from qtpy.QtCore import QTimer
 from hybridfusion_core.fusion.methods import METHODS
 from hybridfusion_core.progress import Progress
 from napari_hybridfusion.fuse.compare import ShownComparison, comparing, show_comparison
+from napari_hybridfusion.fuse.drift import Drift, DriftPlot, as_fused, drift_text, measuring_drift
 from napari_hybridfusion.fuse.form import FuseForm
 from napari_hybridfusion.fuse.live_preview import LivePreview
 from napari_hybridfusion.job.run import Fused, fusing
@@ -50,18 +51,27 @@ class FuseWidget(Dock):
             text="Replace the last result of this stack",
             tooltip="Take its layers out of the window when the new result is there. Files stay.",
         )
+        self.drift = PushButton(
+            text="Drift", tooltip="Measure how the slices lie to each other, and what alignment leaves of it."
+        )
+        self.drift_plot = DriftPlot()
         self._comparison: ShownComparison | None = None
         self.panel = ResultPanel(napari_viewer, self._run)
-        buttons = Container(widgets=[self.fuse, self.cancel, self.compare], layout="horizontal", labels=False)
+        buttons = Container(
+            widgets=[self.fuse, self.cancel, self.compare, self.drift], layout="horizontal", labels=False
+        )
         buttons.margins = (0, 0, 0, 0)
         parts = [self.form, self.live, self.preview_state, buttons, self.replace, self.bar, self.state, self.panel]
-        self._show_inside(Container(widgets=parts, labels=False))
+        inside = Container(widgets=parts, labels=False)
+        inside.native.layout().addWidget(self.drift_plot)
+        self._show_inside(inside)
         self.panel.visible = False
         self.panel.follow_selection()  # a result may be open already
         self.live.changed.connect(lambda: self.preview.switch(on=self.live.value))
         self.form.changed.connect(self.preview.refresh)
         self.fuse.changed.connect(self.start)
         self.compare.changed.connect(self.start_comparing)
+        self.drift.changed.connect(self.start_measuring_drift)
         # After the event: to show or hide a field draws the canvas, in the midst of what napari does to its layers.
         self._refresh = QTimer()
         self._refresh.setSingleShot(True)
@@ -88,6 +98,15 @@ class FuseWidget(Dock):
             return
         if (task := self._prepared()) is not None:
             self._run(comparing(task), lambda found: self._compared(show_comparison(self.viewer, found, task.source)))
+
+    def start_measuring_drift(self) -> None:
+        """Measure how the slices lie to each other, and draw it."""
+        if (task := self._prepared()) is not None:
+            self._run(measuring_drift(task), self._show_drift)
+
+    def _show_drift(self, drift: Drift) -> None:
+        self.drift_plot.show_drift(drift)
+        self.state.value = drift_text(drift)
 
     def _compared(self, comparison: ShownComparison | None) -> None:
         self._comparison = comparison
@@ -117,7 +136,8 @@ class FuseWidget(Dock):
 
     def _show(self, task: Task, fused: Fused) -> None:
         self.live.value = False  # it would cover what it was a preview of
-        self.panel.show_result(task, fused, replace=self.replace.value)
+        treatment = fused.spec.provenance.get("treatment")
+        self.panel.show_result(as_fused(task, treatment), fused, replace=self.replace.value)
         self.state.value = ended(fused)
         if fused.job.plan.tile < task.job.plan.tile:
             show_info(f"The GPU's memory was full: fused in tiles of {fused.job.plan.tile} px, with the same result.")
@@ -131,7 +151,7 @@ class FuseWidget(Dock):
 
     def _show_running(self, running: bool) -> None:
         super()._show_running(running)
-        self.fuse.enabled = self.compare.enabled = not running
+        self.fuse.enabled = self.compare.enabled = self.drift.enabled = not running
         self.preview.hold(on=running)
         self.panel.hold(on=running)
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import psutil
 
 from hybridfusion_core.errors import HybridFusionError, UserInputError
+from hybridfusion_core.fusion.doubtful_light import looks_transmitted
 from hybridfusion_core.fusion.job import Job, auto_model, find_channel, find_slices, resolve
 from hybridfusion_core.fusion.methods import METHODS
 from hybridfusion_core.fusion.products import PRODUCTS
@@ -106,17 +106,16 @@ def prepare_source(choices: Choices) -> Source:
     if choices.layer is None:
         raise FieldError(
             "layer",
-            "There is no image layer to fuse; expected a focal stack. Open a file, or a sample of HybridFusion.",
+            "There is no image layer to fuse. Open a focal stack, or a sample of HybridFusion.",
         )
     with blame("axes"):
         axes = check_axes(choices.layer, choices.axes)
     lone = not choices.others
-    with blame("axes" if lone and ("Z" not in axes or choices.layer.ndim > 3) else "layer" if lone else "others"):
+    asked = choices.layer.ndim > 3 or (
+        choices.layer.ndim == 3 and "Z" not in axes
+    )  # of a plane there is nothing to ask
+    with blame("axes" if lone and asked else "layer" if lone else "others"):
         return source_of([choices.layer, *choices.others], axes, choices.z_step_um)
-
-
-_GROUND = 0.5  # a background this bright, of the brightest pixels, is not the dark around something that shines
-_DARKER = 0.45  # and this much darker things than it stand before it, of how much brighter ones there are
 
 
 def auto_models(stack: Stack) -> tuple[str, ...]:
@@ -128,20 +127,8 @@ def auto_models(stack: Stack) -> tuple[str, ...]:
 
 
 def asks_for_light(stack: Stack) -> bool:
-    """Say whether a stack looks like transmitted light and does not say which light it is.
-
-    Its background is bright, and what differs from it is as often darker. Looks at 512 × 512 px of the middle slice.
-    """
-    channels = [index for index, each in enumerate(stack.channels) if each.transmitted is None]
-    if stack.rgb or len(stack.channels) > 1 or not channels:
-        return False
-    rows, columns = (slice(max(0, n // 2 - 256), min(n, n // 2 + 256)) for n in stack.shape[3:])
-    pixels = np.asarray(stack.read(0, 0, [stack.shape[2] // 2], rows, columns)[0], dtype=np.float64)
-    pixels = pixels[np.isfinite(pixels)]
-    if not pixels.size:
-        return False
-    dark, middle, bright, top = np.percentile(pixels, (0.5, 50, 99.5, 99.9))
-    return bool(middle > _GROUND * top > 0 and middle - dark > _DARKER * (bright - middle))
+    """Say whether the one grey channel of a stack looks like transmitted light and does not say which light it is."""
+    return stack.shape[1] == 1 and looks_transmitted(stack)
 
 
 def prepare_job(choices: Choices, source: Source) -> Job:
@@ -162,7 +149,7 @@ def prepare_job(choices: Choices, source: Source) -> Job:
         with blame("focus_from"):
             find_channel(channel, source.stack)
     # What is left to fail is the plan: the slices of one tile do not fit.
-    with blame("memory"):
+    with blame("tile" if options.get("tile") else "memory"):
         return replace(resolve(request, source.stack), products=tuple(wanted))
 
 
@@ -237,12 +224,28 @@ def blame(field: str) -> Iterator[None]:
         raise FieldError(field, in_this_window(str(error))) from error
 
 
+# Options of the command line whose fields have other names here.
+_LABELS: dict[str, str] = {
+    "z": "slices",
+    "pixel-size": "pixel (µm)",
+    "z-step": "Z step (µm)",
+    "pattern": "file names, in Advanced options",
+    "name": "names",
+    "stats": "measure over",
+    "workers": "processes",
+    "preset": "light",
+    "start": "start from",
+    "height-standard": "standard",
+    "repeat": "repeats",
+    "dry-run": "Look again",
+}
+
 # What messages of the core say of the command line and of Python, and how this window calls it.
 _WORDS = (
     (r"\s*\((?:Python: )?[a-z_]+=[^)]*\)", ""),
     (r"--nan ignore\b", "NaN pixels: ignore, in Advanced options"),
     (r"--overwrite\b", "tick Replace what is there"),
-    (r"--([a-z]+)(?:-([a-z]+))?", lambda found: " ".join(filter(None, found.groups()))),
+    (r"--([a-z]+(?:-[a-z]+)*)", lambda found: _LABELS.get(found[1], found[1].replace("-", " "))),
 )
 
 

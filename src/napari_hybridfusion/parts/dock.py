@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -52,7 +53,7 @@ class Dock(Container):  # type: ignore[misc]
         # To close the dock takes the widget out of it; Qt destroys it with the window, or when nobody refers to it.
         self.native_parent_changed.connect(self._on_parent)
         itself = ref(self)
-        self.native.destroyed.connect(lambda: None if (widget := itself()) is None else widget._on_destroyed())
+        self.native.destroyed.connect(lambda: None if (widget := itself()) is None else widget._leave())
 
     def _show_inside(self, inside: Container) -> None:
         """Show a container in an area that scrolls, under the link to the documentation."""
@@ -103,6 +104,10 @@ class Dock(Container):  # type: ignore[misc]
     def _on_parent(self, parent: object) -> None:
         if parent is None:
             self.jobs.cancel()
+
+    def _leave(self) -> None:
+        with suppress(RuntimeError):  # when the process ends, Qt may have destroyed the timers before
+            self._on_destroyed()
 
     def _on_destroyed(self) -> None:
         self.jobs.close()

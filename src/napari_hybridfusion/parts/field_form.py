@@ -12,7 +12,7 @@ from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QWidget
 
 from hybridfusion_core.errors import HybridFusionError
-from napari_hybridfusion.job.task import FieldError
+from napari_hybridfusion.job.task import FieldError, in_this_window
 from napari_hybridfusion.parts.ink import inks
 from napari_hybridfusion.parts.settings import recalled, remember
 
@@ -49,7 +49,7 @@ class FieldForm(Container):  # type: ignore[misc]
         if isinstance(error, FieldError):
             self.say(error)
         elif isinstance(error, HybridFusionError):
-            show_error(str(error))
+            show_error(in_this_window(str(error)))
         else:
             notification_manager.receive_error(type(error), error, error.__traceback__)
 

@@ -27,6 +27,28 @@ class RequestBoxes:
                 tooltip="Counted as the slider counts, from 0: 2:20 without the 20 itself, or 0:40:2 for every 2nd.\n"
                 "Empty: all.",
             ),
+            "align": ComboBox(
+                label="align",
+                choices=[
+                    ("leave slices where they are", "none"),
+                    ("shift", "shift"),
+                    ("shift, scale, angle", "similarity"),
+                ],
+                tooltip="Take back how slices drift sideways, where that makes them agree better.\n"
+                "Measured on the channel that decides, applied to all channels.",
+            ),
+            "align_from": LineEdit(
+                label="transforms",
+                tooltip="Path of an X.transforms.json of an earlier fusion, to align as it did. Empty: measured.",
+            ),
+            "flat_field": LineEdit(
+                label="flat field",
+                tooltip="Path of a picture of how evenly the field is lit; for a plate also auto. Empty: none.",
+            ),
+            "dark": LineEdit(
+                label="dark frame",
+                tooltip="Path of a picture of what the camera counts in the dark; for a plate also auto. Empty: none.",
+            ),
             "camera": LineEdit(
                 label="camera",
                 tooltip="Its noise, if you know it: counts per electron, offset and read noise in counts,\n"

@@ -18,6 +18,7 @@ from hybridfusion_core.batch.result import Event, Result
 from hybridfusion_core.errors import printable
 from hybridfusion_core.plates.plate import PlateField
 from hybridfusion_core.progress import Progress
+from napari_hybridfusion.job.task import in_this_window
 from napari_hybridfusion.job.worker import Jobs, Listener
 from napari_hybridfusion.parts.dock import PARTS, Dock
 from napari_hybridfusion.parts.field_form import text_label
@@ -376,7 +377,7 @@ def _described(look: Look, *, sample: bool) -> str:
 
 def _named(units: Any) -> list[str]:
     pairs: list[tuple[PlateField, str]] = list(units)
-    return [printable(f"{unit.name}: {reason}") for unit, reason in pairs]
+    return [printable(f"{unit.name}: {in_this_window(reason)}".replace("\n  ", " ")) for unit, reason in pairs]
 
 
 def _some(lines: list[str]) -> list[str]:

@@ -16,6 +16,7 @@ from napari_hybridfusion.result.shown import explaining, results_of, shows_resul
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+_STILL = 3  # px that a hand may move during a click
 _FORWARDS = 2  # axes from the end, of a stack whose axes nobody named
 
 
@@ -96,7 +97,7 @@ class Probe:
 
     def toggle(self, position: Sequence[float]) -> None:
         """Show the slice behind a place, or the result again if it stepped aside."""
-        if self._aside:
+        if any(each in self._viewer.layers for each in self._aside):
             self.come_back()
         else:
             self.jump(position)
@@ -139,9 +140,12 @@ class Probe:
     def _on_press(self, _viewer: ViewerModel, event: Any) -> Generator[None, None, None]:
         if event.button != 1 or event.modifiers:
             return
+        start = np.asarray(event.pos)
         yield
-        if event.type == "mouse_move":  # a drag moves the picture
-            return
+        while event.type == "mouse_move":
+            if np.hypot(*(np.asarray(event.pos) - start)) > _STILL:  # a drag moves the picture
+                return
+            yield
         self.toggle(event.position)
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import ome_zarr_models
 import pytest
+import tifffile
 import yaozarrs
 import zarr
+from plate_makers import PLAIN, write_harmony, write_plain, write_plane
 from plate_makers import places as plane_places
-from plate_makers import write_harmony, write_plane
 
 from hybridfusion_core.batch import fuse_field as fusing_units
 from hybridfusion_core.batch.choices import Choices
@@ -27,12 +28,14 @@ from hybridfusion_core.batch.records.store import (
     starts_in_run,
     write_json,
 )
+from hybridfusion_core.batch.report.field_table import field_rows
 from hybridfusion_core.batch.task import Settings, Task
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.fusion.api import fuse
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io.verify import verify
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
+from hybridfusion_core.plates.acquired import with_acquired_times
 from hybridfusion_core.plates.field_stack import open_field
 from hybridfusion_core.plates.open import open_plate
 from hybridfusion_core.plates.plate import Plate, PlateField
@@ -147,6 +150,50 @@ def test_time_points_share_an_image_in_whichever_order_they_come(ngff: Ngff, tmp
         "translation"
     ]
     assert move[3:] == pytest.approx([200 - 0.296 * 23 / 2, 100 - 0.296 * 31 / 2])
+
+
+def test_a_channel_that_was_not_acquired_reads_as_zeros_and_the_others_decide_without_it(tmp_path: Path) -> None:
+    planes = [*plane_places(channels=(1,), times=(0, 1), wells=((2, 3),), fields=(1,))]
+    folder = write_plain(tmp_path / "in", [*planes, *plane_places(channels=(2,), wells=((2, 3),), fields=(1,))])
+    noise = np.random.default_rng(5)
+    for path in folder.rglob("*.tif"):
+        tifffile.imwrite(path, noise.integers(90, 900, (48, 64), "uint16"))
+    plate = with_acquired_times(open_plate(folder, pattern=PLAIN), None)
+    units = list(plate.fields())
+    paths, settings = a_run(tmp_path)
+    for unit in units:
+        assert fuse_unit(Task(unit, unit.t, 2), settings).status == "done"
+    publish(plate, paths, units)
+    field = zarr.open_group(paths.output / "B" / "03" / "1", mode="r")
+    with open_field(units[1], channels=["1"]) as alone:
+        expected = fuse(alone, method="tenengrad")
+    assert np.array_equal(field["0"][1, 0], expected.fused[0, 0])
+    assert np.array_equal(field["labels/decision/0"][1], expected.decision[0])
+    assert not field["0"][1, 1].any()
+    assert field["0"][0, 1].any()
+    assert field.attrs["hybridfusion"]["not_acquired"] == {"2": [1]}
+    rows = {row.unit.t: row.not_acquired for row in field_rows(plate, paths, {key_of(units[0]): set()})}
+    assert rows == {0: (), 1: ("2",)}
+
+
+def test_a_saturated_slice_has_no_weight_with_statistics_of_the_plate_either(tmp_path: Path) -> None:
+    folder = write_plain(tmp_path / "in", plane_places(wells=((2, 3),), fields=(1,), channels=(1,)))
+    noise = np.random.default_rng(5)
+    for index, path in enumerate(sorted(folder.rglob("*.tif"))):
+        tifffile.imwrite(
+            path, noise.integers(90, 900, (48, 64), "uint16") if index else np.full((48, 64), 65535, "uint16")
+        )
+    unit = next(open_plate(folder, pattern=PLAIN).fields())
+    paths, settings = a_run(tmp_path)
+    measured = [replace(each, blank=()) for each in measure_unit(Task(unit), settings).value]
+    assert fuse_unit(
+        Task(replace(unit, frame=replace(unit.frame, dropped=(9,))), statistics=tuple(measured)), settings
+    ).flags[-1:] == ("missing slices",)
+    assert zarr.open_array(paths.output / "B" / "03" / "1" / "0", mode="r")[...].max() < 1000
+    record = read_json(paths.record(key_of(unit), 0))
+    assert record is not None
+    assert "Slice 1 (counted from 1) is constant" in record["warnings"][-1]
+    assert record["figures"]["dropped"] == [9]
 
 
 def test_a_unit_is_finished_until_its_input_or_its_pixels_change(tmp_path: Path) -> None:

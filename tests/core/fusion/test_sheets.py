@@ -8,7 +8,7 @@ import torch
 
 import hybridfusion_core as hf
 from hybridfusion_core.cli import main
-from hybridfusion_core.io.verify import verify
+from hybridfusion_core.io.verify import stored_provenance, verify
 from hybridfusion_core.model.smooth_surface import one_surface, two_surfaces
 from hybridfusion_core.scenes.hollow import hollow_scene
 
@@ -106,3 +106,27 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path, capsys: pytest.Captu
             hf.fuse(counts, **{"device": "cpu", "method": "tenengrad", **options})
     assert main(["fuse", str(tmp_path), "-o", str(tmp_path / "x.tif"), "--surfaces", "2"]) == 2
     assert "--surface-from posterior" in capsys.readouterr().err
+
+
+def test_a_result_says_in_which_slices_it_is_in_focus(hollow: tuple[np.ndarray, ...], tmp_path: Path) -> None:
+    fused = hf.fuse(hollow[0], **FUSING)
+    decided = np.sort(fused.decision[fused.decision > 0])
+    said = fused.spec.provenance["focus"][0]
+    assert said["best_slice"] == np.bincount(decided).argmax()
+    assert said["first_slice"] == decided[int(0.05 * len(decided))]
+    assert said["last_slice"] == decided[int(0.95 * len(decided))]
+    spec = hf.fuse_to(hf.Stack.from_array(hollow[0]), tmp_path / "x.ome.zarr", **FUSING)
+    assert spec.provenance["focus"][0] == said
+    assert stored_provenance(tmp_path / "x.ome.zarr")["focus"][0] == said
+
+
+@pytest.mark.parametrize("z_step_um", [None, 0.5])
+def test_a_projected_channel_is_what_project_gives(hollow: tuple[np.ndarray, ...], z_step_um: float | None) -> None:
+    asked = {"tile": 64, "surface_from": "posterior", "project": ("0:0.5:1.5:mean",)}
+    within = hf.fuse(hollow[0], z_step_um=z_step_um, **asked, **FUSING)
+    heights = within.height_um if z_step_um else within.height_slices
+    about = {"offset_um": 0.5, "thickness_um": 1.5, "how": "mean", "z_step_um": z_step_um}
+    unit = "um" if z_step_um else "slices"
+    after = hf.project(hollow[0], heights, height_unit=unit, **about).fused
+    np.testing.assert_array_equal(within.fused, after)
+    assert (after > 0).mean() > 0.3

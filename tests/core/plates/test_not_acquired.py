@@ -25,8 +25,14 @@ def test_a_channel_that_is_absent_at_whole_time_points_was_not_acquired(tmp_path
     assert [frame.slices for frame in plate.wells[0].fields[0].frames] == [(3, 3), (3, 0), (3, 0)]
     assert any("was acquired at 1 of 3 time points" in warning for warning in plate.warnings)
     both = with_acquired_times(plate, None)
-    assert [each.frame.slices for each in both.fields()] == [(3, 3)] * 4
-    assert "2 of 3 time points are left out" in both.warnings[-1]
+    units = list(both.fields())
+    assert [each.frame.not_acquired for each in units] == [(), (1,), (1,)] * 4
+    assert "'FITC' was not" in both.warnings[-1] or "'2' was not" in both.warnings[-1]
+    assert "at 2 of 3 time points" in both.warnings[-1]
+    assert numbers(units[1]) == [[make.value(2, 3, 1, 1, 1, z) for z in (1, 2, 3)], [0, 0, 0]]
+    decided = with_acquired_times(plate, None, plate.imaging.channels[1].name)
+    assert len(list(decided.fields())) == 4
+    assert "2 of 3 time points are left out" in decided.warnings[-1]
     alone = with_acquired_times(plate, ["0"])
     assert len(list(alone.fields())) == 12
     assert alone.warnings == plate.warnings

@@ -67,6 +67,7 @@ def test_calibration_takes_back_what_a_network_boasts(monkeypatch: pytest.Monkey
     class Boaster(torch.nn.Module):
         config = NetworkConfig()
         temperature = torch.ones(())
+        confidence_line = torch.tensor([1.0, 0.0])
 
         def forward(self, guide: torch.Tensor, _: torch.Tensor) -> Scores:
             return Scores(boast * guide, guide)
@@ -75,6 +76,7 @@ def test_calibration_takes_back_what_a_network_boasts(monkeypatch: pytest.Monkey
     network = Boaster()
     calibrate(network, TINY, scenes=1)
     assert float(network.temperature) == pytest.approx(boast, rel=0.06)
+    assert network.confidence_line.tolist() == pytest.approx([1.0, 0.0], abs=0.06)  # nothing is left to take back
 
 
 def test_in_focus_keeps_its_word_after_calibration() -> None:

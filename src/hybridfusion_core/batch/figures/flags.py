@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,17 @@ SATURATED_ABOVE = 0.001  # of the pixels of a channel
 DRIFT_ABOVE = 1.0  # px between two slices
 BIAS_ABOVE = 0.05  # of the mean of the slices
 _BITS = (8, 10, 12, 14, 16)  # of cameras
-FLAGS = ("out of range", "empty", "low confidence", "saturated", "drift", "intensity bias")
+FLAGS = ("out of range", "empty", "low confidence", "saturated", "drift", "intensity bias", "missing slices")
 
 
 def figures(
-    job: Job, spec: ResultSpec, copies: Mapping[str, NDArray[Any]], seen: SliceFigures | None = None
+    job: Job,
+    spec: ResultSpec,
+    copies: Mapping[str, NDArray[Any]],
+    seen: SliceFigures | None = None,
+    *,
+    first: int = 0,
+    dropped: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Describe a fused field.
 
@@ -32,27 +38,26 @@ def figures(
         spec: of the result.
         copies: "fused", "decision" and "maps" as far as they were made, C Y X each, binned to at most 1024 px.
         seen: what the slices told, if they were looked at.
+        first: index of the channel that stands for all of them.
+        dropped: numbers of slices that were left out, because planes of them are missing.
 
     Returns:
         "in_focus": share of the pixels with a decision; "median_confidence"; "height": 1 % and 99 % quantile in the
-        unit of "height_unit"; "sharpest_slice" from 1; "drift_px" and "bias" as in `SliceFigures`; "flags", some of
-        `FLAGS`. None for what is not known. Plain JSON values.
+        unit of "height_unit"; "sharpest_slice" from 1; "drift_px" and "bias" as in `SliceFigures`; "drift_taken_px",
+        what alignment took back; "dropped"; "flags", some of `FLAGS`. None for what is not known. Plain JSON values.
     """
-    decision = copies.get("decision")
-    in_focus = None if decision is None else float(np.mean(decision[0] > 0))
-    confidence = _map(spec, copies, "confidence")
+    decisions = copies.get("decision")
+    decision = None if decisions is None else decisions[min(first, len(decisions) - 1)]
+    in_focus = None if decision is None else float(np.mean(decision > 0))
+    confidence = _map(spec, copies, "confidence", first)
     median = None if confidence is None else _finite(np.nanmedian(confidence) if _any(confidence) else np.nan)
-    height = _map(spec, copies, "height")
+    height = _map(spec, copies, "height", first)
     spread = (
         None if height is None or not _any(height) else [float(each) for each in np.nanquantile(height, (0.01, 0.99))]
     )
     unit = next((each.quantity.removeprefix("height_") for each in spec.maps if each.product == "height"), None)
     decided = decision is not None and bool(decision.any())
-    sharpest = (
-        sharpest_slice(copies["fused"][0], decision[0] if decision is not None else None, job.slices)
-        if decided
-        else None
-    )
+    sharpest = sharpest_slice(copies["fused"][first], decision, job.slices) if decided else None
     empty = in_focus is not None and in_focus < EMPTY_BELOW
     seen = seen or SliceFigures()
     drift = None if empty else seen.drift_px  # noise may seem to move
@@ -64,6 +69,7 @@ def figures(
         "saturated": any(_saturated(channel) for channel in copies["fused"]),
         "drift": drift is not None and drift > DRIFT_ABOVE,
         "intensity bias": seen.bias is not None and abs(seen.bias) > BIAS_ABOVE,
+        "missing slices": bool(dropped),
     }
     return {
         "in_focus": in_focus,
@@ -73,14 +79,22 @@ def figures(
         "sharpest_slice": None if sharpest is None else sharpest + 1,
         "slices": spec.slices,
         "drift_px": drift,
+        "drift_taken_px": _taken(spec),
         "bias": seen.bias,
+        "dropped": list(dropped),
         "flags": [flag for flag in FLAGS if flags[flag]],
     }
 
 
-def _map(spec: ResultSpec, copies: Mapping[str, NDArray[Any]], kind: str) -> NDArray[Any] | None:
+def _taken(spec: ResultSpec) -> float | None:
+    """Return how far alignment moved any pixel; None if nobody looked."""
+    alignment = spec.provenance.get("treatment", {}).get("alignment")
+    return None if alignment is None else float(alignment["farthest_px"])
+
+
+def _map(spec: ResultSpec, copies: Mapping[str, NDArray[Any]], kind: str, first: int) -> NDArray[Any] | None:
     found = [index for index, each in enumerate(spec.maps) if each.product == kind]
-    return copies["maps"][found[0]] if found else None
+    return copies["maps"][found[min(first, len(found) - 1)]] if found else None
 
 
 def _any(values: NDArray[Any]) -> bool:

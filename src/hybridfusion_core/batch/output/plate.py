@@ -64,6 +64,7 @@ class Publisher:
             missing: indices of time points in its image that have no pixels; its metadata name them.
             fresh: it was fused a moment ago, so that tables of an earlier image are replaced.
         """
+        absent = _not_acquired(records)
         described = {
             store: {path: merged([each["attributes"][store][path] for each in records]) for path in groups}
             for store, groups in records[0]["attributes"].items()
@@ -76,6 +77,8 @@ class Publisher:
                     attributes = self._kept.with_channels(key, self._channels, attributes)
                 if missing and path != "labels":
                     attributes["hybridfusion"] = {**attributes.get("hybridfusion", {}), "missing_times": list(missing)}
+                if absent and path != "labels":
+                    attributes["hybridfusion"] = {**attributes.get("hybridfusion", {}), "not_acquired": absent}
                 write_group(folder / path, attributes, self._ngff)
         self._finished[key] = frozenset(described)
         if key in self._images:
@@ -121,6 +124,15 @@ class Publisher:
         write_group(root, described, ngff)
         if self._images and root == self._paths.output:
             self._copy_tables("", root, fresh=False)
+
+
+def _not_acquired(records: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """Return the time points of the plate at which channels were not acquired, by their names."""
+    found: dict[str, list[int]] = {}
+    for record in records:
+        for name in record.get("not_acquired", ()):
+            found.setdefault(str(name), []).append(int(record["unit"]["time"]))
+    return found
 
 
 def _images(plate: Plate) -> dict[FieldKey, str]:

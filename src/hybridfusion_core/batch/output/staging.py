@@ -84,11 +84,16 @@ class StagedFiles:
             folder of the output stands.
         """
         self.output.mkdir(exist_ok=True)
+        names = self.template.names(self.unit, self.channels)
+        if len(names) == len(self.channels):  # zeros are no image of a channel that was not acquired
+            for channel, name in zip(self.channels, names, strict=True):
+                if channel in self.unit.frame.not_acquired:
+                    (self.folder / name).unlink(missing_ok=True)
         built = sorted(each for each in self.folder.iterdir() if each.is_file() and not each.name.startswith("."))
         for each in built:
             each.replace(self.output / each.name)
         shutil.rmtree(self.folder, ignore_errors=True)
-        names, known = self.template.names(self.unit, self.channels), {each.name for each in built}
+        known = {each.name for each in built}
         labels = self.template.labels(self.unit, self.channels)
         return {
             "files": {label: name for label, name in zip(labels, names, strict=True) if name in known},

@@ -108,6 +108,16 @@ class BatchPaths:
         """What `--only` takes."""
         return self.folder / "failures.csv"
 
+    @property
+    def flat_field(self) -> Path:
+        """How evenly the plate is lit, if that was estimated: C Y X, mean 1."""
+        return self.folder / "flat_field.npy"
+
+    @property
+    def dark(self) -> Path:
+        """What the camera counts in the dark, likewise: C 1 1."""
+        return self.folder / "dark.npy"
+
     def record(self, key: FieldKey, t: int) -> Path:
         """Return where it is written down how a unit ended."""
         return self.folder.joinpath("units", *key, f"{t}.json")

@@ -55,7 +55,7 @@ def read_ome_header(file: Any, path: Path, axes: str | None) -> OmeHeader:
     stored = ome_text(file)
     if stored is None:
         return OmeHeader()
-    text, behind = _without_rest(stored)
+    text, behind = without_rest(stored)
     ome_xml.refuse_declarations(stored, path.name)
     try:
         root = ome_xml.parse(text, path.name)
@@ -93,7 +93,7 @@ def ome_text(file: Any) -> str | None:
     return text if file.is_ome or begins else None
 
 
-def _without_rest(text: str) -> tuple[str, str]:
+def without_rest(text: str) -> tuple[str, str]:
     """Return the text up to the end of its last OME element, and what stands behind it but for white space."""
     text = text.lstrip("\ufeff")
     ends = [found.end() for found in _END.finditer(text)]

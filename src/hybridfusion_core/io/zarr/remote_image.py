@@ -12,7 +12,7 @@ from zarr.storage import FsspecStore
 
 from hybridfusion_core.errors import StoredDataError
 from hybridfusion_core.io.disk.access import guarded
-from hybridfusion_core.io.zarr.chunk_files import check_present, chunk_grid
+from hybridfusion_core.io.zarr.chunk_files import Absent, check_present, chunk_grid
 from hybridfusion_core.io.zarr.image import axis_letters, chosen_multiscale, ome_attributes, stack_of
 from hybridfusion_core.io.zarr.ngff_reading import describe, described_axes
 from hybridfusion_core.io.zarr.source import UrlSource, reached
@@ -21,11 +21,12 @@ from hybridfusion_core.stack import Stack
 _MOST_CHUNKS = 1_000_000  # of one image; each is looked for
 
 
-def open_remote_image(url: str) -> Stack:
+def open_remote_image(url: str, absent: Absent = "refuse") -> Stack:
     """Open an OME-Zarr image, 0.4 or 0.5.
 
     Args:
         url: `s3://` or `http(s)://`.
+        absent: what to do about slices of which no chunk is there: "refuse" them, or "fill" them.
 
     Raises:
         UserInputError: the server does not answer or does not let us in, or the libraries are missing.
@@ -44,7 +45,7 @@ def open_remote_image(url: str) -> Stack:
             )
         array = _opened(f"{source.url}/{inside}", zarr.open_array)
         letters = axis_letters(described_axes(entry, array.ndim, source.name), array.shape, source.name)
-        warnings = check_present(_present(source, inside, array), array, letters, source.name)
+        warnings = check_present(_present(source, inside, array), array, letters, source.name, absent)
         stack = stack_of(array, letters, source.name, describe(entry, attributes, source.name), warnings)
         return replace(stack, source=(source.url,))
 

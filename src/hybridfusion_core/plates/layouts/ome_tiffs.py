@@ -21,6 +21,7 @@ from hybridfusion_core.io.description import Description
 from hybridfusion_core.io.disk.access import guarded
 from hybridfusion_core.io.suffixes import TIFF_SUFFIXES, has_suffix, image_name
 from hybridfusion_core.io.tiff import ome_xml
+from hybridfusion_core.io.tiff.ome_header import ome_text, without_rest
 from hybridfusion_core.io.units import number
 from hybridfusion_core.plates.layouts.name_parts import NamedPlaces, places_of
 from hybridfusion_core.plates.layouts.proposed_pattern import proposed_pattern
@@ -85,10 +86,11 @@ def _from_header(root: Path, path: str, seen: set[frozenset[str]]) -> Iterator[F
     """Yield the images of an OME-TIFF by its XML alone, once for all files of a multi-file image."""
     try:
         with guarded(f"{path}: its header cannot be read", _CURE), tifffile.TiffFile(root / path) as file:
-            text, dtype = file.ome_metadata, str(file.pages.first.dtype)
+            text, dtype = ome_text(file), str(file.pages.first.dtype)
         if text is None:
             return
-        tree = ome_xml.parse(text, path)
+        ome_xml.refuse_declarations(text, path)
+        tree = ome_xml.parse(without_rest(text)[0], path)
     except HybridFusionError as error:
         if ".ome." in path.lower():
             yield FieldImage(path, None, Description(), problem=str(error))

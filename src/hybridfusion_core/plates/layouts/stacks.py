@@ -23,6 +23,7 @@ from hybridfusion_core.io.native.scene import Scene
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.suffixes import NATIVE_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIXES, has_suffix, image_name
 from hybridfusion_core.io.tiff.full_series import full_series
+from hybridfusion_core.io.zarr.chunk_files import Absent
 from hybridfusion_core.plates.layouts.name_parts import Place, places_of
 from hybridfusion_core.plates.layouts.whole_images import FieldImage, plate_of
 from hybridfusion_core.plates.listing import Listing
@@ -51,12 +52,13 @@ def read_stack_file(path: Path) -> Plate:
     return replace(plate_of(listing, placed, "stacks", warnings), name=image_name(path), file=path.name)
 
 
-def read_stacks(listing: Listing, axes: str | None = None) -> Plate | None:
+def read_stacks(listing: Listing, axes: str | None = None, absent: Absent = "refuse") -> Plate | None:
     """Describe a folder of stacks; every file costs the reading of its header.
 
     Args:
         listing: of the folder.
         axes: what the axes of files are that do not say it.
+        absent: what to do about slices of which an OME-Zarr has no chunk.
 
     Returns:
         The plate, or None if there is no stack in it.
@@ -70,7 +72,7 @@ def read_stacks(listing: Listing, axes: str | None = None) -> Plate | None:
         images, rest = _of_folder(listing, folder, natsorted(folders[folder]), axes)
         found += images
         left_out += rest
-    found += [_opened(listing, path, None) for path in _stores(listing.root)]
+    found += [_opened(listing, path, None, absent) for path in _stores(listing.root)]
     if all(one.problem for one in found):
         _refuse_unopened(listing, found)
         return None
@@ -150,9 +152,9 @@ def _of_scene(path: str, index: int, scene: Scene, scenes: Sequence[Scene]) -> F
     )
 
 
-def _opened(listing: Listing, path: str, axes: str | None) -> FieldImage:
+def _opened(listing: Listing, path: str, axes: str | None, absent: Absent = "refuse") -> FieldImage:
     try:
-        with open_stack(listing.root / path, axes=axes) as stack:
+        with open_stack(listing.root / path, axes=axes, absent=absent) as stack:
             return FieldImage(path, None, _about(stack), dtype=stack.dtype.name, axes=axes)
     except HybridFusionError as error:
         return FieldImage(path, None, Description(), problem=str(error))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.surface.positions import share_of_slice
+from hybridfusion_core.fusion.slice_positions import share_of_slice, slice_positions
 
 How = Literal["max", "mean", "sum", "median", "stack"]
 HOWS: tuple[str, ...] = get_args(How)
@@ -117,3 +117,49 @@ def reduced(values: NDArray[np.float64], how: How) -> NDArray[np.float64]:
     ordered = np.sort(values, axis=0)  # NaN last
     at = [np.clip((count - 1 + up) // 2, 0, None) for up in (0, 1)]
     return np.asarray(sum(np.take_along_axis(ordered, each, axis=0) for each in at) / 2)
+
+
+def named_slab(text: str) -> tuple[str, Slab]:
+    """Read NAME:OFFSET:THICKNESS:HOW; a name may hold colons.
+
+    Raises:
+        UserInputError: the text is anything else.
+    """
+    try:
+        name, offset, thickness, how = text.rsplit(":", 3)
+        return name, Slab(float(offset), float(thickness), how)  # type: ignore[arg-type]
+    except ValueError:
+        raise UserInputError(
+            f"The place of a channel is {text!r}; expected NAME:OFFSET:THICKNESS:HOW in µm, such as DAPI:0:4:max."
+        ) from None
+
+
+def along_heights(
+    slab: Slab, read: ReadSlice, heights: NDArray[Any], z_um: NDArray[np.float64] | None, depth: int, step: float
+) -> NDArray[np.float64]:
+    """Read a block of one channel along a surface.
+
+    Args:
+        slab: where.
+        read: gives one slice of the block.
+        heights: Y X; NaN where there is no surface.
+        z_um: positions of the slices, if heights are in µm; None takes them for slices.
+        depth: how many slices there are.
+        step: usual distance between slices, in the unit of the heights.
+
+    Returns:
+        D Y X, float64; D is 1 but for how "stack". NaN where there is no surface, or where the middle of the slab lies
+        outside the stack.
+    """
+    heights, levels = heights.astype(np.float64), slab.levels(step)
+    positions = np.stack([slice_positions(heights + level, z_um, depth) for level in levels])
+    values = read_along(read, positions)
+    if slab.how == "stack":
+        return values
+    if slab.how == "max" and len(levels) > 1:
+        low, high = np.fmin.reduce(positions, axis=0), np.fmax.reduce(positions, axis=0)
+        found = greatest_within(read, low, high, values)[None]
+    else:
+        found = reduced(values, slab.how if slab.how != "max" else "mean")
+    middle = slice_positions(heights + slab.offset_um, z_um, depth)
+    return np.where(np.isfinite(middle), found, np.nan)
