@@ -198,9 +198,9 @@ class _Run:
 
     def _recheck(self) -> None:
         """Forget that fields are finished whose pixels are damaged, and images of whole wells."""
-        for record, found in damaged_wells(self._paths):
+        for record, fault in damaged_wells(self._paths):
             record.unlink(missing_ok=True)
-            self._damaged.append(f"The image of a whole well was damaged; --stitch makes it again: {found}")
+            self._damaged.append(f"The image of a whole well was damaged; --stitch makes it again: {fault}")
         fields: dict[FieldKey, list[PlateField]] = {}
         for unit in self._chosen:
             fields.setdefault(key_of(unit), []).append(unit)
