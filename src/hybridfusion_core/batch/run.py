@@ -193,19 +193,14 @@ class _Run:
             "missing_times, and they read as zeros."
         )
         workers = [f"The worker {address} took no part: {why}" for address, why in self.result.refused.items()]
-        return [
-            *doubts,
-            *([lacks] if lacks else []),
-            *([gaps] if cut else []),
-            *self._stitcher.remarks(),
-            *workers,
-        ]
+        stitched = self._stitcher.remarks()
+        return [*doubts, *([lacks] if lacks else []), *([gaps] if cut else []), *stitched, *workers]
 
     def _recheck(self) -> None:
         """Forget that fields are finished whose pixels are damaged, and images of whole wells."""
-        for record, what in damaged_wells(self._paths):
+        for record, fault in damaged_wells(self._paths):
             record.unlink(missing_ok=True)
-            self._damaged.append(f"The image of a whole well was damaged; --stitch makes it again: {what}")
+            self._damaged.append(f"The image of a whole well was damaged; --stitch makes it again: {fault}")
         fields: dict[FieldKey, list[PlateField]] = {}
         for unit in self._chosen:
             fields.setdefault(key_of(unit), []).append(unit)

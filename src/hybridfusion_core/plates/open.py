@@ -89,6 +89,20 @@ def open_plate(
     return replace(with_headers(plate), warnings=tuple(printable(each) for each in plate.warnings))
 
 
+def open_exported_plate(folder: Path) -> Plate | None:
+    """Open a folder if it is an OME-Zarr plate or what a microscope exports; other folders of stacks are none.
+
+    Raises:
+        UserInputError: its names leave open what the wells are.
+        StoredDataError: its metadata are damaged.
+    """
+    if not folder.is_dir():
+        return None
+    named = folder.absolute()
+    plate = read_ome_zarr_plate(named) if is_zarr(named) else _of_vendor(list_folder(named), None)
+    return None if plate is None or next(plate.fields(), None) is None else with_headers(plate)
+
+
 def _behind(url: str, pattern: str | None) -> Plate:
     with reached(url):
         plate = None if pattern is not None else read_ome_zarr_plate(url)
