@@ -23,7 +23,7 @@ QUIET = {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": "1
 REQUEST = {"method": "tenengrad", "device": "cpu", "tile": 16}
 # What makes a worker unfit, as a module that it loads before anything else.
 UNFIT = {
-    "old": "from hybridfusion_core.fusion import api\napi.ALGORITHM_VERSION += 1\n",
+    "old": "from hybridfusion_core.fusion import provenance\nprovenance.ALGORITHM_VERSION += 1\n",
     "blind": "from hybridfusion_core.batch import fitness\nfitness._sees = lambda _: False\n",
 }
 
