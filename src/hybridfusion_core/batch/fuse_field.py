@@ -39,10 +39,11 @@ from hybridfusion_core.batch.records.store import (
 from hybridfusion_core.batch.records.writing import unwritable
 from hybridfusion_core.batch.task import Outcome, Settings, Task
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
+from hybridfusion_core.fusion.api import fuse_into
 from hybridfusion_core.fusion.blank_slices import with_blank_slices
 from hybridfusion_core.fusion.focus_range import FocusRanges
 from hybridfusion_core.fusion.job import Decider, Job, resolve
-from hybridfusion_core.fusion.loop import measure, run
+from hybridfusion_core.fusion.loop import measure
 from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION, with_focus
 from hybridfusion_core.fusion.request import FuseRequest
 from hybridfusion_core.fusion.result import describe
@@ -58,7 +59,6 @@ from hybridfusion_core.progress import Progress
 from hybridfusion_core.shading.estimate import small_copy
 from hybridfusion_core.shading.profiles import AUTO
 from hybridfusion_core.stack import Stack
-from hybridfusion_core.view.thumbnails import Thumbnails
 
 TRIES = 2  # of a unit that fails
 KILLS = 3  # workers that one unit may take with it
@@ -281,10 +281,9 @@ def _fused(task: Task, settings: Settings, paths: BatchPaths, key: FieldKey, hal
             staged = _staged(task, settings, paths)
             with staged.create(spec, job) as output:
                 ranges = FocusRanges(output.arrays, spec)
-                thumbnails = Thumbnails(ranges.arrays, spec)
+                steps = fuse_into(ranges.arrays, job, planes, spec, statistics)
                 with nullcontext() if job.device.type == "cpu" else _GPU:
-                    for _ in run(job, planes, statistics, thumbnails.arrays):
-                        _go_on(paths, settings)
+                    thumbnails = _watched(steps, paths, settings)
                 seen = slice_figures(job, planes, output.arrays)
                 output.record(with_focus(spec, ranges).provenance)
                 output.commit()

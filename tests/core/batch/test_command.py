@@ -97,7 +97,9 @@ def test_machines_see_what_runs(
     folder = write_harmony(tmp_path / "in", plane_places(fields=(1,)))
     told = threading.Event()
     monkeypatch.setattr(loop, "_TICK", 0.01)
-    monkeypatch.setattr(fusing_units, "run", lambda *rest, _old=fusing_units.run: told.wait(60) and _old(*rest))
+    monkeypatch.setattr(
+        fusing_units, "fuse_into", lambda *rest, _old=fusing_units.fuse_into: told.wait(60) and _old(*rest)
+    )
 
     def show(event: Event, *rest: object, _old: object = batch_run._show, **options: object) -> None:
         _old(event, *rest, **options)

@@ -242,13 +242,13 @@ def test_tiles_are_halved_when_memory_ran_out_and_for_nothing_else(
     paths, settings = a_run(tmp_path)
     seen = []
 
-    def once(job: object, *rest: object, _old: object = fusing_units.run) -> object:
+    def once(arrays: object, job: object, *rest: object, _old: object = fusing_units.fuse_into) -> object:
         seen.append(job.plan.tile)
         if len(seen) == 1:
             raise error
-        return _old(job, *rest)
+        return _old(arrays, job, *rest)
 
-    monkeypatch.setattr(fusing_units, "run", once)
+    monkeypatch.setattr(fusing_units, "fuse_into", once)
     unit = next(sample.fields())
     assert fuse_unit(Task(unit), settings).status == "done"
     assert seen == tiles
@@ -265,11 +265,11 @@ def test_workers_that_die_halve_the_tiles_and_then_end_it(
     unit = next(sample.fields())
     seen = []
 
-    def die(job: object, *_: object) -> object:
+    def die(_: object, job: object, *__: object) -> object:
         seen.append(job.plan.tile)
         raise SystemExit  # what a kill leaves behind: nothing
 
-    monkeypatch.setattr(fusing_units, "run", die)
+    monkeypatch.setattr(fusing_units, "fuse_into", die)
     for _ in range(3):
         with pytest.raises(SystemExit):
             fuse_unit(Task(unit), settings)
@@ -290,11 +290,11 @@ def test_runs_that_are_killed_as_a_whole_change_nothing_until_the_third(
     unit = next(sample.fields())
     seen = []
 
-    def die(job: object, *_: object) -> object:
+    def die(_: object, job: object, *__: object) -> object:
         seen.append(job.plan.tile)
         raise SystemExit
 
-    monkeypatch.setattr(fusing_units, "run", die)
+    monkeypatch.setattr(fusing_units, "fuse_into", die)
     for session in "abcde":
         _, settings = a_run(tmp_path, session)
         with pytest.raises(SystemExit):
@@ -309,7 +309,7 @@ def test_a_full_disk_is_nobodys_failure(sample: Plate, tmp_path: Path, monkeypat
     def full(*_: object) -> object:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fusing_units, "run", full)
+    monkeypatch.setattr(fusing_units, "fuse_into", full)
     outcome = fuse_unit(Task(unit), settings)
     assert outcome.status == "full"
     assert "no room left" in outcome.reason
@@ -325,13 +325,13 @@ def test_a_task_stops_at_its_next_tile_when_its_session_is_over(
     unit = next(sample.fields())
     tiles = []
 
-    def ended(*rest: object, _old: object = fusing_units.run) -> object:
+    def ended(*rest: object, _old: object = fusing_units.fuse_into) -> object:
         for step in _old(*rest):
             tiles.append(step)
             end_session(paths)
             yield step
 
-    monkeypatch.setattr(fusing_units, "run", ended)
+    monkeypatch.setattr(fusing_units, "fuse_into", ended)
     assert fuse_unit(Task(unit), settings).status == "stopped"
     assert len(tiles) == 1
     assert read_json(paths.record(key_of(unit), 0)) is None

@@ -215,7 +215,7 @@ def test_a_full_disk_stops_the_run_and_nothing_is_blamed(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr(fusing_units, "run", full)
+        disk.setattr(fusing_units, "fuse_into", full)
         result = run(plate, tmp_path / "out.ome.zarr", connect)
     assert "no room left" in result.full
     assert (result.fused, result.failures) == (0, [])

@@ -118,7 +118,7 @@ class NameTemplate:
         )
 
     def _wrong(self, found: str) -> UserInputError:
-        return UserInputError(f"--name {self._text!r} {found}; expected {self._expected}. Correct it.")
+        return UserInputError(f"--name {self._text!r} {found}; expected {self._expected}.")
 
 
 def _values(unit: PlateField) -> dict[str, int | str]:
