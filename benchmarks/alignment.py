@@ -5,12 +5,11 @@
 
 Scenes of the project's own generator; the drift is put into their noise-free light (quintic splines, one
 interpolation), and the camera records afterwards. "Left" is how far the corners (scale) or the centre (shift) of
-slices lie from their place after alignment, in pixels: the root mean square over a stack, of which median and
-worst over stacks are printed. "Told" are stacks that were moved at all; the others show nothing that all quarters of
-the plane agree about, and stay as they are. "dB" is what alignment leaves lost of the fused image: its PSNR inside
-of the frame that all slices cover, against the fusion of light without drift and noise, taken from that of the stack without
-drift.
-"""
+slices lie from their place after alignment, in pixels: the root mean square over a stack, of which median and worst
+over stacks are printed. "Told" are stacks that were moved at all; the others show nothing that all quarters of the
+plane agree about, and stay as they are. "dB" is what alignment leaves lost of the fused image: its PSNR inside of the
+frame that all slices cover, against the fusion of light without drift and noise, taken from that of the stack without
+drift."""
 
 import argparse
 import sys
