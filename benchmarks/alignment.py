@@ -9,7 +9,8 @@ slices lie from their place after alignment, in pixels: the root mean square ove
 over stacks are printed. "Told" are stacks that were moved at all; the others show nothing that all quarters of the
 plane agree about, and stay as they are. "dB" is what alignment leaves lost of the fused image: its PSNR inside of the
 frame that all slices cover, against the fusion of light without drift and noise, taken from that of the stack without
-drift."""
+drift.
+"""
 
 import argparse
 import sys
