@@ -214,8 +214,9 @@ def test_a_layout_that_has_met_no_real_export_is_said_to_be_experimental(tmp_pat
 
 def test_plates_beside_each_other_are_not_mixed(tmp_path: Path) -> None:
     make.write_imagexpress(tmp_path / "one", make.places(), htd=False)
-    make.write_plane(tmp_path / "two" / "TimePoint_1" / "screen_B03_s1_w1.TIF", 7)
+    hurt = tmp_path / "two" / "TimePoint_1" / "ZStep_1"
+    make.write_plane(hurt / "screen_B03_s1_w1.TIF", 7)
     with pytest.raises(UserInputError, match="holds planes in 'one' and in 'two' that say the same wells"):
         open_plate(tmp_path)
-    (tmp_path / "two" / "TimePoint_1" / "screen_B03_s1_w1.TIF").rename(tmp_path / "two" / "screen_C03_s1_w1.TIF")
+    (hurt / "screen_B03_s1_w1.TIF").rename(hurt / "screen_C03_s1_w1.TIF")
     assert len(open_plate(tmp_path).wells) == 3
