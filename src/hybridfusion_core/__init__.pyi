@@ -1,3 +1,5 @@
+from .assess.api import Assessed as Assessed
+from .assess.api import assess as assess
 from .batch.api import BatchPlan as BatchPlan
 from .batch.api import plan_batch as plan_batch
 from .batch.api import run_batch as run_batch
@@ -11,3 +13,5 @@ from .fusion.request import FuseRequest as FuseRequest
 from .fusion.result import FuseResult as FuseResult
 from .io.open import open_stack as open_stack
 from .stack import Stack as Stack
+from .surface.projection import project as project
+from .surface.projection import project_to as project_to

@@ -24,7 +24,7 @@ class Progress:
     total: int
 
 
-def exhaust(steps: Generator[Progress, None, T], report: Callable[[Progress], None] | None) -> T:
+def run_to_end(steps: Generator[Progress, None, T], report: Callable[[Progress], None] | None) -> T:
     """Run an iterator of progress to its end, reporting each step; gives what it returns."""
     while True:
         try:

@@ -5,7 +5,7 @@ A stack knows nothing of files: `store` makes one from a file, `Stack.from_array
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -118,6 +118,7 @@ class Stack:
         warnings: what the user should know about this file; shown once by CLI and widget.
         decode_unit: lengths T C Z Y X of what the file can only decode as a whole; None if any region can be
             read for little more than its own pixels.
+        treatment: what was done to the pixels since they were stored, as plain JSON values for provenance.
         closers: called on `close`.
     """
 
@@ -136,6 +137,7 @@ class Stack:
     source: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     decode_unit: tuple[int, int, int, int, int] | None = None
+    treatment: Mapping[str, Any] | None = None
     closers: tuple[Callable[[], None], ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -11,13 +11,14 @@ from napari.layers import Layer
 
 from hybridfusion_core.fusion.products import default_products
 from hybridfusion_core.fusion.result import FuseResult
-from hybridfusion_core.progress import exhaust
+from hybridfusion_core.progress import run_to_end
 from hybridfusion_core.stack import Stack
 from napari_hybridfusion.job.run import fusing
 from napari_hybridfusion.job.task import Choices, prepare
 from napari_hybridfusion.layers.results import result_layers
 from napari_hybridfusion.layers.sources import Frame, Source
 from napari_hybridfusion.layers.stacks import LayerData, shown_unit, stack_layers
+from napari_hybridfusion.result.probe import attend
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -61,7 +62,7 @@ def fuse_layer(
             options=tuple(options.items()),
         )
     )
-    fused = exhaust(fusing(task), None)
+    fused = run_to_end(fusing(task), None)
     return _of_one_result(result_layers(fused.spec, fused.levels, task.source))
 
 
@@ -73,7 +74,7 @@ def show_result(viewer: ViewerModel, result: FuseResult | Sequence[LayerData]) -
         result: what `hybridfusion_core.fuse` returned, or what `fuse_layer` did.
 
     Returns:
-        The layers that were added; the fused image is selected.
+        The layers that were added; the fused image is selected, and the pointer reads it.
     """
     found = _of_one_result(_layers(result)) if isinstance(result, FuseResult) else list(result)
     layers = [Layer.create(*each) for each in found]
@@ -81,6 +82,7 @@ def show_result(viewer: ViewerModel, result: FuseResult | Sequence[LayerData]) -
         viewer.add_layer(each)
     if layers:
         viewer.layers.selection.active = layers[0]
+        attend(viewer)
     return layers
 
 

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tifffile
+from distributed import LocalCluster
 from plate_makers import places as plane_places
 from plate_makers import write_harmony
 from qtpy.QtCore import Qt
@@ -17,6 +19,17 @@ def a_plate(folder: Path, **which: object) -> Path:
         pixels = random.integers(100, 4000, (24, 32)).astype("uint16")
         tifffile.imwrite(file, pixels, photometric="minisblack", metadata=None)
     return images
+
+
+@pytest.fixture(autouse=True)
+def workers_that_are_threads(request, monkeypatch):
+    """Let workers be threads: a process of its own takes ten seconds to start. A `real_cluster` has processes."""
+
+    def cluster(**options):
+        return LocalCluster(**options | {"processes": False, "host": None})
+
+    if not request.node.get_closest_marker("real_cluster"):
+        monkeypatch.setattr("hybridfusion_core.batch.scheduler.LocalCluster", cluster)
 
 
 def settled(qtbot, widget):

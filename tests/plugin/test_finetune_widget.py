@@ -88,8 +88,8 @@ def test_train_and_the_model_is_listed_and_can_be_used(qtbot, viewer, widget, st
     assert messages(widget) == {}
     result = widget.result
     assert widget.state.value.startswith("4 steps")
-    # Five pairs at least would be needed: whatever the losses say, it is only different.
-    assert widget.verdict.value.startswith("Verdict: different\n")
+    # Five pairs at least would be needed: whatever the losses say, it is not shown to be better.
+    assert widget.verdict.value.startswith("Verdict: not shown to be better\n")
     assert "nothing uses it unless you choose it" in widget.verdict.value
     assert result.report.is_file()
     assert tuple(fuse.form.model.choices) == (*before, "ours") == tuple(widget.form.start.choices)
@@ -213,6 +213,7 @@ def test_a_start_that_is_damaged_is_said_beside_it(qtbot, widget, stacks):
         load_model("broken")
 
 
+@pytest.mark.own_window
 @pytest.mark.parametrize("how", ["window", "dock"])
 def test_closing_during_a_training_ends_it_and_keeps_its_state(qtbot, viewer, widget, stacks, how):
     start_long(qtbot, widget, stacks)
@@ -294,14 +295,14 @@ def test_a_blind_comparison_is_answered_and_written_into_the_report(qtbot, widge
     assert widget.compare.enabled
 
 
-def test_answers_that_say_nothing_leave_it_different(qtbot, widget, stacks):
+def test_answers_that_say_nothing_leave_it_as_it_was(qtbot, widget, stacks):
     widget.form.inputs.add([str(stacks)])
     train(qtbot, widget)
     widget.compare.native.click()
     while widget.blind.isVisible():
         qtbot.mouseClick(widget.blind.buttons["same"], Qt.MouseButton.LeftButton)
     wait(qtbot, widget)
-    assert widget.verdict.value.startswith("Verdict: different")
+    assert widget.verdict.value.startswith("Verdict: not shown to be better")
     assert "no pair was decided" in widget.result.report.read_text(encoding="utf-8")
 
 

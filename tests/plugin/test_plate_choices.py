@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import tifffile
 from distributed import LocalCluster
-from plate_window import a_plate, choose, click, fuse, messages, settled, statuses
+from plate_window import a_plate, choose, click, fuse, messages, settled, statuses, workers_that_are_threads
 from qtpy.QtWidgets import QScrollArea
 
 from hybridfusion_core.cli import main as command_line
 from napari_hybridfusion.plate.widget import PlateWidget
+
+__all__ = ["workers_that_are_threads"]
 
 
 @pytest.fixture
@@ -105,7 +107,13 @@ def test_only_what_a_list_of_failures_names_is_fused(qtbot, widget, plate, tmp_p
 
 
 def test_the_plate_is_fused_by_a_cluster_that_is_there(qtbot, widget, plate, tmp_path):
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+    with LocalCluster(
+        n_workers=1,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+    ) as cluster:
         widget.form.scheduler.value = cluster.scheduler_address
         choose(qtbot, widget, plate, tmp_path / "out.ome.zarr")
         assert messages(widget) == {}

@@ -14,7 +14,7 @@ from napari.layers import Layer
 from napari.utils.notifications import notification_manager
 from plate_makers import places as plane_places
 from plate_makers import write_plain
-from plate_window import a_plate, choose, click, fuse, messages, settled, statuses
+from plate_window import a_plate, choose, click, fuse, messages, settled, statuses, workers_that_are_threads
 from qtpy.QtCore import QPoint, QPointF, Qt
 
 from hybridfusion_core.batch.task import Outcome
@@ -31,6 +31,8 @@ from napari_hybridfusion.plate import job as plate_job
 from napari_hybridfusion.plate.map import COLORS, PlateMap
 from napari_hybridfusion.plate.states import PlateStates
 from napari_hybridfusion.plate.widget import PlateWidget
+
+__all__ = ["workers_that_are_threads"]
 
 PATTERN = "{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif"
 CHANNELS = (Channel("DAPI", "0099FF"), Channel("membrane", "FF33CC"))
@@ -85,6 +87,8 @@ def test_look_then_fuse_then_a_click_opens_the_well(qtbot, viewer, widget, plate
         planes = expected.read(0, 0, range(3), slice(None), slice(None))
     np.testing.assert_array_equal(np.asarray(stack.data), planes)
     fuse(qtbot, widget)
+    assert "B03/1 DAPI fused" in viewer.layers  # in place of the stack that was open
+    assert widget.map.opened == "B03"
     assert widget.state.value == "4 of 4 fused"
     assert {sum(each.values()) for each in statuses(widget).values()} == {2}
     assert all({"fused", "flagged"} >= set(each) for each in statuses(widget).values())
@@ -111,6 +115,7 @@ def test_it_does_what_the_command_line_does(qtbot, widget, plate, tmp_path, caps
     assert '"kept": 4' in capsys.readouterr().out
 
 
+@pytest.mark.real_cluster
 def test_cancel_and_go_on(qtbot, widget, long_plate, tmp_path):
     output = tmp_path / "out.ome.zarr"
     choose(qtbot, widget, long_plate, output)
@@ -211,7 +216,16 @@ def test_a_broken_field_is_shown_and_the_others_are_fused(qtbot, viewer, widget,
     assert image.pixelColor((cell.bottomLeft() + QPointF(2, -2)).toPoint()).name() == COLORS["failed"]
     assert "1 failed" in widget.seen.states.well("B03").describe()
     click(qtbot, widget, "B03")
-    assert "B03/2 decision 0" in viewer.layers
+    assert "B03/2 DAPI decision" in viewer.layers
+    # All its fields are offered, the broken one with the reason.
+    assert widget.field.choices == ("1", "2")
+    assert "B03, field 1, failed: " in widget.field.native.itemText(0)
+    assert widget.field.value == "2"
+    click(qtbot, widget, "B04")
+    widget.field.value = "2"  # its second slice is damaged; the file of its first field is whole
+    settled(qtbot, widget)
+    assert widget.map.opened == "B04"
+    click(qtbot, widget, "B03")
     # Repaired, it is fused as if nothing had been wrong.
     for file in (broken[1], cut[1]):
         shutil.copy(broken[0], file)
@@ -220,6 +234,7 @@ def test_a_broken_field_is_shown_and_the_others_are_fused(qtbot, viewer, widget,
     assert widget.said.value == ""
 
 
+@pytest.mark.own_window
 @pytest.mark.parametrize("how", ["window", "dock"])
 def test_closing_during_a_run_stops_it(qtbot, viewer, widget, long_plate, tmp_path, capsys, how):
     output = tmp_path / "out.ome.zarr"

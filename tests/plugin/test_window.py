@@ -87,6 +87,7 @@ def test_layers_are_saved_from_the_window(viewer, tmp_path):
     assert [layer.name.split(" ")[0] for layer in saved] == [channel.name for channel in CHANNELS]
 
 
+@pytest.mark.own_window
 def test_the_window_closes_while_layers_are_lazy(viewer, tmp_path):
     viewer.open(str(write_result(tmp_path / "fused.ome.zarr").path), plugin=PLUGIN)
     viewer.window.close()

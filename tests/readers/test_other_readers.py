@@ -86,7 +86,8 @@ def test_our_reader_shows_everything(tmp_path: Path, name: str, options: dict[st
     pixels = write(tmp_path / name, **options)
     layers = get_reader(str(tmp_path / name))(str(tmp_path / name))
     shown = [(meta["name"], kind) for _, meta, kind in layers]
-    assert shown == [(each, "image") for each in ("DAPI", "membrane", "height_um", "confidence", "decision")]
+    products = [f"DAPI + membrane {product}" for product in ("height (µm)", "confidence", "decision")]
+    assert shown == [(each, "image") for each in ("DAPI fused", "membrane fused", *products)]
     written = [*pixels["fused"][0, :, 0], *pixels["maps"][0, :, 0], pixels["decision"][0, 0, 0]]
     for (levels, meta, _), plane in zip(layers, written, strict=True):
         assert [level.shape for level in levels] == LEVELS

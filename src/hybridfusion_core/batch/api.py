@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from hybridfusion_core.batch.choices import Choices, Stats
-from hybridfusion_core.batch.output.format import Format, make_output_format
+from hybridfusion_core.batch.handling import Handling
+from hybridfusion_core.batch.offset_survey import with_offsets
+from hybridfusion_core.batch.output.format import Format, OutputFormat, make_output_format
 from hybridfusion_core.batch.records.failure_list import read_failures
 from hybridfusion_core.batch.report.write import write_reports
 from hybridfusion_core.batch.result import Event, Result
-from hybridfusion_core.batch.run import Connect, Handling, run_plate
+from hybridfusion_core.batch.run import Connect, run_plate
 from hybridfusion_core.batch.scheduler import Where, connected
 from hybridfusion_core.batch.shard import shard_of
+from hybridfusion_core.batch.stitch.mosaic import Stitch, refuse_unplaceable
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.fusion.request import make_request
+from hybridfusion_core.fusion.request import FuseRequest, make_request
 from hybridfusion_core.io.create import refuse_input_as_output
 from hybridfusion_core.io.zarr.chunk_files import Absent
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
@@ -27,6 +30,7 @@ from hybridfusion_core.plates.dropped_slices import without_missing_slices
 from hybridfusion_core.plates.open import open_plate
 from hybridfusion_core.plates.plate import Plate, PlateField
 from hybridfusion_core.plates.select import Selection, chosen_times, select
+from hybridfusion_core.shading.profiles import AUTO
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,14 @@ class BatchPlan:
         units: fields × times to fuse; none if a list of failures was empty, or a shard has no well.
         choices: how.
         device: that was asked for.
+        notes: what a person should be told of it, one sentence each.
     """
 
     plate: Plate
     units: tuple[PlateField, ...]
     choices: Choices
     device: str = "auto"
+    notes: tuple[str, ...] = ()
 
 
 def plan_batch(
@@ -61,6 +67,7 @@ def plan_batch(
     only: str | os.PathLike[str] | None = None,
     shard: str | None = None,
     stats: Stats = "plate",
+    stitch: Stitch = "none",
     z_step_um: float | None = None,
     pixel_size_um: float | None = None,
     format: Format = "ome-zarr",
@@ -86,6 +93,8 @@ def plan_batch(
         only: a list of failures of an earlier batch, or what `verify --failures` wrote.
         shard: such as "2/8": one of several jobs that share the output.
         stats: whose statistics fields are normalised with: those of the plate, of their well, or their own.
+        stitch: also make an image of each whole well, "stitched" beside its fields, placed by the "stage" or
+            registered on their overlaps ("register").
         z_step_um: distance between slices in µm, in place of what the files say.
         pixel_size_um: side of a pixel in µm, in place of what the files say.
         format: of the results.
@@ -97,13 +106,14 @@ def plan_batch(
         UserInputError: something of it cannot be done.
         StoredDataError: the metadata of the plate are damaged.
     """
-    request = make_request(**options)
+    request = _absolute(make_request(**options))
     failures = None if only is None else read_failures(Path(only))
     plate = open_plate(str(source), pattern=pattern, axes=axes, absent=absent)
     decides = None if request.focus_from in ("auto", "each", "joint") else request.focus_from
     plate = with_acquired_times(plate, request.channels, decides)
     if missing == "drop":
         plate = without_missing_slices(plate, request.channels)
+    request, notes = with_offsets(request, plate, z_step_um)
     if is_url(str(output)):
         raise UserInputError(
             f"The output {output} is a URL; expected a path, because results are renamed into their place once they "
@@ -118,6 +128,9 @@ def plan_batch(
     part = ""
     if shard is not None:
         units, part = shard_of(units, shard)
+    output_format = make_output_format(format, ngff, name)
+    if stitch != "none":
+        _check_stitching(plate, units, output_format, pixel_size_um)
     choices = Choices(
         output=Path(output).absolute(),  # workers have another working directory
         request=request,
@@ -125,12 +138,51 @@ def plan_batch(
         times=chosen_times(plate, times),
         z_step_um=z_step_um,
         pixel_size_um=pixel_size_um,
-        output_format=make_output_format(format, ngff, name),
+        output_format=output_format,
         absent=absent,
         shard=part,
+        stitch=stitch,
     )
     _ = choices.paths  # refuses a name that no result can have
-    return BatchPlan(plate, units, choices, request.device)
+    return BatchPlan(plate, units, choices, request.device, notes)
+
+
+def _absolute(request: FuseRequest) -> FuseRequest:
+    """Return a request whose files workers find, whatever their working directory.
+
+    Raises:
+        UserInputError: it cannot be for a plate.
+    """
+    if request.align_frame == "crop" and (request.align != "none" or request.align_from):
+        raise UserInputError(
+            "--align-frame crop gives every field another size; expected keep, since the fields and time points of a "
+            "plate have one. Leave it out."
+        )
+
+    def found(path: str | None) -> str | None:
+        if path is None or path == AUTO:
+            return path
+        if not Path(path).exists():
+            raise UserInputError(f"{path!r} does not exist; expected the path of a file. Check its spelling.")
+        return str(Path(path).absolute())
+
+    return replace(
+        request,
+        align_from=found(request.align_from),
+        flat_field=found(request.flat_field),
+        dark=found(request.dark),
+    )
+
+
+def _check_stitching(
+    plate: Plate, units: tuple[PlateField, ...], output_format: OutputFormat, pixel_size_um: float | None
+) -> None:
+    if output_format.format != "ome-zarr":
+        raise UserInputError(
+            f"--stitch was given with --format {output_format.format}; expected it with an OME-Zarr plate, which the "
+            "images of whole wells stand in beside its fields. Leave one of them out."
+        )
+    refuse_unplaceable(plate, units, pixel_size_um)
 
 
 def run_batch(

@@ -40,10 +40,13 @@ from hybridfusion_core.batch.records.writing import unwritable
 from hybridfusion_core.batch.task import Outcome, Settings, Task
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
 from hybridfusion_core.fusion.blank_slices import with_blank_slices
+from hybridfusion_core.fusion.focus_range import FocusRanges
 from hybridfusion_core.fusion.job import Decider, Job, resolve
 from hybridfusion_core.fusion.loop import measure, run
-from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
+from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION, with_focus
+from hybridfusion_core.fusion.request import FuseRequest
 from hybridfusion_core.fusion.result import describe
+from hybridfusion_core.fusion.treated import treated
 from hybridfusion_core.io.decode_cache import decoded_once
 from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.io.disk.lock import Lock
@@ -52,6 +55,8 @@ from hybridfusion_core.model.noise import FieldStatistics
 from hybridfusion_core.plates.field_stack import find_channels, open_field
 from hybridfusion_core.plates.plate import PlateField
 from hybridfusion_core.progress import Progress
+from hybridfusion_core.shading.estimate import small_copy
+from hybridfusion_core.shading.profiles import AUTO
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.view.thumbnails import Thumbnails
 
@@ -160,7 +165,8 @@ def measure_unit(task: Task, settings: Settings) -> Outcome:
     try:
         with prepared(settings.request.threads or 1), _opened(unit, settings) as stack:
             job = job_for(stack, settings, absent=_absent(unit, settings))
-            with decoded_once(stack, job.plan.block, room=job.plan.room, folder=paths.staging) as planes:
+            with decoded_once(stack, job.plan.block, room=job.plan.room, folder=paths.staging) as decoded:
+                planes = _watched(treated(job, decoded, notice=False), paths, settings)
                 (found,) = _watched(measure(job, planes), paths, settings)
                 return Outcome("done", value=tuple(found))
     except _StopAsked:
@@ -168,6 +174,32 @@ def measure_unit(task: Task, settings: Settings) -> Outcome:
     except (HybridFusionError, OSError, MemoryError) as error:
         reason = unwritable(error, paths.output)
         return Outcome("full", reason) if reason else Outcome("failed", _reason(error))
+
+
+def copy_unit(task: Task, settings: Settings) -> Outcome:
+    """Look at a unit's light; the value of the outcome is its plane, Y and X, and what `small_copy` gives of it.
+
+    Args:
+        task: what to look at.
+        settings: of the run.
+    """
+    reason = unfit(settings, task.unit.folder)
+    if reason is not None:
+        return Outcome("refused", reason, worker=get_worker().address)
+    try:
+        with prepared(settings.request.threads or 1), _opened(task.unit, settings) as stack:
+            return Outcome("done", value=(stack.shape[3:], *small_copy(stack)))
+    except (HybridFusionError, OSError, MemoryError) as error:
+        return Outcome("failed", _reason(error))
+
+
+def _with_estimates(request: FuseRequest, paths: BatchPaths) -> FuseRequest:
+    """Put what was estimated over the plate in the place of "auto"."""
+    return replace(
+        request,
+        flat_field=str(paths.flat_field) if request.flat_field == AUTO else request.flat_field,
+        dark=str(paths.dark) if request.dark == AUTO else request.dark,
+    )
 
 
 def job_for(stack: Stack, settings: Settings, halvings: int = 0, absent: Collection[int] = ()) -> Job:
@@ -185,7 +217,8 @@ def job_for(stack: Stack, settings: Settings, halvings: int = 0, absent: Collect
     """
     tile = max((settings.request.tile or settings.block) >> halvings, 1)
     # Planned once, for the run: what is free at this moment changes nothing.
-    job = resolve(replace(settings.request, channels=None, tile=tile, memory=_BOUNDLESS), stack)
+    request = _with_estimates(settings.request, settings.paths)
+    job = resolve(replace(request, channels=None, tile=tile, memory=_BOUNDLESS), stack)
     if len(job.slices) < 2:
         raise UserInputError(
             f"{stack.name} has {stack.shape[2]} slice(s), {len(job.slices)} of them chosen; expected two or more to "
@@ -236,21 +269,24 @@ def _fused(task: Task, settings: Settings, paths: BatchPaths, key: FieldKey, hal
         mark = fingerprint(unit.folder, inputs)
         absent = _absent(unit, settings)
         job = job_for(stack, settings, halvings, absent)
-        with decoded_once(stack, job.plan.block, room=job.plan.room, folder=paths.staging) as planes:
+        with decoded_once(stack, job.plan.block, room=job.plan.room, folder=paths.staging) as decoded:
+            planes = _watched(treated(job, decoded, notice=False), paths, settings)
             statistics = (
                 _watched(measure(job, planes), paths, settings) if task.statistics is None else [list(task.statistics)]
             )
             _check_statistics(stack, job, statistics)
             if task.statistics is not None:
                 statistics = with_blank_slices(job, planes, statistics)
-            spec = describe(job, stack, statistics)
+            spec = describe(job, planes, statistics)
             staged = _staged(task, settings, paths)
             with staged.create(spec, job) as output:
-                thumbnails = Thumbnails(output.arrays, spec)
+                ranges = FocusRanges(output.arrays, spec)
+                thumbnails = Thumbnails(ranges.arrays, spec)
                 with nullcontext() if job.device.type == "cpu" else _GPU:
                     for _ in run(job, planes, statistics, thumbnails.arrays):
                         _go_on(paths, settings)
                 seen = slice_figures(job, planes, output.arrays)
+                output.record(with_focus(spec, ranges).provenance)
                 output.commit()
     first = next(index for index in range(len(spec.channels)) if index not in absent)
     found = figures(job, spec, thumbnails.copies, seen, first=first, dropped=unit.frame.dropped)
@@ -266,10 +302,11 @@ def _fused(task: Task, settings: Settings, paths: BatchPaths, key: FieldKey, hal
         "models": spec.provenance["model"],
         "settings": spec.provenance["settings"],
         "statistics": [_STATISTICS.dump_python(each, mode="json") for each in statistics],
+        "treatment": spec.provenance.get("treatment"),
         "halvings": halvings,
         "not_acquired": [spec.channels[each].name for each in absent],
         "warnings": spec.provenance["warnings"],
-        "figures": found,
+        "figures": found | {"focus": [{**each, "time": unit.t} for each in ranges.found()]},
         **staged.place(),
     }
 

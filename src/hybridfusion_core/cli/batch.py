@@ -16,7 +16,7 @@ from hybridfusion_core.errors import HybridFusionError, UserInputError, printabl
 from hybridfusion_core.plates.summary import plate_warnings
 
 _PLANNED = (
-    *("pattern", "axes", "missing", "absent", "wells", "fields", "times", "pilot", "only", "shard", "stats"),
+    *("pattern", "axes", "missing", "absent", "wells", "fields", "times", "pilot", "only", "shard", "stats", "stitch"),
     *("format", "ngff", "name"),
 )
 
@@ -63,6 +63,6 @@ def _plan(options: argparse.Namespace, request: Mapping[str, Any]) -> BatchPlan:
             f"{Path(options.output)} was begun by no batch; expected the output of shards that have run. "
             "Run them first."
         )
-    for warning in plate_warnings(plan.plate):
+    for warning in (*plate_warnings(plan.plate), *plan.notes):
         print(f"hybridfusion: warning: {printable(warning)}", file=sys.stderr)
     return plan

@@ -27,7 +27,7 @@ from hybridfusion_core.fusion.request import FuseRequest, make_request
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.verify import verify as find_faults
 from hybridfusion_core.model.devices import resolve_device
-from hybridfusion_core.progress import exhaust
+from hybridfusion_core.progress import run_to_end
 from hybridfusion_core.stack import Axis, Stack
 
 _CARD_SCENES = 12  # stacks per noise regime behind the figures on a model's card
@@ -56,7 +56,7 @@ def fuse(options: argparse.Namespace) -> None:
             checksum=options.checksum,
             preview=options.preview,
         )
-        spec = exhaust(steps, lambda step: line.update(step.stage, step.done, step.total))
+        spec = run_to_end(steps, lambda step: line.update(step.stage, step.done, step.total))
         seconds = time.monotonic() - started
     _warn(spec.provenance["warnings"])
     summary = {
@@ -91,6 +91,29 @@ def info(options: argparse.Namespace) -> None:
         summary = _describe(stack, job, rate)
     lines = [f"{key.replace('_', ' '):>18}: {_readable(value)}" for key, value in summary.items()]
     _print(options, summary, "\n".join(lines))
+
+
+def assess(options: argparse.Namespace) -> None:
+    """Say whether fusing is right for a stack, a plate or a result."""
+    from hybridfusion_core.cli.assess import command
+
+    _print(options, *command(options, _open))
+
+
+def project(options: argparse.Namespace) -> None:
+    """Read a stack along a height map."""
+    from hybridfusion_core.cli.surface import project as run
+
+    with _open(options) as stack, ProgressLine("Mpx", 1e6) as line:
+        found = run(options, stack, lambda step: line.update(step.stage, step.done, step.total))
+    _print(options, *found)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Measure the labels of a result."""
+    from hybridfusion_core.cli.surface import measure as run
+
+    _print(options, *run(options))
 
 
 def verify(options: argparse.Namespace) -> int:

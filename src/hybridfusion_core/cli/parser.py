@@ -6,6 +6,7 @@ import argparse
 from importlib.metadata import version
 from typing import Any
 
+from hybridfusion_core.cli.assess_parser import add_assess
 from hybridfusion_core.cli.batch_parser import add_batch
 from hybridfusion_core.cli.model_parsers import add_finetune, add_models
 from hybridfusion_core.cli.options import (
@@ -20,9 +21,10 @@ from hybridfusion_core.cli.options import (
     names,
     positive,
 )
+from hybridfusion_core.cli.surface_parsers import add_measure, add_planes, add_project
 from hybridfusion_core.fusion.methods import METHODS
 from hybridfusion_core.fusion.products import PRODUCTS, default_products
-from hybridfusion_core.fusion.request import FuseRequest, Nan, Precision, Select
+from hybridfusion_core.fusion.request import Align, AlignFrame, FuseRequest, Nan, Precision, Select
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -38,7 +40,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_fuse(commands)
     add_batch(commands, _add_choices)
     _add_info(commands)
+    add_assess(commands)
     _add_verify(commands)
+    add_project(commands)
+    add_measure(commands)
     _add_sample(commands)
     add_models(commands)
     add_finetune(commands)
@@ -132,7 +137,9 @@ def _add_choices(parser: argparse.ArgumentParser) -> Any:
         metavar="GAIN,OFFSET,READNOISE",
         help="known noise, in counts per electron, counts and counts (default: estimated from the stack)",
     )
+    _add_corrections(parser)
     add_choice(how, "--nan", Nan, FuseRequest.nan, "what to do about NaN and infinite pixels")
+    add_planes(parser)
     machine = parser.add_argument_group("Hardware")
     add_device(machine)
     add_choice(
@@ -150,6 +157,36 @@ def _add_choices(parser: argparse.ArgumentParser) -> Any:
     machine.add_argument("--tile", type=positive, metavar="PIXELS", help="core of a tile (default: planned)")
     add_memory(machine)
     return how
+
+
+def _add_corrections(parser: argparse.ArgumentParser) -> None:
+    """Add what is done to pixels before they are fused."""
+    group = parser.add_argument_group("Drift and light")
+    add_choice(
+        group,
+        "--align",
+        Align,
+        FuseRequest.align,
+        "take back how slices lie sideways: shift, or similarity (shift, scale and angle), where that makes them agree "
+        "better; measured on the channel that decides, applied to all in one interpolation",
+    )
+    group.add_argument(
+        "--align-from", metavar="FILE", help="apply an X.transforms.json that an earlier fusion wrote beside its result"
+    )
+    add_choice(
+        group,
+        "--align-frame",
+        AlignFrame,
+        FuseRequest.align_frame,
+        "keep the frame of the middle slice, or crop to what all slices cover",
+    )
+    group.add_argument(
+        "--flat-field",
+        metavar="FILE",
+        help="picture of how evenly the field is lit, one channel for each or one for all; batch: or auto, estimated "
+        "over the fields",
+    )
+    group.add_argument("--dark", metavar="FILE", help="picture of what the camera counts in the dark; batch: or auto")
 
 
 def _add_info(commands: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,22 @@ from typing import Any
 import numpy as np
 
 from hybridfusion_core.errors import HybridFusionError, UserInputError
+from hybridfusion_core.fusion.focus_range import FocusRanges
 from hybridfusion_core.fusion.job import Job, resolve
 from hybridfusion_core.fusion.loop import measure, run
-from hybridfusion_core.fusion.provenance import with_statistics
+from hybridfusion_core.fusion.provenance import with_focus, with_statistics
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.fusion.result import FuseResult, describe
+from hybridfusion_core.fusion.treated import check_transforms, is_treated, treated, write_transforms
 from hybridfusion_core.io.create import create_output, refuse_input_as_output
 from hybridfusion_core.io.decode_cache import decoded_once
+from hybridfusion_core.io.disk.atomic import AtomicOutput
 from hybridfusion_core.io.open import open_stack
-from hybridfusion_core.io.result_spec import Output, ResultSpec
+from hybridfusion_core.io.result_spec import ResultSpec
 from hybridfusion_core.io.zarr.chunk_files import Absent
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
 from hybridfusion_core.model.noise import FieldStatistics
-from hybridfusion_core.progress import Progress, exhaust
+from hybridfusion_core.progress import Progress, run_to_end
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.view.montage import check_preview, write_preview
 from hybridfusion_core.view.thumbnails import Thumbnails, montage_of
@@ -58,7 +61,7 @@ def fuse(
     with as_stack(source, axes=axes, z_step_um=z_step_um, absent=absent) as stack:
         job = resolve(request, stack)
         planar = not isinstance(source, str | Path | list | tuple | Stack) and set(stack.axes) <= set("ZYX")
-        return exhaust(steps_in_memory(job, stack, planar=planar), progress)
+        return run_to_end(steps_in_memory(job, stack, planar=planar), progress)
 
 
 def steps_in_memory(job: Job, stack: Stack, *, planar: bool = False) -> Generator[Progress, None, FuseResult]:
@@ -67,11 +70,14 @@ def steps_in_memory(job: Job, stack: Stack, *, planar: bool = False) -> Generato
     Returns:
         (on exhaustion) the `FuseResult`.
     """
-    with decoded_once(stack, job.plan.block, room=job.plan.room) as planes:
+    with decoded_once(stack, job.plan.block, room=job.plan.room) as decoded:
+        planes = yield from treated(job, decoded)
         statistics = yield from measure(job, planes)
-        spec = with_statistics(describe(job, stack), job, stack, statistics)
+        spec = with_statistics(describe(job, planes), job, planes, statistics)
         arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.array_shapes().items()}
-        yield from run(job, planes, statistics, arrays)
+        ranges = FocusRanges(arrays, spec)
+        yield from run(job, planes, statistics, ranges.arrays)
+        spec = with_focus(spec, ranges)
     z_um = None if stack.z_um is None else tuple(float(stack.z_um[index]) for index in job.slices)
     return FuseResult(arrays, spec, job.slices, z_um, planar)
 
@@ -116,7 +122,7 @@ def fuse_to(
     with as_stack(source, axes=axes, z_step_um=z_step_um, absent=absent) as stack:
         job = resolve(request, stack)
         kept: dict[str, Any] = {"overwrite": overwrite, "ngff": ngff, "checksum": checksum, "preview": preview}
-        return exhaust(steps_to_disk(job, stack, Path(path), **kept), progress)
+        return run_to_end(steps_to_disk(job, stack, Path(path), **kept), progress)
 
 
 def steps_to_disk(
@@ -140,30 +146,59 @@ def steps_to_disk(
     refuse_input_as_output(path, stack.source, picture)
     if picture is not None:
         check_preview(picture, overwrite=overwrite)
+    check_transforms(path, job.request, overwrite=overwrite)
+    about: dict[str, Any] = {"block": job.plan.block, "overwrite": overwrite, "ngff": ngff}
+    if is_treated(job.request):
+        # Before anything is read, an output that cannot be written is refused; what it will be is known later.
+        with create_output(path, describe(job, stack), **about):
+            pass
+        with decoded_once(stack, job.plan.block, room=job.plan.room, folder=path.parent) as decoded:
+            planes = yield from treated(job, decoded)
+            return (yield from _written(job, planes, path, about, picture, checksum=checksum))
     spec = describe(job, stack, checksum=checksum)
     # Started before anything is read: an output that cannot be written is refused at once.
     with (
-        create_output(path, spec, block=job.plan.block, overwrite=overwrite, ngff=ngff) as output,
-        decoded_once(stack, job.plan.block, room=job.plan.room, folder=path.parent) as planes,
+        create_output(path, spec, **about) as output,
+        decoded_once(stack, job.plan.block, room=job.plan.room, folder=path.parent) as decoded,
     ):
-        statistics = yield from measure(job, planes)
-        spec = with_statistics(spec, job, stack, statistics)
-        output.record(spec.provenance)
-        thumbnails = yield from fuse_into(output, job, planes, spec, statistics)
-        output.commit()
-        if picture is not None:
-            with _result_stands(path, picture):
-                write_preview(picture, montage_of(planes, job.channels, job.slices, spec, thumbnails))
+        planes = yield from treated(job, decoded)
+        return (yield from _filled(output, job, planes, spec, path, picture))
+
+
+def _written(
+    job: Job, planes: Stack, path: Path, about: dict[str, Any], picture: Path | None, *, checksum: bool
+) -> Generator[Progress, None, ResultSpec]:
+    spec = describe(job, planes, checksum=checksum)
+    with create_output(path, spec, **about) as output:
+        return (yield from _filled(output, job, planes, spec, path, picture))
+
+
+def _filled(
+    output: AtomicOutput, job: Job, planes: Stack, spec: ResultSpec, path: Path, picture: Path | None
+) -> Generator[Progress, None, ResultSpec]:
+    """Measure and fuse a stack into its output, and commit it."""
+    statistics = yield from measure(job, planes)
+    spec = with_statistics(spec, job, planes, statistics)
+    output.record(spec.provenance)
+    ranges = FocusRanges(output.arrays, spec)
+    thumbnails = yield from fuse_into(ranges.arrays, job, planes, spec, statistics)
+    spec = with_focus(spec, ranges)
+    output.record(spec.provenance)
+    output.commit()
+    write_transforms(path, planes)
+    if picture is not None:
+        with _result_stands(path, picture):
+            write_preview(picture, montage_of(planes, job.channels, job.slices, spec, thumbnails))
     return spec
 
 
 def fuse_into(
-    output: Output, job: Job, stack: Stack, spec: ResultSpec, statistics: list[list[FieldStatistics]]
+    arrays: Mapping[str, Any], job: Job, stack: Stack, spec: ResultSpec, statistics: list[list[FieldStatistics]]
 ) -> Generator[Progress, None, Thumbnails]:
     """Fuse a measured stack into an output, yielding after each tile; the caller commits.
 
     Args:
-        output: of `spec`.
+        arrays: of an output of `spec`.
         job: what to do.
         stack: what to fuse, in a form that can be read by region.
         spec: what `describe` says of the result.
@@ -172,7 +207,7 @@ def fuse_into(
     Returns:
         (on exhaustion) small copies of the first time point.
     """
-    thumbnails = Thumbnails(output.arrays, spec)
+    thumbnails = Thumbnails(arrays, spec)
     yield from run(job, stack, statistics, thumbnails.arrays)
     return thumbnails
 

@@ -82,7 +82,7 @@ class Fusion(nn.Module):
         weights = fusion_weights(scores)[..., plane[0], plane[1]]
         posterior = focus_posterior(scores, self.network.temperature)[..., plane[0], plane[1]]
         structure = where_in_focus(self.network, scores, x, noise)[..., plane[0], plane[1]]
-        confidence = confidence_map(posterior, structure).nan_to_num(0.0)
+        confidence = confidence_map(posterior, structure, self.network.confidence_line).nan_to_num(0.0)
         decision = decision_mask(posterior, structure).float()
         return fuse_soft(weights, counts[None])[0], decision[0], confidence[0]
 

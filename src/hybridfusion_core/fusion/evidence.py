@@ -20,6 +20,7 @@ class Evidence:
         in_focus: B H W in [0, 1], float32; how probable it is that anything is. What `structure` comes from.
         numbers: Z + 1, integers: 0 for nothing, and each slice's number in the file, counted from 1.
         positions: Z, float32; of the slices in µm, or their indices in the file.
+        confidence_line: see `confidence_map`; None for methods that were not calibrated.
     """
 
     posterior: Tensor
@@ -28,6 +29,7 @@ class Evidence:
     in_focus: Tensor
     numbers: Tensor
     positions: Tensor
+    confidence_line: Tensor | None = None
 
     def decision(self) -> Tensor:
         """Number of the most probable slice; 0 where nothing is in focus. B H W."""
@@ -40,7 +42,7 @@ class Evidence:
 
     def confidence(self) -> Tensor:
         """Probability that the decision is right to within one slice; NaN where nothing is in focus. B H W."""
-        return confidence_map(self.posterior, self.structure)
+        return confidence_map(self.posterior, self.structure, self.confidence_line)
 
     def noise_gain(self) -> Tensor:
         """Standard deviation of the fused noise over that of one slice. B H W in (0, 1]."""

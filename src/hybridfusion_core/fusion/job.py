@@ -6,9 +6,9 @@ Whatever is impossible is refused here, before a pixel is read.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,10 +16,12 @@ import torch
 from pydantic import TypeAdapter
 
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.fusion.channel_offset import AUTO, ChannelOffset, measure_offsets, parse_offsets
 from hybridfusion_core.fusion.methods import METHODS, Method
 from hybridfusion_core.fusion.plan import Plan, common_geometry, make_plan
 from hybridfusion_core.fusion.products import PRODUCTS, default_products
-from hybridfusion_core.fusion.request import FuseRequest, as_json
+from hybridfusion_core.fusion.request import FuseRequest, as_json, slab_groups
+from hybridfusion_core.fusion.slab import Slab, named_slab
 from hybridfusion_core.fusion.tiles import Geometry
 from hybridfusion_core.model.devices import OPENVINO, PYTORCH, TORCH, Runtime, choose_runtime, resolve_device
 from hybridfusion_core.model.noise import FieldStatistics
@@ -61,6 +63,9 @@ class Job:
         plan: tiles and blocks.
         runtime: what runs the networks.
         notes: what a person should be told of these choices, one sentence each.
+        groups: of slabs, the positions in `slices` of those that make each; () if there are no slabs.
+        offsets: by channel, where it is in focus, of those that are elsewhere than the channel that decides.
+        projections: by channel, where it is read along the height instead of fused.
     """
 
     request: FuseRequest
@@ -73,11 +78,29 @@ class Job:
     plan: Plan
     runtime: Runtime = PYTORCH
     notes: tuple[str, ...] = ()
+    groups: tuple[tuple[int, ...], ...] = ()
+    offsets: Mapping[int, ChannelOffset] = field(default_factory=dict)
+    projections: Mapping[int, Slab] = field(default_factory=dict)
 
     @property
     def method(self) -> Method:
         """Row of the method in `METHODS`."""
         return METHODS[self.request.method]
+
+    @property
+    def depth(self) -> int:
+        """Planes along Z of the result."""
+        return len(self.groups) or self.request.surfaces
+
+    @property
+    def to_float(self) -> bool:
+        """Whether the fused image is float32, whatever the stack is: a sum may exceed the stack's own type."""
+        return self.method.to_float or any(slab.how == "sum" for slab in self.projections.values())
+
+    @property
+    def needs_field(self) -> bool:
+        """Whether the whole field has to be looked through before any of it is fused."""
+        return self.method.one_slice or self.request.surface_from == "posterior"
 
     @property
     def decision_count(self) -> int:
@@ -110,7 +133,11 @@ class Job:
             block=self.plan.block,
             z_chunk=self.plan.z_chunk,
         )
+        if self.offsets:
+            settings["channel_offset_um"] = {str(index): asdict(each) for index, each in self.offsets.items()}
         del settings["memory"]  # what it led to is recorded; the number itself changes nothing
+        for name in ("align_from", "flat_field", "dark"):  # where a file stood is nobody's business
+            settings[name] = settings[name] and Path(settings[name]).name
         settings["stats"] = None  # recorded as used, one per time point and decider
         return settings
 
@@ -123,8 +150,12 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
     """
     slices = find_slices(request.z, stack.shape[2])
     channels = _channels(request.channels, stack)
+    groups = slab_groups(request.slab, len(slices))
     products, notes = _products(request, stack)
     deciders = _deciders(request, stack, channels)
+    projections = _projections(request, stack, channels)
+    offsets, said = _offsets(request, stack, deciders)
+    notes = (*notes, *said)
     device = resolve_device(request.device)
     if METHODS[request.method].by_network:
         deciders = _with_models(request.model, deciders, stack, len(slices))
@@ -143,7 +174,72 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
         tile=request.tile,
         memory=request.memory,
     )
-    return Job(request, products, slices, channels, deciders, device, geometry, plan, runtime, notes)
+    return Job(
+        request,
+        products,
+        slices,
+        channels,
+        deciders,
+        device,
+        geometry,
+        plan,
+        runtime,
+        notes,
+        groups,
+        offsets,
+        projections,
+    )
+
+
+def _projections(request: FuseRequest, stack: Stack, channels: Sequence[int]) -> dict[int, Slab]:
+    """Which channels are read along the height, and where."""
+    named = dict(named_slab(text) for text in request.project or ())
+    if not named:
+        return {}
+    if not METHODS[request.method].decides or METHODS[request.method].one_slice or request.slab:
+        raise UserInputError(
+            f"--project reads channels along a height, and --method {request.method} or --slab finds none by pixel; "
+            "expected one. Choose another --method, or leave --slab out."
+        )
+    if any(slab.how == "stack" for slab in named.values()):
+        raise UserInputError(
+            '--project gives one plane for each channel, and "stack" several; expected max, mean, sum or median. Use '
+            "`hybridfusion project` for a thin stack."
+        )
+    others = named.pop("*", None)
+    found = {find_channel(name, stack): slab for name, slab in named.items()}
+    return {index: found.get(index, others) for index in channels if index in found or others is not None}  # type: ignore[misc]
+
+
+def _offsets(
+    request: FuseRequest, stack: Stack, deciders: Sequence[Decider]
+) -> tuple[dict[int, ChannelOffset], tuple[str, ...]]:
+    """Where channels are in focus beside the one that decides, and what to say about it."""
+    if not request.channel_offset:
+        return {}, ()
+    guide = deciders[0].guide
+    if len(deciders) != 1 or len(guide) != 1 or stack.z_um is None:
+        raise UserInputError(
+            "An offset between channels is counted from the one channel that decides for all, in µm; expected "
+            "--focus-from NAME and known z positions. Name that channel, and give --z-step if the file does not."
+        )
+    others = [index for index in deciders[0].serves if index != guide[0]]
+    if tuple(request.channel_offset) != (AUTO,):
+        given = parse_offsets(request.channel_offset)
+        return {find_channel(name, stack): ChannelOffset(um) for name, um in given.items()}, ()
+    measured = measure_offsets(stack, guide[0], others)
+    unknown = [stack.channels[index].name for index in others if index not in measured]
+    if unknown:
+        raise UserInputError(
+            f"Too little of {', '.join(unknown)} and {stack.channels[guide[0]].name} is in focus in the same places to "
+            "measure an offset; expected structure in both. Give it: --channel-offset NAME:UM."
+        )
+    said = tuple(
+        f"{stack.channels[index].name} is in focus {each.um:+.2f} µm from {stack.channels[guide[0]].name} (spread "
+        f"{each.spread_um:.2f} µm over {each.cells} places), and is read there."
+        for index, each in measured.items()
+    )
+    return measured, said
 
 
 def auto_model(guide: Sequence[Channel], *, rgb: bool, slices: int) -> str:

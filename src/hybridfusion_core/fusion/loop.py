@@ -21,6 +21,7 @@ from hybridfusion_core.fusion.block import Planes, guide_planes, read_planes
 from hybridfusion_core.fusion.device_settings import device_settings
 from hybridfusion_core.fusion.job import Decider, Job
 from hybridfusion_core.fusion.products import PRODUCTS
+from hybridfusion_core.fusion.sheets import find_sheets, planes_for
 from hybridfusion_core.fusion.tile import FusedTile, fuse_tile, score_window
 from hybridfusion_core.fusion.tiles import Rect, Span, blocks, spans, tiles
 from hybridfusion_core.model.noise import FieldStatistics, NoiseModel, StatisticsCollector
@@ -81,15 +82,16 @@ def _batches(job: Job, stack: Stack) -> Iterator[tuple[int, tuple[int, ...]]]:
 
 def run(
     job: Job, stack: Stack, statistics: list[list[FieldStatistics]], arrays: Mapping[str, Any]
-) -> Iterator[Progress]:
+) -> Generator[Progress]:
     """Fuse a whole stack into arrays, yielding after each tile.
 
     Args:
         job: what to do.
         stack: what to fuse.
         statistics: what `measure` returned.
-        arrays: "fused", and "decision" and "maps" if requested, T C 1 Y X each; whole blocks are assigned to them.
+        arrays: "fused", and "decision" and "maps" if requested, T C Z Y X each; whole blocks are assigned to them.
     """
+    sheets = yield from find_sheets(job, stack, statistics)
     steps = _Steps("fusing", job, stack)
     cores = list(blocks(stack.shape[3:], job.plan.block, job.geometry))
     order = list(itertools.product(range(stack.shape[0]), range(len(job.deciders)), cores))
@@ -105,12 +107,15 @@ def run(
                 ahead = reading(*following)
             decider, measured = job.deciders[number], statistics[t][number] if statistics[t] else None
             made = _Block(job, decider, core)
+            field = sheets[t][number]
             for tile in tiles(core, job.plan.tile, job.geometry):
                 cut = {
                     channel: counts[:, tile.y.window_in(core.y), tile.x.window_in(core.x)]
                     for channel, counts in planes.items()
                 }
-                made.take(tile, fuse_tile(job, stack, decider, cut, measured, tile))
+                wanted = planes_for(job, measured, field, tile)
+                for plane, fused in enumerate(fuse_tile(job, stack, decider, cut, measured, tile, wanted)):
+                    made.take(tile, plane, fused)
                 yield steps.add(tile, decider)
             if writing is not None:
                 writing.result()
@@ -150,7 +155,7 @@ def fuse_region(
         for number, decider in enumerate(job.deciders):
             planes = read_planes(job, stack, t, decider, rect, job.slices, with_halo=True)
             measured = statistics[number] if statistics else None
-            fused.update(fuse_tile(job, stack, decider, planes, measured, rect).fused)
+            fused.update(fuse_tile(job, stack, decider, planes, measured, rect)[0].fused)
     return fused
 
 
@@ -194,21 +199,21 @@ class _Block:
 
     def __init__(self, job: Job, decider: Decider, core: Rect) -> None:
         self._job, self._decider, self._core = job, decider, core
-        self._parts: dict[tuple[str, int], NDArray[Any]] = {}
+        self._parts: dict[tuple[str, tuple[int, int]], NDArray[Any]] = {}
 
-    def take(self, tile: Rect, made: FusedTile) -> None:
+    def take(self, tile: Rect, plane: int, made: FusedTile) -> None:
         for channel, fused in made.fused.items():
-            self._put(tile, "fused", self._job.channels.index(channel), fused)
+            self._put(tile, "fused", (self._job.channels.index(channel), plane), fused)
         maps = [name for name in made.explained if PRODUCTS[name].kind == "map"]
         for position, (name, values) in itertools.product(self._positions(), made.explained.items()):
             if name in maps:
-                self._put(tile, "maps", maps.index(name) * self._job.decision_count + position, values)
+                self._put(tile, "maps", (maps.index(name) * self._job.decision_count + position, plane), values)
             else:
-                self._put(tile, name, position, values)
+                self._put(tile, name, (position, plane), values)
 
     def write(self, arrays: Mapping[str, Any], t: int) -> None:
-        for (name, channel), values in self._parts.items():
-            arrays[name][t, channel, 0, self._core.y.core, self._core.x.core] = values
+        for (name, (channel, plane)), values in self._parts.items():
+            arrays[name][t, channel, plane, self._core.y.core, self._core.x.core] = values
 
     def _positions(self) -> list[int]:
         """Where this decider's maps stand along C."""
@@ -216,10 +221,10 @@ class _Block:
             return [0]
         return [self._job.channels.index(channel) for channel in self._decider.serves]
 
-    def _put(self, tile: Rect, name: str, channel: int, values: NDArray[Any]) -> None:
+    def _put(self, tile: Rect, name: str, place: tuple[int, int], values: NDArray[Any]) -> None:
         y, x = self._core.y, self._core.x
         whole = self._parts.setdefault(
-            (name, channel), np.empty((y.stop - y.start, x.stop - x.start), dtype=values.dtype)
+            (name, place), np.empty((y.stop - y.start, x.stop - x.start), dtype=values.dtype)
         )
         whole[tile.y.core_in(y), tile.x.core_in(x)] = values
 

@@ -29,6 +29,7 @@ class Method:
         reach: pixels that `energy` looks at around each one.
         project: counts Z Y X -> Y X, without any decision: fused is the only product.
         to_float: the fused image is float32, whatever the stack is.
+        one_slice: all pixels come from the slice in which most is in focus.
     """
 
     title: str
@@ -37,6 +38,7 @@ class Method:
     reach: int = 0
     project: Callable[[NDArray[Any]], NDArray[Any]] | None = None
     to_float: bool = False
+    one_slice: bool = False
 
     @property
     def decides(self) -> bool:
@@ -73,6 +75,11 @@ METHODS: dict[str, Method] = {
         "squared Laplacian in a Gaussian window",
         energy=_later("model.focus_measures", "laplacian_energy"),
         reach=_KERNELS,
+    ),
+    "best-slice": Method(
+        "best slice",
+        "the one slice of each field in which most is in focus, as the network sees it",
+        one_slice=True,
     ),
     "mean": Method("mean of the slices", "mean of the slices", project=_later("fusion.projections", "mean")),
     "max": Method("maximum of the slices", "maximum of the slices", project=_later("fusion.projections", "maximum")),

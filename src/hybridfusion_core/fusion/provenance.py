@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from hybridfusion_core.fusion.blank_slices import blank_warnings
 from hybridfusion_core.fusion.doubtful_light import light_warnings
+from hybridfusion_core.fusion.focus_range import FocusRanges
 from hybridfusion_core.fusion.job import Job, one_or_all
 from hybridfusion_core.io.disk.access import permitted
 from hybridfusion_core.io.result_spec import ResultSpec
@@ -38,12 +39,13 @@ def provenance(
     return {
         "software": f"napari-hybridfusion {version('napari-hybridfusion')}",
         "algorithm_version": ALGORITHM_VERSION,
-        "input": [{"name": source} if is_url(source) else _identify(Path(source), checksum) for source in stack.source],
+        "input": [identify(source, checksum=checksum) for source in stack.source],
         # Of which one plane is left: how thick it is, and where a height in µm lies, is not known otherwise.
         "slices": stack.shape[2],
         "z_positions_um": None if stack.z_positions_um is None else [float(each) for each in stack.z_positions_um],
         "model": one_or_all([{"name": model.card.name, "sha256": model.sha256} for model in job.models]),
         "settings": job.settings(),
+        **({} if not stack.treatment else {"treatment": dict(stack.treatment)}),
         **_measured(job, stack, statistics),
         "runtime": str(job.runtime),
     }
@@ -54,16 +56,19 @@ def _measured(job: Job, stack: Stack, statistics: Sequence[Sequence[FieldStatist
         "statistics": [_STATISTICS.dump_python(one, mode="json") for of_frame in statistics for one in of_frame],
         "warnings": [
             *job.notes,
+            *(stack.treatment or {}).get("notes", ()),
             *(light_warnings(job, stack) if statistics else ()),
             *blank_warnings(job, stack, statistics),
         ],
     }
 
 
-def _identify(path: Path, checksum: bool) -> dict[str, Any]:
+def identify(source: str, *, checksum: bool) -> dict[str, Any]:
     """Name, size and time of an input; its files' contents in sorted order for the checksum."""
-    with permitted(path):
-        return _identity(path, checksum)
+    if is_url(source):
+        return {"name": source}
+    with permitted(Path(source)):
+        return _identity(Path(source), checksum)
 
 
 def _identity(path: Path, checksum: bool) -> dict[str, Any]:
@@ -89,6 +94,12 @@ def with_statistics(
 ) -> ResultSpec:
     """Add to a result's description what `measure` returned: what it was normalised with, and what it warns of."""
     return replace(spec, provenance={**spec.provenance, **_measured(job, stack, statistics)})
+
+
+def with_focus(spec: ResultSpec, ranges: FocusRanges) -> ResultSpec:
+    """Add to a result's description in which slices each channel is in focus, if that was decided."""
+    found = ranges.found()
+    return replace(spec, provenance={**spec.provenance, "focus": found}) if found else spec
 
 
 def statistics_of(spec: ResultSpec, job: Job, t: int) -> list[FieldStatistics]:

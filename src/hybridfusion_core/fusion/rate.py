@@ -9,7 +9,7 @@ import numpy as np
 
 from hybridfusion_core.fusion.api import steps_in_memory
 from hybridfusion_core.fusion.job import Job
-from hybridfusion_core.progress import exhaust
+from hybridfusion_core.progress import run_to_end
 from hybridfusion_core.stack import Stack
 
 
@@ -21,7 +21,7 @@ def measured_rate(job: Job) -> float:
     deciders = tuple(replace(each, guide=(index,), serves=(index,)) for index, each in enumerate(job.deciders))
     plan = replace(job.plan, tile=size, block=size, z_chunk=min(job.plan.z_chunk, slices))
     trial = replace(job, slices=tuple(range(slices)), channels=tuple(range(count)), deciders=deciders, plan=plan)
-    exhaust(steps_in_memory(trial, stack), None)
+    run_to_end(steps_in_memory(trial, stack), None)
     started = time.perf_counter()
-    exhaust(steps_in_memory(trial, stack), None)
+    run_to_end(steps_in_memory(trial, stack), None)
     return noise.size / (time.perf_counter() - started)

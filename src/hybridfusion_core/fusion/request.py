@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 Select = Literal["soft", "hard"]
 Nan = Literal["refuse", "ignore"]
+Align = Literal["none", "shift", "similarity"]
+AlignFrame = Literal["keep", "crop"]
 Precision = Literal["auto", "float32", "bfloat16"]
+SurfaceFrom = Literal["none", "posterior"]
+Prefer = Literal["none", "top", "bottom", "brightest"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,12 @@ class FuseRequest:
         model: "auto" chooses for every decider (see `auto_model`); a shipped model's name or a path serves all.
         stats: statistics to normalise with; None takes the field's own.
         camera: noise to stabilise with; None estimates it.
+        align: "shift" or "similarity" (shift, scale and angle) takes back how slices drift sideways, where that makes
+            them agree better; "none" leaves them.
+        align_from: an X.transforms.json that is applied in place of a measurement.
+        align_frame: "keep" the frame of the middle slice, or "crop" to what all slices cover.
+        flat_field: picture of how evenly the field is lit; "auto" estimates it over a plate.
+        dark: picture of what the camera counts in the dark, or "auto" likewise.
         nan: "refuse" NaN and infinite pixels, or "ignore" them.
         device: "auto" or a device that `devices.available` names.
         precision: "auto" and "float32" are the same everywhere; "bfloat16" is faster on some devices.
@@ -86,6 +96,16 @@ class FuseRequest:
         tile: core of a tile in pixels, rounded up to the lattice; None plans it.
         memory: bytes that may be used beside the interpreter; None takes a third of what is free.
         threads: of PyTorch on the CPU; None leaves PyTorch's own choice.
+        surface_from: "posterior" finds a smooth surface through what is in focus, and fuses along it.
+        smooth: how smooth that surface is; 1 is usual, 0 takes each cell of 4 px for itself.
+        prefer: which one, where something is in focus at several heights: the "top" one (greatest height), the
+            "bottom" one, the "brightest", or with "none" the one that is most in focus.
+        surfaces: 2 gives the top and the bottom surface of hollow things, each with its image and maps.
+        channel_offset: ("auto",), or NAME:UM for channels that are in focus elsewhere than the one that decides for
+            them; None takes all at the same height.
+        project: NAME:OFFSET:THICKNESS:HOW (max, mean, sum or median) for channels whose image is read along the
+            height instead of fused; "*" names all others.
+        slab: N or N:OVERLAP: every N slices become one, a stack again; None fuses all into one.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
@@ -99,6 +119,11 @@ class FuseRequest:
     model: str = "auto"
     stats: FieldStatistics | None = None
     camera: Camera | None = None
+    align: Align = "none"
+    align_from: str | None = None
+    align_frame: AlignFrame = "keep"
+    flat_field: str | None = None
+    dark: str | None = None
     nan: Nan = "refuse"
     device: str = "auto"
     precision: Precision = "auto"
@@ -106,6 +131,13 @@ class FuseRequest:
     tile: int | None = None
     memory: int | None = None
     threads: int | None = None
+    surface_from: SurfaceFrom = "none"
+    smooth: float = 1.0
+    prefer: Prefer = "none"
+    surfaces: Literal[1, 2] = 1
+    slab: str | None = None
+    channel_offset: tuple[str, ...] | None = None
+    project: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         method_named(self.method)
@@ -118,10 +150,62 @@ class FuseRequest:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserInputError(f"{name} is {value}; expected at least 1. Leave it out to have it planned.")
+        self._check_surface()
+        if self.align_from is not None and self.align != "none":
+            raise UserInputError(
+                f"--align {self.align} measures where slices lie, and --align-from {self.align_from} says it; expected "
+                "one of them. Leave the other out."
+            )
         if self.exact and self.precision == "bfloat16":
             raise UserInputError(
                 "--exact means float32, so --precision bfloat16 contradicts it. Leave one of them out."
             )
+
+    def _check_surface(self) -> None:
+        if not 0 <= self.smooth <= 1e6:
+            raise UserInputError(f"The smoothness is {self.smooth}; expected 0 or more. 1 is usual (--smooth).")
+        follows = self.surface_from == "posterior"
+        if not follows and (self.surfaces, self.prefer, self.smooth) != (1, "none", 1.0):
+            raise UserInputError(
+                "--surfaces, --prefer and --smooth say how to find a surface, and none is looked for; expected "
+                "--surface-from posterior (Python: surface_from=), too. Add it, or leave them out."
+            )
+        method = method_named(self.method)
+        if (follows or self.slab) and (method.one_slice or not method.decides):
+            raise UserInputError(
+                f"--method {self.method} takes the slices of the whole field alike; expected a method that decides by "
+                "pixel for a surface or for slabs. Choose another --method."
+            )
+        if follows and self.slab:
+            raise UserInputError(
+                "--slab and --surface-from give other planes each; expected one of them. Leave one of them out."
+            )
+
+
+def slab_groups(slab: str | None, count: int) -> tuple[tuple[int, ...], ...]:
+    """Say which slices make each slab, as positions among those that are fused; () for none.
+
+    Args:
+        slab: N or N:OVERLAP.
+        count: how many slices there are.
+
+    Raises:
+        UserInputError: the text is anything else, or asks for what there is not.
+    """
+    if slab is None:
+        return ()
+    try:
+        size, overlap = (int(part) for part in (slab if ":" in slab else f"{slab}:0").split(":"))
+    except ValueError:
+        size = overlap = -1
+    if not 0 <= overlap < size <= count:
+        raise UserInputError(
+            f"--slab is {slab!r}; expected N or N:OVERLAP, with N at most the {count} slices that are fused and "
+            "OVERLAP less than N, such as 5 or 5:2."
+        )
+    # The last slab has as many slices as all others: it overlaps more rather than being thin.
+    starts = [*range(0, count - size, size - overlap), count - size]
+    return tuple(tuple(range(start, start + size)) for start in starts)
 
 
 def make_request(**options: Any) -> FuseRequest:

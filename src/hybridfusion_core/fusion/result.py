@@ -14,14 +14,15 @@ from hybridfusion_core.fusion.products import PRODUCTS
 from hybridfusion_core.fusion.provenance import provenance
 from hybridfusion_core.io.result_spec import MapChannel, ResultSpec, array_of
 from hybridfusion_core.model.noise import FieldStatistics
-from hybridfusion_core.stack import Stack
+from hybridfusion_core.stack import Axis, Stack
 
 
 @dataclass(frozen=True)
 class FuseResult:
     """What a fusion gives.
 
-    Products are T C 1 Y X, or Y X when a Z Y X array was handed in; None when they were not asked for.
+    Products are T C 1 Y X, or Y X when a Z Y X array was handed in; None when they were not asked for. Slabs and two
+    surfaces lie along Z: T C Z Y X, or Z Y X.
 
     Attributes:
         arrays: "fused", "decision" and "maps", T C 1 Y X each, as they go to disk.
@@ -91,7 +92,9 @@ class FuseResult:
         return list(self.spec.provenance.get("warnings", ()))
 
     def _shaped(self, array: NDArray[Any]) -> NDArray[Any]:
-        return array[0, 0, 0] if self.planar else array
+        if not self.planar:
+            return array
+        return np.asarray(array[0, 0, 0] if array.shape[2] == 1 else array[0, 0])
 
 
 def describe(
@@ -106,9 +109,10 @@ def describe(
         checksum: record the sha256 of the input's files.
     """
     t, _, _, y, x = stack.shape
-    fused_dtype = np.dtype(np.float32) if job.method.to_float else stack.dtype
+    fused_dtype = np.dtype(np.float32) if job.to_float else stack.dtype
     channels = tuple(stack.channels[index] for index in job.channels)
     decided = [channels[0].name] if job.decision_count == 1 else [channel.name for channel in channels]
+    z, positions = _planes(job, stack)
     return ResultSpec(
         name=stack.name,
         shape=(t, len(job.channels), y, x),
@@ -116,7 +120,9 @@ def describe(
         channels=channels,
         rgb=stack.rgb,
         t=stack.t,
-        z=stack.z,
+        z=z,
+        depth=job.depth,
+        z_positions_um=positions,
         y=stack.y,
         x=stack.x,
         slices=stack.shape[2],
@@ -124,6 +130,16 @@ def describe(
         maps=_map_channels(job, stack, decided),
         provenance=provenance(job, stack, statistics, checksum=checksum),
     )
+
+
+def _planes(job: Job, stack: Stack) -> tuple[Axis, tuple[float, ...] | None]:
+    """Say how far planes of a result lie apart, and where: slabs have a place, two surfaces have heights instead."""
+    if not job.groups or stack.z_um is None:
+        return stack.z, None
+    z_um = stack.z_um[list(job.slices)]
+    positions = tuple(float(z_um[list(group)].mean()) for group in job.groups)
+    apart = float(np.median(np.diff(positions))) if len(positions) > 1 else 0.0
+    return (Axis(abs(apart), "micrometer") if apart else stack.z), positions
 
 
 def _map_channels(job: Job, stack: Stack, decided: list[str]) -> tuple[MapChannel, ...]:

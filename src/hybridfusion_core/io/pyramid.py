@@ -63,12 +63,13 @@ def _build_level(folder: Path, prefix: str, level: int, *, method: Method, block
         zarr_format=source.metadata.zarr_format,
     )
     rows, columns = (target.shards or target.chunks)[3:]
-    for index in itertools.product(range(t), range(c), range(0, shape[3], rows), range(0, shape[4], columns)):
-        at_t, at_c, top, left = index
+    planes = (range(t), range(c), range(z))
+    for index in itertools.product(*planes, range(0, shape[3], rows), range(0, shape[4], columns)):
+        at_t, at_c, at_z, top, left = index
         # One whole shard at a time: zarr rewrites a shard for every write into it.
         bottom, right = min(top + rows, shape[3]), min(left + columns, shape[4])
-        region = source[at_t, at_c, 0, 2 * top : min(2 * bottom, y), 2 * left : min(2 * right, x)]
-        target[at_t, at_c, 0, top:bottom, left:right] = halve(np.asarray(region), method)
+        region = source[at_t, at_c, at_z, 2 * top : min(2 * bottom, y), 2 * left : min(2 * right, x)]
+        target[at_t, at_c, at_z, top:bottom, left:right] = halve(np.asarray(region), method)
     check_shards(folder, f"{prefix}{level}")
 
 

@@ -72,6 +72,8 @@ class ResultSpec:
         rgb: the three channels are red, green and blue of one colour image.
         t, z, y, x: physical steps; z is the distance between the slices that were fused.
         slices: how many slices were fused.
+        depth: planes along Z of the result itself: 1, or those of slabs, of two surfaces or of a thin stack.
+        z_positions_um: of these planes; None if there is one, or their positions are unknown.
         decision_channels: names, one per C of the decision mask; one name when one decision serves all.
             Empty when the decision was not asked for.
         maps: one per C of the maps image; empty when no map was asked for.
@@ -88,18 +90,20 @@ class ResultSpec:
     y: Axis = _UNKNOWN
     x: Axis = _UNKNOWN
     slices: int = 1
+    depth: int = 1
+    z_positions_um: tuple[float, ...] | None = None
     decision_channels: tuple[str, ...] = ()
     maps: tuple[MapChannel, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def array_shapes(self) -> dict[str, tuple[tuple[int, int, int, int, int], np.dtype[Any]]]:
-        """Shape T C 1 Y X and dtype of every array that belongs to this result, by its name."""
+        """Shape T C Z Y X and dtype of every array that belongs to this result, by its name."""
         t, c, y, x = self.shape
-        shapes = {"fused": ((t, c, 1, y, x), np.dtype(self.dtype))}
+        shapes = {"fused": ((t, c, self.depth, y, x), np.dtype(self.dtype))}
         if self.decision_channels:
-            shapes["decision"] = ((t, len(self.decision_channels), 1, y, x), np.dtype(np.uint16))
+            shapes["decision"] = ((t, len(self.decision_channels), self.depth, y, x), np.dtype(np.uint16))
         if self.maps:
-            shapes["maps"] = ((t, len(self.maps), 1, y, x), np.dtype(np.float32))
+            shapes["maps"] = ((t, len(self.maps), self.depth, y, x), np.dtype(np.float32))
         return shapes
 
 
@@ -109,7 +113,10 @@ class Output(Protocol):
     Leaving the context without `commit` removes everything that was written.
     """
 
-    arrays: Mapping[str, Any]  # T C 1 Y X each, "fused", "decision", "maps"; assign regions to them
+    arrays: Mapping[str, Any]  # T C Z Y X each, "fused", "decision", "maps"; assign regions to them
+
+    def record(self, provenance: Mapping[str, Any]) -> None:
+        """Replace what `commit` will write of how the result was made: more may be known than at the start."""
 
     def commit(self) -> None:
         """Finish, verify and move everything to its final name.

@@ -10,7 +10,8 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 NATIVE_SUFFIXES = (".nd2", ".czi", ".lif", ".oib", ".oif", ".oir", ".vsi")
 STACK_FILES = (*TIFF_SUFFIXES, *NATIVE_SUFFIXES)  # files that may hold a whole stack
 IMAGE_FILES = (*STACK_FILES, *PICTURE_SUFFIXES)
-OUTPUT_SUFFIXES = (".ome.zarr", ".ome.tif", ".tif", ".png")
+OUTPUT_KINDS = {".ome.zarr": "OME-Zarr", ".ome.tif": "OME-TIFF", ".tif": "TIFF", ".png": "PNG"}  # what is written
+OUTPUT_SUFFIXES = tuple(OUTPUT_KINDS)
 _COMPANIONS = {
     ".ome.zarr": ("maps",),
     ".zarr": ("maps",),

@@ -171,6 +171,8 @@ def _load_version(path: Path, _modified: int, size: int) -> Model:
         tensors = safetensors.torch.load(content)
     except SafetensorError as error:
         raise StoredDataError(f"{path.name}: damaged weights ({error}). Fetch the file again.") from error
+    # Files of before 0.2 say nothing of it: their confidence is the posterior's share as it is.
+    tensors.setdefault("confidence_line", network.confidence_line)
     if {key: tensor.shape for key, tensor in tensors.items()} != expected:
         raise StoredDataError(f"{path.name}: its weights do not fit its own configuration. Fetch the file again.")
     network.load_state_dict(tensors)

@@ -218,6 +218,7 @@ class HybridFusionNet(nn.Module):
     """
 
     temperature: Tensor
+    confidence_line: Tensor
     in_focus_line: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -249,6 +250,8 @@ class HybridFusionNet(nn.Module):
         # Of each window's energy on focus and spread: at noise 1, and per logarithm of the noise.
         self.energy_gain = nn.Parameter(_INITIAL_GAIN.repeat(1, len(config.focus_windows), 1))
         self.register_buffer("temperature", torch.ones(()))  # of the posterior, calibrated after training
+        # Slope and intercept that make the posterior's share near the decision a probability; calibrated likewise.
+        self.register_buffer("confidence_line", torch.tensor([1.0, 0.0]))
         for exchange in self.exchanges:
             assert isinstance(exchange, nn.Linear)  # noqa: S101 - narrows the type
             nn.init.normal_(exchange.weight, std=_SMALL)  # added to the tokens: they keep their size through the depth

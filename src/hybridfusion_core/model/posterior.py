@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # the network's libraries take seconds to import, and classic
 # every map, and around real beads no ring appeared down to a tenth (docs/real_stacks.md).
 IN_FOCUS = 0.3
 _HEIGHT_REACH = 2  # slices around the most probable one that the height is averaged over
+_SUREST = 1e-6  # nothing is surer than one in a million
 _CONFIDENT_REACH = 1  # slices around the most probable one that confidence counts
 
 
@@ -148,11 +149,21 @@ def height_map(posterior: Tensor, structure: Tensor, positions: Tensor | None = 
     return expected_height(posterior, positions).masked_fill(~structure, torch.nan)
 
 
-def confidence_map(posterior: Tensor, structure: Tensor) -> Tensor:
-    """Probability that the decision is right to within one slice; NaN where nothing is in focus. B H W in [0, 1]."""
+def confidence_map(posterior: Tensor, structure: Tensor, line: Tensor | None = None) -> Tensor:
+    """Probability that the decision is right to within one slice; NaN where nothing is in focus. B H W in [0, 1].
+
+    Args:
+        posterior: B Z H W, sum one over Z.
+        structure: B H W, bool.
+        line: slope and intercept of the logit, calibrated after training; see `HybridFusionNet.confidence_line`. None
+            takes the posterior's share within one slice of the decision as it is.
+    """
     slices = torch.arange(posterior.shape[1], device=posterior.device)[None, :, None, None]
     near = (slices - most_probable(posterior)[:, None]).abs() <= _CONFIDENT_REACH
-    return (posterior * near).sum(dim=1).clamp(max=1).masked_fill(~structure, torch.nan)
+    share = (posterior * near).sum(dim=1).clamp(max=1)
+    if line is not None:
+        share = (line[0] * share.logit(_SUREST) + line[1]).sigmoid()
+    return share.masked_fill(~structure, torch.nan)
 
 
 def noise_gain(weights: Tensor) -> Tensor:

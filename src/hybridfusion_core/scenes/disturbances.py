@@ -78,12 +78,12 @@ def shift(draw: Draw, light: Light) -> Light:
     spread = draw.uniform(0.1, 0.5) if draw.chance(0.75) else draw.uniform(0.5, 2.0)
     moves = spread * draw.normal(slices, 2)
     moves -= moves[slices // 2].clone()
-    image = _moved(light.image, moves)
+    image = moved(light.image, moves)
     if light.sharp is None:
         return replace(light, image=image)
 
     def own(plane: Tensor) -> Tensor:
-        return at_height(_moved(plane.expand(slices, side, side), moves), light.height)
+        return at_height(moved(plane.expand(slices, side, side), moves), light.height)
 
     return replace(light, image=image, sharp=own(light.sharp), even=None if light.even is None else own(light.even))
 
@@ -151,7 +151,7 @@ _OF_CAMERA: tuple[Callable[[Draw, Camera, Light], Camera], ...] = (
 )
 
 
-def _moved(image: Tensor, moves: Tensor) -> Tensor:
+def moved(image: Tensor, moves: Tensor) -> Tensor:
     """Move each slice Z Y X by Z (y, x) pixels, interpolated; borders repeat."""
     slices, side = image.shape[0], image.shape[-1]
     y, x = grid(side)

@@ -124,6 +124,11 @@ def likely_objectives(pixel: float) -> tuple[tuple[float, float], ...]:
     return tuple(fits) or (min(_OBJECTIVES, key=lambda each: abs(math.log(pixel / each[2])))[:2],)
 
 
+def refractive_index(na: float) -> float:
+    """Refractive index of the usual immersion of an objective of some aperture: air, water, oil."""
+    return next(index for index, most in ((1.0, 0.98), (1.33, 1.27), (1.518, 1.51), (1.78, 1.75)) if na <= most)
+
+
 def draw_microscope(draw: Draw) -> Microscope:
     """Draw an objective, its sampling within a quarter, its colour and its condenser."""
     na, index, pixel = draw.choice(_OBJECTIVES)

@@ -85,13 +85,16 @@ def make_scene(
         lab: whose microscope it is: its cameras take the place of `noise`, and its optics are those of the
             fluorescent kinds and "transmitted"; the others have no optics that a microscope's could replace.
     """
-    light = _light(Draw(generator), size, slices, haze, kind, lab)
+    light = draw_light(Draw(generator), size, slices, haze, kind, lab)
     draw = Draw(generator)
     camera = lab.draw_camera(draw) if lab.cameras else draw_camera(draw, noise, kind)
     return _recorded(draw, light, camera, hard=kind in ("isolated", "crowded") and not lab.cameras)
 
 
-def _light(draw: Draw, size: int, slices: int, haze: float, kind: SceneKind, lab: Lab) -> Light:
+def draw_light(
+    draw: Draw, size: int, slices: int, haze: float = 0.35, kind: SceneKind = "layers", lab: Lab = ANY_LAB
+) -> Light:
+    """Draw the light of a scene, before anything goes wrong and any camera; arguments as for `make_scene`."""
     side = size + 2 * MARGIN
     if kind == "isolated":
         return isolated_light(draw, size, slices, lab)

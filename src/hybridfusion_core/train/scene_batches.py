@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hybridfusion_core.model.noise import field_statistics
@@ -52,7 +52,7 @@ class _Steps(Dataset[Batch]):
         return draw_batch(self._recipe, self._first + index, torch.device("cpu"))
 
 
-def draw_batches(recipe: Recipe, first: int, device: torch.device, processes: int = 0) -> Iterator[Batch]:
+def draw_batches(recipe: Recipe, first: int, device: torch.device, processes: int = 0) -> Generator[Batch]:
     """Draw the scenes of every step that is left, each the same whoever draws it.
 
     Args:
@@ -68,12 +68,13 @@ def draw_batches(recipe: Recipe, first: int, device: torch.device, processes: in
         # Scenes are drawn on the CPU, and a process that holds a GPU must not be forked.
         multiprocessing_context="spawn" if processes else None,
     )
-    return (batch.to(device) for batch in ahead)
+    for batch in ahead:
+        yield batch.to(device)
 
 
 def draw_batch(recipe: Recipe, step: int, device: torch.device, lab: Lab = ANY_LAB) -> Batch:
     """Draw the scenes of one step, as a laboratory's microscope shows them; the same step always draws the same."""
-    generator = Generator().manual_seed((recipe.seed << 32) + step)
+    generator = torch.Generator().manual_seed((recipe.seed << 32) + step)
     depth = int(torch.randint(recipe.depth[0], recipe.depth[1] + 1, (), generator=generator))
     count = max(1, round(recipe.slices / depth))
     kinds, shares = tuple(recipe.scenes), torch.tensor(list(recipe.scenes.values()))

@@ -18,7 +18,7 @@ _BAND = 1024  # rows read at a time
 
 
 class Thumbnails:
-    """Arrays that pass everything on, and keep a binned copy of the first time point.
+    """Arrays that pass everything on, and keep a binned copy of the first plane of the first time point.
 
     Args:
         arrays: where the result goes, T C 1 Y X each.
@@ -51,8 +51,8 @@ class _Tee:
 
     def __setitem__(self, key: tuple[int, int, int, slice, slice], values: NDArray[Any]) -> None:
         self._array[key] = values
-        t, channel, _, rows, columns = key
-        if t == 0:
+        t, channel, z, rows, columns = key
+        if t == 0 and z == 0:
             self._owner.keep(self._name, channel, rows, columns, values)
 
 

@@ -139,8 +139,12 @@ def _read_with_companions(path: Path) -> list[LayerData]:
     # Without anything that explains it, or a record, it is a stack or an image like any other.
     if len(layers) == fused and depth.slices == 1:
         return layers
+    _attend()
     prefix = "corrected " if "corrections" in provenance else ""
-    return _belonging_together([_covering(layer, depth) for layer in layers], fused, depth, prefix)
+    found = _belonging_together([_covering(layer, depth) for layer in layers], fused, depth, prefix)
+    for _, about, _ in found if provenance else ():
+        about["metadata"]["hybridfusion"]["provenance"] = provenance
+    return found
 
 
 def _belonging_together(layers: list[LayerData], fused: int, depth: Depth, prefix: str) -> list[LayerData]:
@@ -304,6 +308,16 @@ def _paths(path: PathOrPaths) -> list[Path]:
 def _show_warnings(stack: Stack) -> None:
     for line in stack.warnings:
         _show(f"{stack.name}: {line}")
+
+
+def _attend() -> None:
+    """Let the pointer read the result, if there is a window."""
+    from napari import current_viewer  # noqa: PLC0415  (as below)
+
+    from napari_hybridfusion.result.probe import attend  # noqa: PLC0415  (as below)
+
+    if (viewer := current_viewer()) is not None:
+        attend(viewer)
 
 
 def _show(message: str) -> None:

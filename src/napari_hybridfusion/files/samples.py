@@ -9,6 +9,7 @@ from pathlib import Path
 from hybridfusion_core.scenes.samples.organoid import organoid_stack
 from hybridfusion_core.scenes.samples.pair import pair_stack
 from hybridfusion_core.scenes.samples.write import write_sample
+from napari_hybridfusion.job.meanwhile import meanwhile
 from napari_hybridfusion.layers.stacks import LayerData, stack_layers
 
 _GAP = 1.05  # from one well to the next, in widths of a field
@@ -16,12 +17,12 @@ _GAP = 1.05  # from one well to the next, in widths of a field
 
 def organoid() -> list[LayerData]:
     """Return a synthetic organoid: a focal stack of two channels."""
-    return stack_layers(organoid_stack())
+    return stack_layers(meanwhile(organoid_stack, "making the organoid"))
 
 
 def pair() -> list[LayerData]:
     """Return two images of one scene, focused near and far, as a stack of two slices."""
-    return stack_layers(pair_stack())
+    return stack_layers(meanwhile(pair_stack, "making the pair"))
 
 
 def plate() -> list[LayerData]:
@@ -33,7 +34,7 @@ def plate() -> list[LayerData]:
     from hybridfusion_core.plates.open import open_plate  # noqa: PLC0415 - with it come the libraries of all layouts
     from napari_hybridfusion.files.fields import field_layers  # noqa: PLC0415 - and those of a batch
 
-    opened = open_plate(_written_plate())
+    opened = open_plate(meanwhile(_written_plate, "making the plate"))
     first = {unit.well: unit for unit in reversed(list(opened.fields()))}
     top, left = (min(getattr(well, name) for well in opened.wells) for name in ("row_index", "column_index"))
     return [

@@ -99,7 +99,8 @@ def _check(stacks: Sequence[Stack]) -> None:
         if stack.shape[2] > 1:
             raise UserInputError(
                 f"The layer {stack.name!r} has {stack.shape[2]} slices; expected one plane for each time point. Fuse "
-                "it first, or, if that axis is time, name it: layer.axis_labels = ('t', 'y', 'x')."
+                f"it first, or, if that axis is time, say so in napari's console: viewer.layers[{stack.name!r}]"
+                ".axis_labels = ('t', 'y', 'x')."
             )
         if stack.rgb and len(stacks) > 1:
             raise UserInputError(

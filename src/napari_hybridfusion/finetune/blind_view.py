@@ -17,6 +17,7 @@ _ANSWERS: dict[Answer, tuple[str, str]] = {
     "same": ("Same", "Neither is better. This counts for neither."),
     "right": ("Right", "The right one shows the specimen better."),
 }
+_KEYS: dict[Answer, str] = {"left": "1", "same": "2", "right": "3"}
 
 
 class BlindView(QWidget):  # type: ignore[misc]
@@ -38,13 +39,14 @@ class BlindView(QWidget):  # type: ignore[misc]
         self.question = QLabel()
         self.question.setWordWrap(True)
         self.left, self.right = PictureView("Left", largest=3), PictureView("Right", largest=3)
-        self.buttons = {answer: QPushButton(text) for answer, (text, _) in _ANSWERS.items()}
+        self.buttons = {answer: QPushButton(f"{text} ({_KEYS[answer]})") for answer, (text, _) in _ANSWERS.items()}
         pictures, row = QHBoxLayout(), QHBoxLayout()
         pictures.addWidget(self.left)
         pictures.addWidget(self.right)
         for answer, button in self.buttons.items():
             button.setToolTip(_ANSWERS[answer][1])
             button.clicked.connect(lambda _=False, answer=answer: self._take(answer))
+            button.setShortcut(_KEYS[answer])
             row.addWidget(button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

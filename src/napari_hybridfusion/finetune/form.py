@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSpinBox, LineEdit, SpinBox
 from napari.layers import Image
 
-from napari_hybridfusion.fuse.form import device_choices, is_result
+from napari_hybridfusion.fuse.form import is_result
 from napari_hybridfusion.parts.field_form import FieldForm, text_label
+from napari_hybridfusion.parts.how_boxes import device_box, length_box
 from napari_hybridfusion.parts.model_box import card_text, model_box
 from napari_hybridfusion.parts.path_list import PathList
 from napari_hybridfusion.parts.triton import load_triton_apart
@@ -93,7 +94,9 @@ class FinetuneForm(FieldForm):
             min=0.5,
             max=10_000,
             step=5,
-            tooltip="For all of it, on this machine. A training that is cancelled goes on where it was stopped.",
+            tooltip="For all of it, on this machine, to look at the stacks and to write the report included. At least\n"
+            "60 steps are trained, however long they take; the time left is told after the first ones.\n"
+            "A training that is cancelled goes on where it was stopped.",
         )
         self.minutes.native.setDecimals(1)
         self.name_of_model = LineEdit(
@@ -101,7 +104,10 @@ class FinetuneForm(FieldForm):
             tooltip="What the model is called: letters, digits, '_', '.' and '-'. It joins your own models and can be\n"
             "chosen for a fusion; nothing uses it unless you say so.",
         )
-        self.overwrite = CheckBox(text="Overwrite: begin anew, and replace what is there")
+        self.overwrite = CheckBox(
+            text="Begin anew, and replace what is there",
+            tooltip="A model of this name, and what a cancelled training has come to, is deleted first.",
+        )
         self._add(inputs=self.inputs, preset=self.preset, start=self.start)
         self.append(self.card)
         self._add(minutes=self.minutes, name=self.name_of_model)
@@ -109,24 +115,20 @@ class FinetuneForm(FieldForm):
 
     def _make_microscope(self) -> None:
         self.microscope = CheckBox(text="The microscope", tooltip="What the files do not say, or say wrongly.")
-        self.na = FloatSpinBox(
-            label="NA",
-            min=0,
-            max=1.5,
+        self.na = length_box(
+            "NA",
+            most=1.5,
             step=0.05,
+            decimals=2,
             tooltip="Numerical aperture of the objective. 0: any that usually goes with the pixel size.",
         )
-        self.wavelength_nm = FloatSpinBox(
-            label="wavelength (nm)", min=0, max=2000, step=10, tooltip="Of the light. 0: of the usual dyes."
+        self.wavelength_nm = length_box(
+            "wavelength (nm)", most=2000, step=10, decimals=0, tooltip="Of the light. 0: of the usual dyes."
         )
-        self.pixel_size_um = FloatSpinBox(
-            label="pixel size (µm)", min=0, max=1000, step=0.01, tooltip="Side of a pixel. 0: as the files say."
+        self.pixel_size_um = length_box(
+            "pixel size (µm)", most=1000, step=0.01, decimals=4, tooltip="Side of a pixel. 0: as the files say."
         )
-        self.pixel_size_um.native.setDecimals(4)
-        self.z_step_um = FloatSpinBox(
-            label="Z step (µm)", min=0, max=1e4, step=0.1, tooltip="Distance between slices. 0: as the files say."
-        )
-        self.z_step_um.native.setDecimals(3)
+        self.z_step_um = length_box("Z step (µm)", step=0.1, tooltip="Distance between slices. 0: as the files say.")
         self.phase_contrast = ComboBox(
             label="phase contrast", choices=_RINGS, tooltip="Transmitted light was taken through a phase ring."
         )
@@ -163,11 +165,14 @@ class FinetuneForm(FieldForm):
             label="steps",
             min=0,
             max=10_000_000,
-            tooltip="So many in place of minutes, the same on any machine. 0: by the minutes.",
+            tooltip="How many steps are trained, the same on any machine. 0: as many as the minutes allow.",
         )
-        self.device = ComboBox(label="device", choices=device_choices(), tooltip="Where the network is trained.")
+        self.device = device_box("trains the network")
         fields = {"corrections": self.corrections, "standard": self.standard, "repeats": self.repeats}
-        self._add(self._folded(self.advanced), **fields, file=self.file, steps=self.steps, device=self.device)
+        inside = self._folded(self.advanced)
+        self._add(inside, **fields, file=self.file, steps=self.steps, device=self.device)
+        lasting = {"minutes": self.minutes, "na": self.na, "wavelength": self.wavelength_nm, "device": self.device}
+        self._last("finetune", inside, **lasting)
 
     def _files_of_layers(self) -> Iterator[str]:
         """Yield the files of the stacks that are open, and the plates that they belong to, once each."""

@@ -20,10 +20,10 @@ _HEIGHT = 260  # px
 _POINTS = 400  # of a curve; twice as many are thinned out to these
 _EVERY = 0.02  # of the steps so far; more often nothing new is seen
 _SOURCES = {  # of loss terms: what their names begin with, the most special first
-    "familiar_": ("familiar scenes", "tab:orange"),
+    "familiar_": ("scenes that the start knows", "tab:orange"),
     "unlabelled_": ("your stacks", "tab:green"),
     "painted": ("corrections", "tab:red"),
-    "pull": ("pull to the start", "tab:gray"),
+    "pull": ("distance from the start", "tab:gray"),
     "": ("scenes of this microscope", "tab:blue"),
 }
 _CAPTION = "held-out stack:  slice  ·  fused before  ·  fused now  ·  decision"
@@ -153,8 +153,8 @@ def _in_words(now: Mapping[str, float], first: Mapping[str, float]) -> str:
     def gained(name: str, form: str) -> str:
         return f"{now[name]:{form}} ({now[name] - first[name]:+{form}})"
 
-    own = f"\nheld-out stacks, unsupervised loss: {gained('own', '.4f')}" if "own" in now else ""
+    own = f"\nheld-out stacks, loss without a truth: {gained('own', '.4f')}" if "own" in now else ""
     return (
         f"scenes of this microscope: {gained('psnr', '.2f')} dB, height error {gained('height', '.3f')} slices\n"
-        f"familiar scenes: {gained('familiar_psnr', '.2f')} dB{own}"
+        f"scenes that the start knows: {gained('familiar_psnr', '.2f')} dB{own}"
     )

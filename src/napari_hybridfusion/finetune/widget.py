@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
-from weakref import ref
 
-from magicgui.widgets import Container, ProgressBar, PushButton
+from magicgui.widgets import Container, PushButton
 from qtpy.QtCore import QUrl
 from qtpy.QtGui import QDesktopServices
 
 from hybridfusion_core.errors import printable
-from hybridfusion_core.progress import Progress
+from hybridfusion_core.progress import Progress, duration
 from napari_hybridfusion.finetune.blind_view import BlindView
 from napari_hybridfusion.finetune.form import FinetuneForm
 from napari_hybridfusion.finetune.training_view import TrainingView
-from napari_hybridfusion.job.task import FieldError
-from napari_hybridfusion.job.worker import Jobs, Listener
-from napari_hybridfusion.parts.activity import Activity
-from napari_hybridfusion.parts.field_form import scroll_area, text_label
+from napari_hybridfusion.job.worker import Listener
+from napari_hybridfusion.parts.dock import PARTS, Dock
+from napari_hybridfusion.parts.field_form import text_label
 from napari_hybridfusion.parts.model_box import offer_models
 from napari_hybridfusion.parts.throughput import Pace
 
@@ -30,10 +28,8 @@ if TYPE_CHECKING:
     from hybridfusion_core.train.finetune.run import FinetuneResult
     from hybridfusion_core.train.finetune.training import TrainingProgress
 
-_PARTS = 1000  # of the progress bar
 
-
-class FinetuneWidget(Container):  # type: ignore[misc]
+class FinetuneWidget(Dock):
     """Trains a model for the chosen stacks, shows how it goes, and asks which is better.
 
     Attributes:
@@ -42,24 +38,16 @@ class FinetuneWidget(Container):  # type: ignore[misc]
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__(labels=False)
-        self.viewer = napari_viewer
-        self.jobs = Jobs()
+        chapter = "A model for your own microscope"
+        form = FinetuneForm(napari_viewer)
+        super().__init__(napari_viewer, "Fine-tune model", form, "cancelling after this step …", chapter)
         self.result: FinetuneResult | None = None
         self._pace = Pace()
         self.step = self._before = 0  # the latter: what was done when this job began
-        self._activity = Activity("Fine-tune model", _PARTS)
-        self.form = FinetuneForm(napari_viewer)
         self.train = PushButton(
             text="Train", tooltip="Check everything, then train. A training that was cancelled goes on where it was."
         )
-        self.cancel = PushButton(
-            text="Cancel",
-            enabled=False,
-            tooltip="Stop after this step. Train, with the same choices, goes on from there.",
-        )
-        self.bar = ProgressBar(value=0, max=_PARTS)
-        self.state = text_label("")
+        self.cancel.tooltip = "Stop after this step. Train, with the same choices, goes on from there."
         self.view = TrainingView()
         self.verdict = text_label("")
         self.report = PushButton(
@@ -68,32 +56,27 @@ class FinetuneWidget(Container):  # type: ignore[misc]
         self.compare = PushButton(
             text="Compare blind",
             tooltip="See up to 20 places of held-out stacks, fused by both models, without knowing which is which,\n"
-            "and say which one is better. The score goes into the report.",
+            "and say which one is better. The score goes into the report. Once only: who knows the score is not blind.",
         )
         self.blind = BlindView(self._score)
         self._lay_out()
         self.train.changed.connect(self.start)
-        self.cancel.changed.connect(self.jobs.cancel)
         self.report.changed.connect(self.open_report)
         self.compare.changed.connect(self.start_comparing)
-        # To close the dock takes the widget out of it; Qt destroys it with the window, or when nobody refers to it.
-        self.native_parent_changed.connect(self._on_parent)
-        itself = ref(self)
-        self.native.destroyed.connect(lambda: None if (widget := itself()) is None else widget._on_destroyed())
         self._show_result(None)
         self._show_running(False)
 
     def _lay_out(self) -> None:
         buttons = Container(widgets=[self.train, self.cancel], layout="horizontal", labels=False)
         self._after = Container(widgets=[self.report, self.compare], layout="horizontal", labels=False)
-        self._inside = Container(labels=False)
-        self._inside.extend([self.form, buttons, self.bar, self.state, self.verdict, self._after])
-        layout = self._inside.native.layout()
+        for row in (buttons, self._after):
+            row.margins = (0, 0, 0, 0)
+        inside = Container(labels=False)
+        inside.extend([self.form, buttons, self.bar, self.state, self.verdict, self._after])
+        layout = inside.native.layout()
         layout.insertWidget(layout.indexOf(self.verdict.native), self.view)
         layout.addWidget(self.blind)
-        layout.addStretch()
-        self.scroll = scroll_area(self._inside.native)
-        self.native.layout().addWidget(self.scroll)
+        self._show_inside(inside)
 
     def start(self) -> None:
         """Train; what is wrong is said beside its field, before anything is trained."""
@@ -105,7 +88,8 @@ class FinetuneWidget(Container):  # type: ignore[misc]
         self.view.clear()
         self._show_result(None)
         self.step = self._before = 0
-        self._begin("starting")
+        self.form.remember()
+        self._start_job("starting")
         listener = Listener(self._show_progress, self._finish, self._show_stopped, self._fail)
         self.jobs.start(finetuning(self.form.choices()), listener)
 
@@ -133,39 +117,38 @@ class FinetuneWidget(Container):  # type: ignore[misc]
 
         if self.result is None:
             return
-        self._begin("writing the report")
+        self._start_job("writing the report")
         score = score_answers(crops, answers)
         done = partial(self._show_score, score)
         listener = Listener(self._show_progress, done, partial(self._end, "cancelled"), self._fail)
         self.jobs.start(writing_score(self.result, score), listener)
 
     def _show_score(self, score: BlindScore, result: FinetuneResult) -> None:
-        self._end(f"Blind comparison of {score.shown} places: {score.sentence}")
+        places = "one place" if score.shown == 1 else f"{score.shown} places"
+        self._end(f"Blind comparison of {places}: {score.sentence}")
         self._show_result(result)
+        self.compare.enabled = False  # who knows the score is not blind any more
 
     def _show_progress(self, step: Progress) -> None:
         if step.stage == "training":
             self._show_training(step)  # type: ignore[arg-type]
         else:
-            self.state.value = f"{step.stage} …"
-            self._fill(step.stage, _PARTS * step.done // max(step.total, 1))
+            self._fill(step.stage, PARTS * step.done // max(step.total, 1), f"{step.stage} …")
 
     def _show_training(self, step: TrainingProgress) -> None:
         if not self.step:
             self._before = step.done - 1
         self.step = step.done
         self.view.show_step(step.done, step.terms, step.validation, step.picture)
-        if step.seconds_left is None and step.total == step.done + 1:
-            self.state.value = f"training: measuring the speed, {step.done} steps"
-            self._fill(step.stage, 0)
-        else:
-            self.state.value = self._pace.describe(step, self._before)
-            self._fill(step.stage, _PARTS * step.done // max(step.total, 1))
-
-    def _fill(self, stage: str, parts: int) -> None:
-        self.bar.value = parts
-        if self._activity.show(stage, parts):
-            self.jobs.cancel()
+        if step.seconds_left is None and not self.form.steps.value:
+            # How many steps fit into the minutes is not known yet.
+            self._fill(step.stage, 0, f"training: measuring the speed, {step.done} steps")
+            return
+        said = self._pace.describe(step, self._before)
+        if step.seconds_left is not None:  # validations are in it
+            share = f"training {100 * step.done // max(step.total, 1)} %, step {step.done} of {step.total}"
+            said = f"{share}, about {duration(step.seconds_left)} left, and then the report"
+        self._fill(step.stage, PARTS * step.done // max(step.total, 1), said)
 
     def _finish(self, result: FinetuneResult) -> None:
         trained = result.trained
@@ -178,25 +161,13 @@ class FinetuneWidget(Container):  # type: ignore[misc]
         at = f" after {self.step} steps; Train, with the same choices, goes on from there" if self.step else ""
         self._end(f"cancelled{at}")
 
-    def _fail(self, error: Exception) -> None:
-        self._end("" if isinstance(error, FieldError) else f"failed: {error}")
-        self.form.explain(error)
-
-    def _begin(self, state: str) -> None:
+    def _start_job(self, state: str) -> None:
         self._pace = Pace(rate_text=lambda rate: f"{rate:.2f} steps/s")
-        self._activity.open()
-        self._show_running(True)
-        self.state.value = state
-
-    def _end(self, state: str) -> None:
-        self.bar.value = 0
-        self.state.value = state
-        self._show_running(False)
-        self._activity.close()
+        self._begin(state)
 
     def _show_running(self, running: bool) -> None:
-        self.train.enabled = self.form.enabled = self._after.enabled = not running
-        self.cancel.enabled = self.bar.visible = running
+        super()._show_running(running)
+        self.train.enabled = self._after.enabled = not running
 
     def _show_result(self, result: FinetuneResult | None) -> None:
         self.result = result
@@ -204,14 +175,6 @@ class FinetuneWidget(Container):  # type: ignore[misc]
         self.compare.enabled = True
         self.verdict.value = "" if result is None else _in_words(result)
         self.verdict.visible = self._after.visible = result is not None
-
-    def _on_parent(self, parent: object) -> None:
-        if parent is None:
-            self.jobs.cancel()
-
-    def _on_destroyed(self) -> None:
-        self.jobs.close()
-        self._activity.close()
 
 
 def _in_words(result: FinetuneResult) -> str:

@@ -21,7 +21,7 @@ from hybridfusion_core.fusion.methods import METHODS
 from hybridfusion_core.fusion.result import describe
 from hybridfusion_core.io.result_spec import ResultSpec
 from hybridfusion_core.model.noise import FieldStatistics
-from hybridfusion_core.progress import exhaust
+from hybridfusion_core.progress import run_to_end
 from hybridfusion_core.stack import Stack
 from napari_hybridfusion.job.task import Choices, FieldError, prepare_job, prepare_source
 from napari_hybridfusion.job.worker import Jobs, Listener
@@ -163,7 +163,7 @@ def _middle(ends: Ends, lattice: int) -> Ends:
 
 
 def _measured(job: Job, stack: Stack) -> list[FieldStatistics]:
-    return exhaust(measure(job, stack), None)[0]
+    return run_to_end(measure(job, stack), None)[0]
 
 
 def _at(stack: Stack, t: int, part: Wanted | None = None) -> Stack:
@@ -352,7 +352,7 @@ def describe_picture(picture: Picture) -> str:
     """Say in words what a preview is worth."""
     size = f"Preview of {picture.pixels.shape[4]} × {picture.pixels.shape[3]} px in the middle of the view"
     if not picture.whole:
-        return f"{size}: {picture.method}, not finished."
+        return f"{size}: {picture.method}, not finished yet."
     if not picture.exact:
         return f"{size}: {picture.method}, approximate, since the noise was measured here alone."
-    return f"{size}: {picture.method}, the pixels of the result."
+    return f"{size}: {picture.method}, the very pixels of the result."

@@ -5,40 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import ref
 
-from magicgui.widgets import CheckBox, Container, ProgressBar, PushButton
+import numpy as np
+from magicgui.widgets import CheckBox, Container, PushButton
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QTimer
 
-from hybridfusion_core.errors import HybridFusionError
 from hybridfusion_core.fusion.methods import METHODS
 from hybridfusion_core.progress import Progress
+from napari_hybridfusion.fuse.assessment import assessing, assessment_text
 from napari_hybridfusion.fuse.compare import ShownComparison, comparing, show_comparison
+from napari_hybridfusion.fuse.drift import Drift, DriftPlot, as_fused, drift_text, measuring_drift
 from napari_hybridfusion.fuse.form import FuseForm
 from napari_hybridfusion.fuse.live_preview import LivePreview
 from napari_hybridfusion.job.run import Fused, fusing
-from napari_hybridfusion.job.task import FieldError, Task, in_this_window, prepare
-from napari_hybridfusion.job.worker import Jobs, Listener, Steps
-from napari_hybridfusion.parts.activity import Activity
-from napari_hybridfusion.parts.field_form import scroll_area, text_label
+from napari_hybridfusion.job.task import FieldError, Task, prepare
+from napari_hybridfusion.job.worker import Listener, Steps
+from napari_hybridfusion.parts.dock import PARTS, Dock
+from napari_hybridfusion.parts.field_form import text_label
 from napari_hybridfusion.parts.throughput import Pace
 from napari_hybridfusion.result.panel import ResultPanel
 
 if TYPE_CHECKING:
     import napari.viewer
 
-_PARTS = 1000  # of the progress bar
 
-
-class FuseWidget(Container):  # type: ignore[misc]
+class FuseWidget(Dock):
     """Fuses the chosen stack, and adds what comes out as layers."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__(labels=False)
-        self.viewer = napari_viewer
-        self.jobs = Jobs()
-        self.form = FuseForm(napari_viewer)
+        form = FuseForm(napari_viewer)
+        super().__init__(napari_viewer, "Fuse focal stack", form, "cancelling after this tile …", "Open a stack")
         self.live = CheckBox(
             text="Preview",
             tooltip="Show the middle of the view as it would be fused, again whenever view, time or options change.",
@@ -46,30 +43,40 @@ class FuseWidget(Container):  # type: ignore[misc]
         self.preview_state = text_label("")
         self.preview = LivePreview(napari_viewer, self.form.choices, self._say_of_preview)
         self.fuse = PushButton(text="Fuse", tooltip="Fuse the stack; the result is added as layers.")
-        self.cancel = PushButton(text="Cancel", enabled=False, tooltip="Stop; layers and files stay as they were.")
+        self.cancel.tooltip = "Stop after the tile at hand; layers and files stay as they were."
         self.compare = PushButton(
             text="Compare",
             tooltip="Add the sharpest slice, the maximum projection and a classical fusion (Tenengrad), side by side.",
         )
-        self.bar = ProgressBar(value=0, max=_PARTS)
-        self.state = text_label("")
+        self.replace = CheckBox(
+            text="Replace the last result of this stack",
+            tooltip="Take its layers out of the window when the new result is there. Files stay.",
+        )
+        self.drift = PushButton(
+            text="Drift", tooltip="Measure how the slices lie to each other, and what alignment leaves of it."
+        )
+        self.drift_plot = DriftPlot()
+        self.assess = PushButton(
+            text="Assess", tooltip="Say whether fusing is right for this stack, by figures measured on it."
+        )
         self._comparison: ShownComparison | None = None
         self.panel = ResultPanel(napari_viewer, self._run)
-        self._activity = Activity("Fuse focal stack", _PARTS)
-        buttons = Container(widgets=[self.fuse, self.cancel, self.compare], layout="horizontal", labels=False)
-        self._inside = Container(
-            widgets=[self.form, self.live, self.preview_state, buttons, self.bar, self.state, self.panel], labels=False
+        buttons = Container(
+            widgets=[self.fuse, self.cancel, self.compare, self.drift, self.assess], layout="horizontal", labels=False
         )
-        self._inside.native.layout().addStretch()
-        self.native.layout().setContentsMargins(0, 0, 0, 0)
-        self.native.layout().addWidget(scroll_area(self._inside.native))
+        buttons.margins = (0, 0, 0, 0)
+        parts = [self.form, self.live, self.preview_state, buttons, self.replace, self.bar, self.state, self.panel]
+        inside = Container(widgets=parts, labels=False)
+        inside.native.layout().addWidget(self.drift_plot)
+        self._show_inside(inside)
         self.panel.visible = False
         self.panel.follow_selection()  # a result may be open already
         self.live.changed.connect(lambda: self.preview.switch(on=self.live.value))
         self.form.changed.connect(self.preview.refresh)
         self.fuse.changed.connect(self.start)
         self.compare.changed.connect(self.start_comparing)
-        self.cancel.changed.connect(self._cancel)
+        self.drift.changed.connect(self.start_measuring_drift)
+        self.assess.changed.connect(self.start_assessing)
         # After the event: to show or hide a field draws the canvas, in the midst of what napari does to its layers.
         self._refresh = QTimer()
         self._refresh.setSingleShot(True)
@@ -77,16 +84,15 @@ class FuseWidget(Container):  # type: ignore[misc]
         self._refresh.timeout.connect(self.form.refresh)
         for event in self._layer_events():
             event.connect(self._on_layers)
-        # To close the dock takes the widget out of it; Qt destroys it with the window, or when nobody refers to it.
-        self.native_parent_changed.connect(self._on_parent)
-        itself = ref(self)
-        self.native.destroyed.connect(lambda: None if (widget := itself()) is None else widget._on_destroyed())
         self._show_running(False)
         self._say_of_preview("")
 
     def start(self) -> None:
         """Check what was chosen, and fuse; what is wrong is said beside its field."""
+        if self.jobs.running:  # a key may be pressed at any time
+            return
         if (task := self._prepared()) is not None:
+            self.form.remember()
             self._run(fusing(task), lambda fused: self._show(task, fused))
 
     def start_comparing(self) -> None:
@@ -97,6 +103,20 @@ class FuseWidget(Container):  # type: ignore[misc]
             return
         if (task := self._prepared()) is not None:
             self._run(comparing(task), lambda found: self._compared(show_comparison(self.viewer, found, task.source)))
+
+    def start_measuring_drift(self) -> None:
+        """Measure how the slices lie to each other, and draw it."""
+        if (task := self._prepared()) is not None:
+            self._run(measuring_drift(task), self._show_drift)
+
+    def _show_drift(self, drift: Drift) -> None:
+        self.drift_plot.show_drift(drift)
+        self.state.value = drift_text(drift)
+
+    def start_assessing(self) -> None:
+        """Measure whether fusing is right for the stack, and say it."""
+        if (task := self._prepared()) is not None:
+            self._run(assessing(task), lambda found: setattr(self.state, "value", assessment_text(found)))
 
     def _compared(self, comparison: ShownComparison | None) -> None:
         self._comparison = comparison
@@ -115,9 +135,7 @@ class FuseWidget(Container):  # type: ignore[misc]
 
     def _run(self, steps: Steps, show: Callable[[Any], object]) -> None:
         pace = Pace()
-        self._activity.open()
-        self._show_running(True)
-        self.state.value = "starting"
+        self._begin()
 
         def done(value: Any) -> None:
             self._end("done")
@@ -126,16 +144,10 @@ class FuseWidget(Container):  # type: ignore[misc]
         on_progress = partial(self._show_progress, pace)
         self.jobs.start(steps, Listener(on_progress, done, partial(self._end, "cancelled"), self._fail))
 
-    def _cancel(self) -> None:
-        """Say at once that it was heard: the tile at hand is finished first."""
-        if self.jobs.running:
-            self.cancel.enabled = False
-            self.state.value = "cancelling after this tile …"
-            self.jobs.cancel()
-
     def _show(self, task: Task, fused: Fused) -> None:
         self.live.value = False  # it would cover what it was a preview of
-        self.panel.show_result(task, fused)
+        treatment = fused.spec.provenance.get("treatment")
+        self.panel.show_result(as_fused(task, treatment), fused, replace=self.replace.value)
         self.state.value = ended(fused)
         if fused.job.plan.tile < task.job.plan.tile:
             show_info(f"The GPU's memory was full: fused in tiles of {fused.job.plan.tile} px, with the same result.")
@@ -145,49 +157,31 @@ class FuseWidget(Container):  # type: ignore[misc]
         self.preview_state.visible = bool(state)
 
     def _show_progress(self, pace: Pace, step: Progress) -> None:
-        parts = _PARTS * step.done // max(step.total, 1)
-        self.bar.value = parts
-        if self.cancel.enabled:  # else it is being cancelled
-            self.state.value = pace.describe(step)
-        if self._activity.show(step.stage, parts):
-            self.jobs.cancel()
-
-    def _fail(self, error: Exception) -> None:
-        self._end("" if isinstance(error, FieldError) else f"Failed: {in_this_window(str(error))}")
-        if isinstance(error, FieldError) or not isinstance(error, HybridFusionError):
-            self.form.explain(error)
-
-    def _end(self, state: str) -> None:
-        self.bar.value = 0
-        self.state.value = state
-        self._show_running(False)
-        self._activity.close()
+        self._fill(step.stage, PARTS * step.done // max(step.total, 1), pace.describe(step))
 
     def _show_running(self, running: bool) -> None:
-        self.fuse.enabled = self.compare.enabled = self.form.enabled = not running
-        self.cancel.enabled = running
+        super()._show_running(running)
+        self.fuse.enabled = self.compare.enabled = self.drift.enabled = self.assess.enabled = not running
         self.preview.hold(on=running)
         self.panel.hold(on=running)
-        self.bar.visible = running
 
     def _on_layers(self, _event: object = None) -> None:
         self._refresh.start()
 
     def _layer_events(self) -> tuple[Any, ...]:
-        events = self.viewer.layers.events
-        return events.inserted, events.removed, events.reordered, events.renamed
+        events, selected = self.viewer.layers.events, self.viewer.layers.selection.events.active
+        return events.inserted, events.removed, events.reordered, events.renamed, selected
 
     def _on_parent(self, parent: object) -> None:
+        super()._on_parent(parent)
         if parent is None:
             self.live.value = False
-            self.jobs.cancel()
 
     def _on_destroyed(self) -> None:
+        super()._on_destroyed()
         self._refresh.stop()
-        self.jobs.close()
         self.preview.close()
         self.panel.close()
-        self._activity.close()
         for event in self._layer_events():
             event.disconnect(self._on_layers)
 
@@ -196,4 +190,8 @@ def ended(fused: Fused) -> str:
     """Say in one line that a fusion is done, and by what it was made."""
     request = fused.job.request
     models = " and ".join(dict.fromkeys(model.card.name for model in fused.job.models))
-    return f"Done: {fused.spec.name}, by {f'the model {models}' if models else METHODS[request.method].title}."
+    said = f"Done: {fused.spec.name}, by {f'the model {models}' if models else METHODS[request.method].title}."
+    decision = fused.levels.get("decision")
+    if decision and not np.any(np.asarray(decision[-1])):
+        return f"{said} Nothing is in focus anywhere in it: it is the mean of the slices."
+    return said

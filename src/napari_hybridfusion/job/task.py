@@ -106,12 +106,15 @@ def prepare_source(choices: Choices) -> Source:
     if choices.layer is None:
         raise FieldError(
             "layer",
-            "There is no image layer to fuse; expected a focal stack. Open a file, or a sample of HybridFusion.",
+            "There is no image layer to fuse. Open a focal stack, or a sample of HybridFusion.",
         )
     with blame("axes"):
         axes = check_axes(choices.layer, choices.axes)
     lone = not choices.others
-    with blame("axes" if lone and ("Z" not in axes or choices.layer.ndim > 3) else "layer" if lone else "others"):
+    asked = choices.layer.ndim > 3 or (
+        choices.layer.ndim == 3 and "Z" not in axes
+    )  # of a plane there is nothing to ask
+    with blame("axes" if lone and asked else "layer" if lone else "others"):
         return source_of([choices.layer, *choices.others], axes, choices.z_step_um)
 
 
@@ -146,7 +149,7 @@ def prepare_job(choices: Choices, source: Source) -> Job:
         with blame("focus_from"):
             find_channel(channel, source.stack)
     # What is left to fail is the plan: the slices of one tile do not fit.
-    with blame("memory"):
+    with blame("tile" if options.get("tile") else "memory"):
         return replace(resolve(request, source.stack), products=tuple(wanted))
 
 
@@ -221,12 +224,28 @@ def blame(field: str) -> Iterator[None]:
         raise FieldError(field, in_this_window(str(error))) from error
 
 
+# Options of the command line whose fields have other names here.
+_LABELS: dict[str, str] = {
+    "z": "slices",
+    "pixel-size": "pixel (µm)",
+    "z-step": "Z step (µm)",
+    "pattern": "file names, in Advanced options",
+    "name": "names",
+    "stats": "measure over",
+    "workers": "processes",
+    "preset": "light",
+    "start": "start from",
+    "height-standard": "standard",
+    "repeat": "repeats",
+    "dry-run": "Look again",
+}
+
 # What messages of the core say of the command line and of Python, and how this window calls it.
 _WORDS = (
     (r"\s*\((?:Python: )?[a-z_]+=[^)]*\)", ""),
     (r"--nan ignore\b", "NaN pixels: ignore, in Advanced options"),
     (r"--overwrite\b", "tick Replace what is there"),
-    (r"--([a-z]+)(?:-([a-z]+))?", lambda found: " ".join(filter(None, found.groups()))),
+    (r"--([a-z]+(?:-[a-z]+)*)", lambda found: _LABELS.get(found[1], found[1].replace("-", " "))),
 )
 
 

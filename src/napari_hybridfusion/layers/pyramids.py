@@ -22,6 +22,7 @@ import zarr
 from hybridfusion_core.errors import HybridFusionError
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.region import RegionView
+from hybridfusion_core.io.tiff.full_series import full_axes, full_series, full_shape, zarr_store
 from hybridfusion_core.stack import ArrayLike, Stack
 
 # A dask chunk has at least this side where the file allows it: fewer tasks, and still little to read.
@@ -77,10 +78,10 @@ def tiff_levels(path: Path, stack: Stack) -> list[da.Array]:
     The file is closed when the last level is forgotten. The stack itself must not be read afterwards.
     """
     file = tifffile.TiffFile(path)
-    series = file.series[0]
-    axes = series.get_axes(squeeze=False)
-    letters = _tiff_letters(axes, series.get_shape(squeeze=False))
-    if len(file.series) == 1 < len(series.levels) and letters.replace("-", "") == stack.axes:
+    found = full_series(file)
+    series = found[0]
+    letters = _tiff_letters(full_axes(series), full_shape(series))
+    if len(found) == 1 < len(series.levels) and letters.replace("-", "") == stack.axes:
         levels = [_tiff_level(series, level, letters, stack) for level in range(len(series.levels))]
         if pyramid := _pyramid(levels, stack):
             stack.close()
@@ -114,7 +115,7 @@ def _zarr_level(path: Path, inside: str, axes: str) -> _Level:
 
 
 def _tiff_level(series: Any, level: int, letters: str, stack: Stack) -> _Level:
-    stored = zarr.open_array(series.aszarr(level=level, squeeze=False), mode="r")
+    stored = zarr.open_array(zarr_store(series, level), mode="r")
     view = RegionView(stored, letters, stack.name, channels=stack.shape[1])
     return view, dict(zip(letters, stored.chunks, strict=True))
 

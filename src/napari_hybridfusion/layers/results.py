@@ -78,7 +78,7 @@ def product_title(kind: str) -> str:
             if kind == name + product.suffix(known_z=known_z):
                 unit = product.unit(known_z=known_z)
                 return f"{product.title} ({unit})" if unit else product.title
-    return kind.replace("_", " ")
+    return "by hand" if kind == "corrected" else kind.replace("_", " ")
 
 
 def product_colormap(kind: str) -> str:

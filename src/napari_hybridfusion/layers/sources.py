@@ -167,7 +167,7 @@ def source_of(layers: Sequence[Image], axes: str, z_step_um: float | None = None
     if stack.shape[2] < 2:
         raise UserInputError(
             f"The layer {stack.name!r} has one slice ({axes_text(axes, layers[0])}); expected two or more along Z. "
-            "Say which axis is Z, or choose further images of the same scene to fuse it with."
+            "Say which axis is Z, or open further images of the same scene, focused elsewhere, to fuse it with."
         )
     frame = _frame(layers[0], axes)
     # The slices of a pair make one image, in the look of the first.

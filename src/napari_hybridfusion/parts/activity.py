@@ -38,8 +38,12 @@ class Activity:
         # In both calls napari handles other events, the end of the job among them.
         if not bar.desc.startswith(stage):
             bar.set_description(stage)
+            if self._bar is not None:
+                bar.reset()  # with its clock
         if self._bar is not None:
-            bar.update(parts - bar.n)  # from the second stage on it goes back to the start
+            bar.update(parts - bar.n)
+        if self._bar is not None:
+            bar.refresh()  # tqdm writes its text now and then only
         return canceled
 
     def close(self) -> None:

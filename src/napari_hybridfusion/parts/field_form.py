@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from magicgui.widgets import CheckBox, Container, Label
+from magicgui.widgets import CheckBox, Container, Label, PushButton
 from napari.utils.notifications import notification_manager, show_error
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QWidget
 
 from hybridfusion_core.errors import HybridFusionError
-from napari_hybridfusion.job.task import FieldError
+from napari_hybridfusion.job.task import FieldError, in_this_window
 from napari_hybridfusion.parts.ink import inks
+from napari_hybridfusion.parts.settings import recalled, remember
 
 
 class FieldForm(Container):  # type: ignore[misc]
@@ -21,12 +24,20 @@ class FieldForm(Container):  # type: ignore[misc]
         super().__init__(labels=True)
         self._messages: dict[str, Label] = {}
         self._folds: list[tuple[CheckBox, Container]] = []
+        self._name = ""
+        self._lasting: dict[str, Any] = {}
+        self._defaults: dict[str, Any] = {}
 
-    def say(self, error: FieldError | None) -> None:
-        """Show a message under the field that it is about, unfolded, and none under all others."""
+    def say(self, error: FieldError | None, *, hint: bool = False) -> None:
+        """Show a message under the field that it is about, unfolded, and none under all others.
+
+        Args:
+            error: what to say.
+            hint: nobody has asked for anything yet: what is missing is said, but nothing is wrong.
+        """
         for field, label in self._messages.items():
             wrong = error is not None and error.field == field
-            label.native.setStyleSheet(f"color: {inks().error}" if wrong else "")
+            label.native.setStyleSheet(f"color: {inks().plain if hint else inks().error}" if wrong else "")
             label.value = str(error) if wrong else ""
             label.visible = wrong
             for box, inside in self._folds:
@@ -38,9 +49,17 @@ class FieldForm(Container):  # type: ignore[misc]
         if isinstance(error, FieldError):
             self.say(error)
         elif isinstance(error, HybridFusionError):
-            show_error(str(error))
+            show_error(in_this_window(str(error)))
         else:
             notification_manager.receive_error(type(error), error, error.__traceback__)
+
+    def remember(self) -> None:
+        """Let the next form of this kind begin with what is chosen now, as far as it is no matter of one stack."""
+        remember(self._name, {name: field.value for name, field in self._lasting.items()})
+
+    def restore(self) -> None:
+        """Choose what was chosen when the form was new to this computer."""
+        self._choose(self._defaults)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -58,6 +77,28 @@ class FieldForm(Container):  # type: ignore[misc]
             self._messages[name] = text_label("")
             target.append(self._messages[name])
             self._messages[name].visible = False
+
+    def _last(self, name: str, into: Container, **fields: Any) -> None:
+        """Begin with what fields were when a job was last started, and add a button that restores their defaults.
+
+        Args:
+            name: of the form.
+            into: gets the button.
+            **fields: that do not depend on a stack; by the names that they are written down under.
+        """
+        self._name, self._lasting = name, fields
+        self._defaults = {each: field.value for each, field in fields.items()}
+        self._choose(recalled(name))
+        button = PushButton(text="Restore defaults", tooltip="Choose what a new user finds; stacks and files stay.")
+        button.changed.connect(self.restore)
+        into.append(button)
+
+    def _choose(self, values: Mapping[str, Any]) -> None:
+        for name, field in self._lasting.items():
+            value, usual = values.get(name), self._defaults[name]
+            if isinstance(value, type(usual)) or (isinstance(value, int) and isinstance(usual, float)):
+                with suppress(ValueError, TypeError):  # a model or a device that is gone
+                    field.value = value
 
     def _folded(self, box: CheckBox) -> Container:
         """Add a box that shows and hides a part of the form, hidden at first, and return that part."""

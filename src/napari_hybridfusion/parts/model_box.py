@@ -29,7 +29,7 @@ def offer_models() -> None:
 
 
 def card_text(name: str) -> tuple[str, str]:
-    """Return what a model is for, and how it was made and where it fails; or why it cannot be used."""
+    """Return what a model is for and where it fails, and the same with how it was made; or why it cannot be used."""
     from hybridfusion_core.model.model_file import load_model  # noqa: PLC0415 - not before Triton is loaded
 
     try:
@@ -38,7 +38,7 @@ def card_text(name: str) -> tuple[str, str]:
         return str(error), ""
     # Qt would take a text with tags in it for HTML, and cards come from strangers.
     more = "".join(f"<p>{escape(part)}</p>" for part in (f"Training: {card.training}", f"Limits: {card.limits}"))
-    return card.description, more
+    return f"{card.description} Limits: {card.limits}", more
 
 
 def _names() -> list[str]:

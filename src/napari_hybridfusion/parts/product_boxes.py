@@ -6,6 +6,8 @@ from magicgui.widgets import CheckBox, Container
 
 from hybridfusion_core.fusion.products import PRODUCTS
 
+_TIP = "What is made besides the fused image; each explains or measures it."
+
 
 class ProductBoxes:
     """A box for each product, two in a row.
@@ -24,7 +26,7 @@ class ProductBoxes:
         boxes = list(self.boxes.values())
         pairs = (boxes[at : at + 2] for at in range(0, len(boxes), 2))
         rows = [Container(widgets=pair, layout="horizontal", labels=False) for pair in pairs]
-        self.shown = Container(widgets=rows, labels=False, label=label)
+        self.shown = Container(widgets=rows, labels=False, label=label, tooltip=_TIP)
         for each in (*rows, self.shown):
             each.margins = (0, 0, 0, 0)
 

@@ -24,7 +24,30 @@ class RequestBoxes:
         self.fields: dict[str, ValueWidget] = {
             "z": LineEdit(
                 label="slices",
-                tooltip="Counted from 0, such as 2:20 without the 20 itself, or 0:40:2 for every second. Empty: all.",
+                tooltip="Counted as the slider counts, from 0: 2:20 without the 20 itself, or 0:40:2 for every 2nd.\n"
+                "Empty: all.",
+            ),
+            "align": ComboBox(
+                label="align",
+                choices=[
+                    ("leave slices where they are", "none"),
+                    ("shift", "shift"),
+                    ("shift, scale, angle", "similarity"),
+                ],
+                tooltip="Take back how slices drift sideways, where that makes them agree better.\n"
+                "Measured on the channel that decides, applied to all channels.",
+            ),
+            "align_from": LineEdit(
+                label="transforms",
+                tooltip="Path of an X.transforms.json of an earlier fusion, to align as it did. Empty: measured.",
+            ),
+            "flat_field": LineEdit(
+                label="flat field",
+                tooltip="Path of a picture of how evenly the field is lit; for a plate also auto. Empty: none.",
+            ),
+            "dark": LineEdit(
+                label="dark frame",
+                tooltip="Path of a picture of what the camera counts in the dark; for a plate also auto. Empty: none.",
             ),
             "camera": LineEdit(
                 label="camera",
@@ -42,12 +65,22 @@ class RequestBoxes:
                 tooltip="bfloat16 is less exact, and faster on some devices.",
             ),
             "tile": SpinBox(
-                label="tile (px)", min=0, max=8192, step=64, tooltip="What is computed at a time. 0: planned."
+                label="tile (px)",
+                min=0,
+                max=8192,
+                step=64,
+                tooltip="Side of the square that is computed at a time. 0: as large as the memory allows.",
             ),
             "memory": SpinBox(
-                label="memory (MiB)", min=0, max=2**21, step=256, tooltip="At most. 0: planned by what is free."
+                label="memory (MiB)",
+                min=0,
+                max=2**21,
+                step=256,
+                tooltip="How much may be used at most. 0: as much as is sensible of what is free.",
             ),
-            "threads": SpinBox(label="threads", min=0, max=256, tooltip=f"Of the CPU. 0: {threads}."),
+            "threads": SpinBox(
+                label="threads", min=0, max=256, tooltip=f"Of the processor, that compute. 0: {threads}."
+            ),
         }
 
     def options(self) -> dict[str, Any]:

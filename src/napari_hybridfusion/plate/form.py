@@ -5,23 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSpinBox, LineEdit, SpinBox
+from magicgui.widgets import CheckBox, ComboBox, FileEdit, LineEdit, SpinBox
 
 from hybridfusion_core.fusion.methods import METHODS
 from hybridfusion_core.fusion.products import default_products
-from napari_hybridfusion.fuse.form import SELECT_CHOICES, device_choices
 from napari_hybridfusion.parts.field_form import FieldForm
+from napari_hybridfusion.parts.how_boxes import FOCUS, device_box, focus_box, length_box, method_box, pixels_box
 from napari_hybridfusion.parts.model_box import model_box
 from napari_hybridfusion.parts.product_boxes import ProductBoxes
 from napari_hybridfusion.parts.request_boxes import RequestBoxes
 from napari_hybridfusion.parts.triton import load_triton_apart
 from napari_hybridfusion.plate.job import PlateChoices
 
-_FOCUS: list[tuple[str, str]] = [
-    ("auto: all fluorescence together", "auto"),
-    ("each for itself", "each"),
-    ("all together", "joint"),
-]
 _FORMATS: list[tuple[str, str]] = [
     ("OME-Zarr plate", "ome-zarr"),
     ("OME-TIFF files", "ome-tiff"),
@@ -128,7 +123,8 @@ class PlateForm(FieldForm):
             label="fields", tooltip="Fields as the plate names them, such as 1,3-5. Empty: all."
         )
         self.times = LineEdit(
-            label="times", tooltip="Time points counted from 0, such as 0:10 without the 10 itself. Empty: all."
+            label="times",
+            tooltip="Time points, counted from 0 as the slider does: 0:10 without the 10 itself. Empty: all.",
         )
         self.pilot = SpinBox(
             label="pilot wells", min=0, max=10_000, tooltip="Fuse only so many wells, spread over the plate. 0: all."
@@ -141,7 +137,8 @@ class PlateForm(FieldForm):
             tooltip="The failures.csv of an earlier run: only what it names is tried again. Empty: all.",
         )
         self.channels = LineEdit(
-            label="channels", tooltip="Names or numbers from 0 of the channels to fuse, between commas. Empty: all."
+            label="channels",
+            tooltip="Names of channels to fuse, between commas, or numbers counted from 0. Empty: all.",
         )
         self._add(part, wells=self.wells, fields=self.field_names, times=self.times, pilot=self.pilot)
         self._add(part, only=self.only, channels=self.channels)
@@ -154,32 +151,19 @@ class PlateForm(FieldForm):
             "{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif\n"
             "Without {z}, each file is a whole stack. * stands for anything.",
         )
-        self.method = ComboBox(
-            label="method",
-            choices=[(method.title, name) for name, method in METHODS.items()],
-            tooltip="The network, or a classical method to compare it with.",
-        )
+        self.method = method_box()
         self.model = model_box(
             "model", "The weights of the network. auto: chosen by light, colour and number of slices."
         )
-        self.select = ComboBox(
-            label="pixels",
-            choices=SELECT_CHOICES,
-            tooltip="Average (soft): slices that agree are averaged, which lowers noise.\n"
-            "Copy (hard): each pixel is one that was measured, bit for bit; choose it to measure noise.",
-        )
-        self.focus_from = ComboBox(
-            label="focus from",
-            choices=lambda _: [*_FOCUS, *((name, name) for name in self._channels)],
-            tooltip="The channel that decides which slice is in focus.\n"
-            "One decision for all channels keeps what lies together together.",
-        )
+        self.select = pixels_box()
+        self.focus_from = focus_box(lambda _: [*FOCUS, *((name, name) for name in self._channels)])
         self.stats = ComboBox(
-            label="statistics",
-            choices=[("of the plate", "plate"), ("of each well", "well"), ("of each field", "field")],
-            tooltip="What fields are normalised with.\nOf the plate: empty and crowded fields are treated alike.",
+            label="measure over",
+            choices=[("the whole plate", "plate"), ("each well", "well"), ("each field", "field")],
+            tooltip="What brightness and noise are measured over before fields are fused.\n"
+            "The whole plate: empty and crowded fields are treated alike.",
         )
-        self.device = ComboBox(label="device", choices=device_choices(), tooltip="Where fields are fused.")
+        self.device = device_box("fuses the fields")
         self.workers = SpinBox(
             label="processes",
             min=0,
@@ -198,32 +182,29 @@ class PlateForm(FieldForm):
             nullable=True,
             tooltip="The file that `dask scheduler --scheduler-file` wrote, in place of an address.",
         )
-        self.z_step_um = FloatSpinBox(
-            label="Z step (µm)",
-            min=0,
-            max=1e4,
-            step=0.1,
-            tooltip="Distance between slices, where the files do not know it. 0: as they say.",
+        self.z_step_um = length_box(
+            "Z step (µm)", step=0.1, tooltip="Distance between slices, where the files do not know it. 0: as they say."
         )
-        self.pixel_size_um = FloatSpinBox(
-            label="pixel (µm)",
-            min=0,
-            max=1e4,
-            step=0.05,
-            tooltip="Side of a pixel, where the files do not know it. 0: as they say.",
+        self.pixel_size_um = length_box(
+            "pixel (µm)", step=0.05, tooltip="Side of a pixel, where the files do not know it. 0: as they say."
         )
         self.ngff = ComboBox(
             label="OME-Zarr",
             choices=[("version 0.5", "0.5"), ("version 0.4, for older readers", "0.4")],
             tooltip="Of the plate that is written.",
         )
-        self.boxes = RequestBoxes(threads="one to a process")
+        self.boxes = RequestBoxes(threads="one in each process")
         advanced = self._folded(self.advanced)
         fields = {"pattern": self.pattern, "method": self.method, "model": self.model, "select": self.select}
         fields |= {"focus_from": self.focus_from, "stats": self.stats, "device": self.device}
         self._add(advanced, **fields, workers=self.workers, scheduler=self.scheduler)
         self._add(advanced, scheduler_file=self.scheduler_file, z_step_um=self.z_step_um)
         self._add(advanced, pixel_size_um=self.pixel_size_um, ngff=self.ngff, **self.boxes.fields)
+        lasting: dict[str, Any] = {"pixels": self.select, "model": self.model, "device": self.device}
+        lasting |= {"method": self.method, "measure over": self.stats, "format": self.format, "ngff": self.ngff}
+        lasting |= {f"product {name}": box for name, box in self._products.boxes.items()}
+        lasting |= {name: field for name, field in self.boxes.fields.items() if name not in ("z", "camera")}
+        self._last("plate", advanced, **lasting, workers=self.workers)
 
     def _suggest_output(self) -> None:
         """Propose a name beside the plate, unless another one was chosen."""

@@ -10,7 +10,7 @@ from qtpy.QtGui import QColor, QFontMetricsF, QPainter, QPen
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from hybridfusion_core.plates.well_names import row_letters
-from napari_hybridfusion.plate.states import STATUSES, PlateStates, Status, WellState
+from napari_hybridfusion.plate.states import LEFT, STATUSES, PlateStates, Status, WellState
 
 # Fused, failed and waiting as in the report.
 COLORS: dict[Status, str] = {
@@ -22,7 +22,7 @@ COLORS: dict[Status, str] = {
     "left": "#808080",
 }
 LEGEND: dict[Status, str] = {
-    "left": "not chosen",
+    "left": LEFT,
     "waiting": "waiting",
     "running": "running",
     "fused": "fused",
@@ -59,8 +59,9 @@ class PlateMap(QWidget):  # type: ignore[misc]
 
     def show_states(self, states: PlateStates | None) -> None:
         """Show a plate, or nothing."""
-        self._states, self.opened, self._hovered = states, None, None
+        self._states, self._hovered = states, None
         self._names = {} if states is None else {(each.row, each.column): each.name for each in states.wells()}
+        self.opened = self.opened if self.opened in self._names.values() else None
         plate = None if states is None else states.plate
         if plate is None:
             self._rows, self._columns = [], []

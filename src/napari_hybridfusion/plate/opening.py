@@ -1,7 +1,8 @@
-"""A click on a well: the layers of its first field, fused if it is, else its stack."""
+"""A click on a well: the layers of one of its fields, fused if it is, else its stack."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,43 @@ from napari_hybridfusion.layers.stacks import LayerData
 from napari_hybridfusion.plate.job import Seen
 
 
-def opening(seen: Seen, well: str) -> Steps:
-    """Open the first field of a well that is fused, or else the first one; no pixels but a few for the contrast.
+@dataclass(frozen=True)
+class Opened:
+    """A field that was opened.
+
+    Attributes:
+        unit: which; None if the well has no images.
+        fused: whether it is the fused one.
+        layers: to show it.
+    """
+
+    unit: PlateField | None
+    fused: bool
+    layers: list[LayerData]
+
+
+def opening(seen: Seen, well: str, field: str | None = None) -> Steps:
+    """Open a field of a well, fused if it is; no pixels are read but a few for the contrast.
+
+    Args:
+        seen: the plate.
+        well: its name.
+        field: its name; None takes the first one that is fused, or else the first one.
 
     Returns:
-        (on exhaustion) layers; empty if the well has no images.
+        (on exhaustion) an `Opened`.
 
     Raises:
         HybridFusionError: the field cannot be opened, and why.
     """
-    fused = seen.states.first_fused(well)
-    unit = fused or seen.states.first(well)
+    fused = seen.states.first_fused(well, field)
+    unit = fused or seen.states.first(well, field)
     yield
     if unit is None:
-        return []
-    layers = _fused(seen.paths, unit) if fused is not None and seen.paths is not None else field_layers(unit)
-    return [_named(layer, unit) for layer in layers]
+        return Opened(None, False, [])
+    whole = fused is not None and seen.paths is not None
+    layers = _fused(seen.paths, unit) if whole and seen.paths is not None else field_layers(unit)
+    return Opened(unit, whole, [_named(layer, unit) for layer in layers])
 
 
 def _fused(paths: BatchPaths, unit: PlateField) -> list[LayerData]:

@@ -13,6 +13,7 @@ from hybridfusion_core.plates.plate import Plate, PlateField
 
 Status = Literal["failed", "flagged", "fused", "running", "waiting", "left"]
 STATUSES: tuple[Status, ...] = get_args(Status)  # the worst first
+LEFT = "not chosen"
 _NOTES = 3  # in a tooltip
 
 
@@ -24,7 +25,7 @@ class WellState:
         name: as written, such as "B02".
         row: from 0.
         column: from 0.
-        counts: fields × times of each status; "left" were not chosen.
+        counts: how many fields, at every time point, have each status; "left" were not chosen.
         notes: reasons of failures and flags, the first ones.
     """
 
@@ -37,10 +38,9 @@ class WellState:
     def describe(self) -> str:
         """Return a line with the counts, and one for each note."""
         total = sum(self.counts.values())
-        words = {"left": "not chosen", "flagged": "fused and flagged"}
+        words = {"left": LEFT, "flagged": "fused and flagged"}
         parts = [f"{count} {words.get(status, status)}" for status in STATUSES if (count := self.counts.get(status, 0))]
-        what = "field × time" if total == 1 else "fields × times"
-        return "\n".join([f"{self.name}: {', '.join(parts)} of {total} {what}", *self.notes])
+        return "\n".join([f"{self.name}: {', '.join(parts)} of {total}", *self.notes])
 
 
 class PlateStates:
@@ -103,12 +103,20 @@ class PlateStates:
         ended = ((unit, self._ended.get(_key(unit))) for unit in units)
         return [(unit, state[1]) for unit, state in ended if state is not None and state[0] == "failed"]
 
-    def first_fused(self, well: str) -> PlateField | None:
-        """Return the first field of a well that is fused, at all time points that can be."""
-        fields: dict[str, list[PlateField]] = {}
-        for unit in self._units.get(well, ()):
-            fields.setdefault(unit.field, []).append(unit)
-        for units in fields.values():
+    def fields(self, well: str) -> dict[str, str]:
+        """Return the fields of a well by name, each with what has become of it, in words."""
+        words: dict[str, str] = {}
+        for field, units in self._fields(well).items():
+            status = min((self.status(unit) for unit in units), key=STATUSES.index)
+            why = next((self._ended.get(_key(unit), ("", ""))[1] for unit in units if self.status(unit) == status), "")
+            words[field] = f"{LEFT if status == 'left' else status}{f': {why}' if why else ''}"
+        return words
+
+    def first_fused(self, well: str, field: str | None = None) -> PlateField | None:
+        """Return the first field of a well that is fused, at all time points that can be; or a certain one."""
+        for name, units in self._fields(well).items():
+            if field not in (None, name):
+                continue
             states = [self.status(unit) for unit in units]
             fused = [unit for unit, status in zip(units, states, strict=True) if status in ("fused", "flagged")]
             # Time points that nobody asked for are no part of the image of the field.
@@ -116,9 +124,15 @@ class PlateStates:
                 return fused[0]
         return None
 
-    def first(self, well: str) -> PlateField | None:
-        """Return the first field of a well."""
-        return next(iter(self._units.get(well, ())), None)
+    def first(self, well: str, field: str | None = None) -> PlateField | None:
+        """Return the first field of a well, or a certain one, at its first time point."""
+        return next((unit for unit in self._units.get(well, ()) if field in (None, unit.field)), None)
+
+    def _fields(self, well: str) -> dict[str, list[PlateField]]:
+        fields: dict[str, list[PlateField]] = {}
+        for unit in self._units.get(well, ()):
+            fields.setdefault(unit.field, []).append(unit)
+        return fields
 
     def status(self, unit: PlateField) -> Status:
         """Return the status of a unit."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
-from weakref import ref
 
-from magicgui.widgets import Container, ProgressBar, PushButton
+from magicgui.widgets import ComboBox, Container, PushButton
 from napari.layers import Layer
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt, QTimer, QUrl
@@ -19,20 +18,20 @@ from hybridfusion_core.batch.result import Event, Result
 from hybridfusion_core.errors import printable
 from hybridfusion_core.plates.plate import PlateField
 from hybridfusion_core.progress import Progress
-from napari_hybridfusion.job.task import FieldError
+from napari_hybridfusion.job.task import in_this_window
 from napari_hybridfusion.job.worker import Jobs, Listener
-from napari_hybridfusion.parts.activity import Activity
-from napari_hybridfusion.parts.field_form import scroll_area, text_label
+from napari_hybridfusion.parts.dock import PARTS, Dock
+from napari_hybridfusion.parts.field_form import text_label
 from napari_hybridfusion.parts.throughput import Pace
 from napari_hybridfusion.plate.form import PlateForm
 from napari_hybridfusion.plate.job import Look, PlateChoices, Seen, fusing_plate, looking
 from napari_hybridfusion.plate.map import PlateMap, legend_text
-from napari_hybridfusion.plate.opening import opening
+from napari_hybridfusion.plate.opening import Opened, opening
+from napari_hybridfusion.result.probe import attend
 
 if TYPE_CHECKING:
     import napari.viewer
 
-_PARTS = 1000  # of the progress bar
 _PAUSE = 300  # ms without a change, before the plate is looked at
 _SHOWN = 8  # failures and warnings, in the text
 _TABLE = (
@@ -49,20 +48,20 @@ _TABLE = (
 )
 
 
-class PlateWidget(Container):  # type: ignore[misc]
+class PlateWidget(Dock):
     """Shows a plate, fuses it, and opens its wells."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__(labels=False)
-        self.viewer = napari_viewer
-        self.jobs, self.looks, self.openings = Jobs(), Jobs(), Jobs()
+        cancelling = "cancelling: the fields that have begun come to their end …"
+        super().__init__(napari_viewer, "Fuse plate", PlateForm(), cancelling, "A plate")
+        self.looks, self.openings = Jobs(), Jobs()
         self.seen: Seen | None = None
         self._look_again = False
-        self._next_well: tuple[str, bool] | None = None
+        self._next: tuple[str, bool, str | None] | None = None
         self._opened: list[Layer] = []
+        self._shown: Opened | None = None
         self._sample: str | None = None
         self._pace = Pace()
-        self._activity = Activity("Fuse plate", _PARTS)
         self._make_parts()
         self._lay_out()
         self._timer = QTimer()
@@ -72,39 +71,32 @@ class PlateWidget(Container):  # type: ignore[misc]
         self.form.changed.connect(self._on_form)
         self.look.changed.connect(self.start_looking)
         self.fuse.changed.connect(self.start)
-        self.cancel.changed.connect(self.jobs.cancel)
         self.report.changed.connect(self.open_report)
         self.map.clicked.connect(self.open_well)
+        self.field.changed.connect(self._open_field)
         self.viewer.layers.events.inserted.connect(self._on_layers)
-        # To close the dock takes the widget out of it; Qt destroys it with the window, or when nobody refers to it.
-        self.native_parent_changed.connect(self._on_parent)
-        itself = ref(self)
-        self.native.destroyed.connect(lambda: None if (widget := itself()) is None else widget._on_destroyed())
         self.legend.setVisible(False)
-        self.report.visible = False
+        self.report.visible = self.field.visible = False
         self._say("")
         self._show_running(False)
         self._offer_sample()
 
     def _make_parts(self) -> None:
-        self.form = PlateForm()
         self.look = PushButton(
-            text="Look", tooltip="Look at the plate again: what is there, what is fused, and what is left."
+            text="Look again", tooltip="Look at the plate again: what is there, what is fused, and what is left."
         )
         self.fuse = PushButton(
             text="Fuse", tooltip="Fuse what is missing. Fields that are fused already stay as they are."
         )
-        self.cancel = PushButton(
-            text="Cancel", enabled=False, tooltip="Stop after the current tiles. Fuse goes on where it was stopped."
-        )
+        self.cancel.tooltip = "Stop after the current tiles. Fuse goes on where it was stopped."
         self.report = PushButton(text="Open report", tooltip="Open the report of the plate in the browser.")
-        self.bar = ProgressBar(value=0, max=_PARTS)
-        self.state = text_label("")
         self.about = QLabel()
         self.about.setTextFormat(Qt.TextFormat.RichText)
         self.about.setWordWrap(True)
         self.said = text_label("")
         self.map = PlateMap()
+        self._fields: list[tuple[str, str]] = []
+        self.field = ComboBox(choices=lambda _: self._fields, tooltip="All fields of the well; choose one to open it.")
         self.legend = QLabel(legend_text())
         self.legend.setTextFormat(Qt.TextFormat.RichText)
         self.legend.setToolTip(
@@ -115,14 +107,14 @@ class PlateWidget(Container):  # type: ignore[misc]
 
     def _lay_out(self) -> None:
         buttons = Container(widgets=[self.look, self.fuse, self.cancel], layout="horizontal", labels=False)
-        self._inside = Container(labels=False)
-        self._inside.extend([self.form, buttons, self.bar, self.state, self.said, self.report])
-        layout = self._inside.native.layout()
+        buttons.margins = (0, 0, 0, 0)
+        inside = Container(labels=False)
+        inside.extend([self.form, buttons, self.bar, self.state, self.field, self.said, self.report])
+        layout = inside.native.layout()
         for widget in (self.legend, self.map):
-            layout.insertWidget(layout.indexOf(self.said.native), widget)
+            layout.insertWidget(layout.indexOf(self.field.native), widget)
         layout.addWidget(self.about)
-        layout.addStretch()
-        self.native.layout().addWidget(scroll_area(self._inside.native))
+        self._show_inside(inside)
 
     def start_looking(self) -> None:
         """Find out what the chosen folder holds, beside the window."""
@@ -152,31 +144,31 @@ class PlateWidget(Container):  # type: ignore[misc]
         self.looks.cancel()
         self.form.say(None)
         self._say("")
+        self.form.remember()
         self._pace = Pace(rate_text=_fields_per_time)
-        self._activity.open()
-        self._show_running(True)
-        self.state.value = "starting"
+        self._begin()
         self.jobs.call(
             fusing_plate(self.form.choices()),
             Listener(self._show_progress, self._show_result, partial(self._end, "cancelled"), self._fail),
         )
 
-    def open_well(self, name: str, keep: bool = False) -> None:
-        """Open the first field of a well.
+    def open_well(self, name: str, keep: bool = False, field: str | None = None) -> None:
+        """Open a field of a well.
 
         Args:
             name: of the well.
             keep: what other wells were opened before.
+            field: its name; None takes the first one that is fused, or else the first one.
         """
         if self.seen is None:
             return
         if self.openings.running:
-            self._next_well = name, keep
+            self._next = name, keep, field
             return
-        self._next_well = None
+        self._next = None
         done = partial(self._show_well, name, keep)
         self.openings.start(
-            opening(self.seen, name),
+            opening(self.seen, name, field),
             Listener(lambda _: None, done, lambda: None, self._fail_to_open),
         )
 
@@ -235,14 +227,11 @@ class PlateWidget(Container):  # type: ignore[misc]
         if step.stage == "fusing" and self.seen is not None:
             self.seen.states.take(step.unit, step.outcome)
             self.map.update()
-        parts = _PARTS * step.done // max(step.total, 1)
-        self.bar.value = parts
+        parts = PARTS * step.done // max(step.total, 1)
         failed = (f", {step.wells[0]} of {step.wells[1]} wells" if step.wells[1] else "") + (
             f", {step.failed} failed" if step.failed else ""
         )
-        self.state.value = self._pace.describe(Progress(step.stage, step.done, step.total)) + failed
-        if self._activity.show(step.stage, parts):
-            self.jobs.cancel()
+        self._fill(step.stage, parts, self._pace.describe(Progress(step.stage, step.done, step.total)) + failed)
 
     def _show_result(self, result: Result) -> None:
         left = result.total - result.fused - result.kept - len(result.failures)
@@ -254,6 +243,8 @@ class PlateWidget(Container):  # type: ignore[misc]
         if self.seen is not None:
             self.report.visible = _has_report(self.seen.paths)
             self._say_failures(self.seen)
+            self._offer_fields()
+            self._open_what_is_fused_now()
         if result.full:
             show_error(result.full)
 
@@ -261,28 +252,51 @@ class PlateWidget(Container):  # type: ignore[misc]
         failures = seen.states.failures()
         self._say("\n".join([f"{len(failures)} failed:", *_some(_named(failures))]) if failures else "")
 
-    def _fail(self, error: Exception) -> None:
-        self._end("" if isinstance(error, FieldError) else f"failed: {error}")
-        self.form.explain(error)
-
-    def _show_well(self, name: str, keep: bool, found: list[Any]) -> None:
+    def _show_well(self, name: str, keep: bool, found: Opened) -> None:
         if not keep:
             for layer in self._opened:
                 if layer in self.viewer.layers:
                     self.viewer.layers.remove(layer)
             self._opened = []
-        layers = [Layer.create(*each) for each in found]
+        layers = [Layer.create(*each) for each in found.layers]
         for layer in layers:
             layer.translate = self._place(name, layer)
             self.viewer.add_layer(layer)
         if layers:
             self.viewer.layers.selection.active = layers[0]
+            attend(self.viewer)
         if not self._opened:
             self.viewer.reset_view()
         self._opened += layers
+        self._shown = found
         self.map.opened = name
         self.map.update()
+        self._offer_fields()
         self._open_next()
+
+    def _offer_fields(self) -> None:
+        """Offer all fields of the well that was opened last."""
+        unit = None if self._shown is None else self._shown.unit
+        known = {} if unit is None or self.seen is None else self.seen.states.fields(unit.well)
+        self._fields = [(printable(f"{unit.well}, field {name}, {said}"), name) for name, said in known.items() if unit]
+        with self.field.changed.blocked():
+            self.field.reset_choices()
+            if unit is not None and unit.field in known:
+                self.field.value = unit.field
+        self.field.visible = bool(known)
+
+    def _open_field(self, name: str) -> None:
+        if self._shown is not None and self._shown.unit is not None:
+            self.open_well(self._shown.unit.well, False, name)
+
+    def _open_what_is_fused_now(self) -> None:
+        """Show the fused field in place of its stack, where that alone is open."""
+        shown = self._shown
+        if self.seen is None or shown is None or shown.unit is None or shown.fused:
+            return
+        alone = all(layer in self._opened for layer in self.viewer.layers)
+        if alone and self.seen.states.first_fused(shown.unit.well, shown.unit.field) is not None:
+            self.open_well(shown.unit.well, False, shown.unit.field)
 
     def _place(self, well: str, layer: Layer) -> Any:
         """Return where a layer lies: over that of the same well, if the sample shows it."""
@@ -297,21 +311,18 @@ class PlateWidget(Container):  # type: ignore[misc]
         self._open_next()
 
     def _open_next(self) -> None:
-        if self._next_well is not None:
-            self.open_well(*self._next_well)
+        if self._next is not None:
+            self.open_well(*self._next)
 
     def _end(self, state: str) -> None:
         if self.seen is not None:
             self.seen.states.end()
             self.map.update()
-        self.bar.value = 0
-        self.state.value = state
-        self._show_running(False)
-        self._activity.close()
+        super()._end(state)
 
     def _show_running(self, running: bool) -> None:
-        self.fuse.enabled = self.look.enabled = self.form.enabled = not running
-        self.cancel.enabled = self.bar.visible = running
+        super()._show_running(running)
+        self.fuse.enabled = self.look.enabled = not running
 
     def _say(self, text: str) -> None:
         self.said.value = text
@@ -332,15 +343,16 @@ class PlateWidget(Container):  # type: ignore[misc]
             self.form.folder.value = found
 
     def _on_parent(self, parent: object) -> None:
+        super()._on_parent(parent)
         if parent is None:
-            for jobs in (self.jobs, self.looks, self.openings):
+            for jobs in (self.looks, self.openings):
                 jobs.cancel()
 
     def _on_destroyed(self) -> None:
+        super()._on_destroyed()
         self._timer.stop()
-        for jobs in (self.jobs, self.looks, self.openings):
+        for jobs in (self.looks, self.openings):
             jobs.close()
-        self._activity.close()
         self.viewer.layers.events.inserted.disconnect(self._on_layers)
 
 
@@ -350,7 +362,8 @@ def _has_report(paths: BatchPaths | None) -> bool:
 
 def _described(look: Look, *, sample: bool) -> str:
     """Return rich text: a table, then what there is to heed. All of it may hold what strangers wrote."""
-    rows = ((name, look.table[name]) for name in _TABLE)
+    starting = {"time": ", once the processes have started"}
+    rows = ((name, look.table[name] + starting.get(name, "")) for name in _TABLE)
     cells = "".join(f"<tr><td>{escape(name)}&nbsp;&nbsp;</td><td>{escape(value)}</td></tr>" for name, value in rows)
     lines = _some([f"Warning: {printable(each)}" for each in look.warnings])
     if sample:
@@ -364,7 +377,7 @@ def _described(look: Look, *, sample: bool) -> str:
 
 def _named(units: Any) -> list[str]:
     pairs: list[tuple[PlateField, str]] = list(units)
-    return [printable(f"{unit.name}: {reason}") for unit, reason in pairs]
+    return [printable(f"{unit.name}: {in_this_window(reason)}".replace("\n  ", " ")) for unit, reason in pairs]
 
 
 def _some(lines: list[str]) -> list[str]:

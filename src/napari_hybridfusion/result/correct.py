@@ -66,9 +66,7 @@ def edit_layer(viewer: ViewerModel, result: ShownResult, layer: Layer) -> Edit:
     """
     base = result.base or result
     if not base.fused.spec.decision_channels:
-        raise UserInputError(
-            "This result has no decision to correct; expected one. Tick decision, and fuse the stack again."
-        )
+        raise UserInputError("This result has no decision to correct. Tick decision, and fuse the stack again.")
     decision = decision_of(layer)
     frames, _, *plane = base.fused.spec.shape
     t, *middle = result.pixel(layer, [*viewer.dims.point[:-2], *viewer.scene.camera.center[-2:]])
@@ -115,8 +113,8 @@ def correcting(edits: Sequence[Edit], path: Path | None, *, overwrite: bool) -> 
     corrections = [each.correction() for each in edits]
     if all((each.painted == UNTOUCHED).all() for each in corrections):
         raise UserInputError(
-            "Nothing was painted; expected the number of another slice somewhere. Choose a label, which is the number "
-            "of a slice, and paint on the decision."
+            "Nothing was painted: the decision is what it was. Show the slice that a place should come from, and paint "
+            "on the decision."
         )
     job, stack, spec = base.fused.job, base.source.stack, base.fused.spec
     whole = {name: levels[0] for name, levels in base.fused.levels.items()}

@@ -8,20 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from magicgui.widgets import Container, PushButton
+from magicgui.widgets import CheckBox, Container, PushButton
 from napari.layers import Layer
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.io.suffixes import has_suffix, image_name
+from hybridfusion_core.io.suffixes import OUTPUT_KINDS, has_suffix, image_name, result_paths
 from napari_hybridfusion.job.run import Fused, saving
 from napari_hybridfusion.job.task import Task
 from napari_hybridfusion.job.worker import Steps
 from napari_hybridfusion.layers.results import result_layers
 from napari_hybridfusion.parts.field_form import text_label
+from napari_hybridfusion.result.about import AboutResult
+from napari_hybridfusion.result.along_height import AlongHeight
 from napari_hybridfusion.result.correct import corrected_path, correcting, edit_layer
-from napari_hybridfusion.result.probe import Probe
-from napari_hybridfusion.result.shown import ShownResult, results_of, shows_result
+from napari_hybridfusion.result.probe import attend
+from napari_hybridfusion.result.shown import ShownResult, results_of, shows_result, together
 from napari_hybridfusion.result.surface import height_surface
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
     from napari_hybridfusion.result.focus_plot import FocusPlot
     from napari_hybridfusion.result.focus_posterior import FocusPosterior
 
-_KINDS = {"OME-Zarr (*.ome.zarr)": ".ome.zarr", "OME-TIFF (*.ome.tif)": ".ome.tif"}
+# What holds a whole result, with its decision and its maps.
+_KINDS = {f"{kind} (*{end})": end for end, kind in OUTPUT_KINDS.items() if len(result_paths(Path(f"x{end}"))) > 1}
 _TILTED = (0.0, 0.0, 40.0)  # degrees; from straight above, a surface looks like the image
 _NO_RESULT = "No result is selected. Click a layer of a fused image in the layer list."
 _OPENED = (
@@ -55,8 +58,11 @@ class ResultPanel(Container):  # type: ignore[misc]
         self._viewer, self._run = viewer, run
         self.results = results_of(viewer)
         self._surface: Layer | None = None
+        self.about_window: AboutResult | None = None
+        self._saved: set[str] = set()  # tokens of results that were written to a file
         self._before: list[tuple[Layer, bool]] = []  # what was visible before the surface was shown
-        self.probe = Probe(viewer, self.results)
+        self._aside: list[Layer] = []  # hidden while somebody paints
+        self.probe = attend(viewer)
         self.plot: FocusPlot | None = None
         self.posterior: FocusPosterior | None = None
         self.paint = PushButton(
@@ -68,21 +74,69 @@ class ResultPanel(Container):  # type: ignore[misc]
         )
         self.surface = PushButton(text="3-D", tooltip="Show the height as a surface with the fused image on it.")
         self.keep = PushButton(text="Save", tooltip="Write the result with its decision, its maps and how it was made.")
+        self.about = PushButton(text="About this result", tooltip="How it was made, and a sentence for your Methods.")
+        self.remove = PushButton(text="Remove result", tooltip="Take all its layers out of the window; files stay.")
+        self.follow = CheckBox(
+            text="Paint the slice that is shown",
+            value=True,
+            tooltip="The label follows the slider: it is the number of the slice that the slider shows, plus one.",
+        )
         self.said = text_label("")
-        rows = [[self.paint, self.refuse], [self.surface, self.keep]]
+        rows = [[self.paint, self.refuse], [self.surface, self.keep], [self.about, self.remove]]
         for row in (Container(widgets=each, layout="horizontal", labels=False) for each in rows):
             row.margins = (0, 0, 0, 0)
             self.append(row)
+        self.append(self.follow)
+        self.along = AlongHeight(viewer, self.results, run, self._say)
+        self.append(self.along)
         self.append(self.said)
+        self.follow.visible = False
         self.paint.changed.connect(self.start_painting)
         self.refuse.changed.connect(self.start_correcting)
         self.surface.changed.connect(self.show_surface)
         self.keep.changed.connect(self.start_saving)
+        self.about.changed.connect(self.show_about)
+        self.remove.changed.connect(self.remove_result)
+        self.follow.changed.connect(self._use_shown_slice)
+        viewer.dims.events.current_step.connect(self._use_shown_slice)
+        viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self.follow_selection)
 
-    def show_result(self, task: Task, fused: Fused) -> None:
-        """Add a result to the window."""
+    def show_result(self, task: Task, fused: Fused, *, replace: bool = False) -> None:
+        """Add a result to the window, and take out, if that is wanted, the last one of the same layers."""
+        old = self.results.latest_of(task.source) if replace else None
         self._add(task.source, fused, task.path)
+        if old is not None:
+            self._take_out(old.layers)
+
+    def show_about(self) -> None:
+        """Show how the selected result was made."""
+        layer = self._viewer.layers.selection.active
+        if layer is None or not shows_result(layer):
+            self._say(_NO_RESULT)
+            return
+        provenance = layer.metadata["hybridfusion"].get("provenance") or {}
+        if not provenance:
+            self._say("Its files do not say how it was made; maybe another program has rewritten them.")
+            return
+        self._say("")
+        self.about_window = AboutResult(self.native.window(), layer.name, provenance)
+        self.about_window.show()
+
+    def remove_result(self) -> None:
+        """Take all layers of the selected result out of the window; of one that is in memory alone, ask before."""
+        layer = self._viewer.layers.selection.active
+        if layer is None or not shows_result(layer):
+            self._say(_NO_RESULT)
+            return
+        active = self.results.active()
+        if active is not None and active[0].path is None and active[0].token not in self._saved:
+            question = "This result is in no file. Remove it from the window all the same?"
+            answer = QMessageBox.question(self.native, "Remove result", question)
+            if answer != QMessageBox.StandardButton.Yes:
+                return
+        self._say("")
+        self._take_out(together(self._viewer, layer))
 
     def hold(self, *, on: bool) -> None:
         """Work out nothing while something else needs the machine."""
@@ -106,15 +160,22 @@ class ResultPanel(Container):  # type: ignore[misc]
         else:
             self.results.edits.append(edit)
             self._viewer.add_layer(edit.layer)
+        # The slices to choose from lie below.
+        hidden = [each for each in together(self._viewer, active[1]) if each.visible]
+        for each in hidden:
+            each.visible = False
+        self._aside += hidden
         self._viewer.layers.selection.active = edit.layer
         edit.layer.mode = "paint"
-        self._say(f"Choose a label from 1 to {active[0].fused.spec.slices}, the slice, paint, then press Re-fuse.")
+        self.follow.visible = True
+        self._use_shown_slice()
+        self._say_what_is_painted(edit)
 
     def start_correcting(self) -> None:
         """Fuse the result again whose decision was painted on."""
         edits = self._painted()
         if not edits:
-            self._say("There is nothing painted; expected a corrected decision. Press Correct decision, and paint.")
+            self._say("There is nothing painted yet. Press Correct decision, and paint.")
             return
         base = edits[0].result
         old = self.results.correction_of(base)
@@ -170,7 +231,13 @@ class ResultPanel(Container):  # type: ignore[misc]
         name, kind = QFileDialog.getSaveFileName(self.native, "Save the result", proposed, ";;".join(_KINDS))
         if name and (path := self._agreed_path(Path(name), kind)) is not None:
             steps = saving(active[0].fused, path, overwrite=True)
-            self._run(steps, lambda _: self._say(f"Saved: {path}"))
+            token = active[0].token
+
+            def saved(_path: Path) -> None:
+                self._saved.add(token)
+                self._say(f"Saved: {path}")
+
+            self._run(steps, saved)
 
     def _agreed_path(self, path: Path, kind: str) -> Path | None:
         """Return a path with the suffix of the chosen kind; None if what stands there is to stay.
@@ -196,8 +263,10 @@ class ResultPanel(Container):  # type: ignore[misc]
             self._draw(active[0], None)
 
     def close(self) -> None:
-        """Follow no longer."""
-        self.probe.close()
+        """Follow no longer; the pointer reads results whatever docks are open."""
+        self._viewer.dims.events.current_step.disconnect(self._use_shown_slice)
+        self.along.close()
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
         if self.posterior is not None:
             self.posterior.close()
         self._viewer.layers.selection.events.active.disconnect(self.follow_selection)
@@ -219,24 +288,63 @@ class ResultPanel(Container):  # type: ignore[misc]
         self.follow_selection()
 
     def _show_corrected(self, base: ShownResult, old: ShownResult | None, fused: Fused) -> None:
-        for layer in old.layers if old is not None else ():
-            if layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+        if old is not None:
+            self._take_out(old.layers)
+        self._come_back()
         for edit in self._painted():
             edit.layer.visible = False  # it would cover what has become of it
             edit.layer.mode = "pan_zoom"
         path = None if base.path is None else corrected_path(base.path)
         self._add(base.source, fused, path, base)
 
+    def _take_out(self, layers: Iterable[Layer]) -> None:
+        for layer in list(layers):
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+
+    def _on_removed(self, _event: object = None) -> None:
+        """Bring back what stepped aside for painting, and go when there is no result any more."""
+        if self._aside and not self._edits():
+            self._come_back()
+        if not any(shows_result(each) for each in self._viewer.layers):
+            self.visible = False
+
+    def _come_back(self) -> None:
+        for layer in self._aside:
+            if layer in self._viewer.layers:
+                layer.visible = True
+        self._aside = []
+        self.follow.visible = False
+
+    def _use_shown_slice(self, _event: object = None) -> None:
+        """Let the label that is painted be the slice that the slider shows."""
+        selected = self._viewer.layers.selection.active
+        edit = next((each for each in self._edits() if each.layer is selected), None)
+        if edit is None or not self.follow.value:
+            return
+        if (number := edit.result.shown_slice(self._viewer)) is not None:
+            edit.layer.selected_label = number
+            self._say_what_is_painted(edit)
+
+    def _say_what_is_painted(self, edit: Any) -> None:
+        number = int(edit.layer.selected_label)
+        self._say(
+            f"Painting slice {number} (slider {number - 1}) of {edit.result.fused.spec.slices}; 0 is nothing in focus. "
+            "The strip shows the slices' colours. Then press Re-fuse."
+        )
+
+    def _edits(self) -> list[Any]:
+        self.results.edits = [each for each in self.results.edits if each.layer in self._viewer.layers]
+        return self.results.edits
+
     def _painted(self) -> list[Any]:
         """Return what was painted on the result that is selected, or else on the one that was painted on last."""
-        self.results.edits = [each for each in self.results.edits if each.layer in self._viewer.layers]
-        active = self.results.active()
+        edits, active = self._edits(), self.results.active()
         bases: Iterable[ShownResult] = [] if active is None else [active[0].base or active[0]]
         selected = self._viewer.layers.selection.active
-        bases = [*(each.result for each in self.results.edits if each.layer is selected), *bases]
-        for base in [*bases, *(each.result for each in reversed(self.results.edits))]:
-            if found := [each for each in self.results.edits if each.result is base]:
+        bases = [*(each.result for each in edits if each.layer is selected), *bases]
+        for base in [*bases, *(each.result for each in reversed(edits))]:
+            if found := [each for each in edits if each.result is base]:
                 return found
         return []
 
@@ -259,6 +367,7 @@ class ResultPanel(Container):  # type: ignore[misc]
             from napari_hybridfusion.result.focus_posterior import FocusPosterior  # noqa: PLC0415 - with the plot
 
             self.plot = FocusPlot()
+            self.plot.chosen = self.probe.show
             self.native.layout().insertWidget(0, self.plot)
             self.posterior = FocusPosterior(self._viewer, self.results, self._draw)
         fused = result.fused

@@ -4,15 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import numpy as np
 from napari.layers import Image, Layer
 
 from hybridfusion_core.fusion.products import PRODUCTS
-from napari_hybridfusion.result.shown import ShownResults, explaining, shows_result, together
+from napari_hybridfusion.result.edge_on import EdgeOn
+from napari_hybridfusion.result.shown import explaining, results_of, shows_result, together
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+
+_STILL = 3  # px that a hand may move during a click
+_FORWARDS = 2  # axes from the end, of a stack whose axes nobody named
+
+
+def attend(viewer: ViewerModel) -> Probe:
+    """Let the pointer read results in a window from now on, whatever docks are open; return what does it."""
+    window = getattr(viewer, "__wrapped__", viewer)  # napari hands every dock a proxy of its own
+    for callback in window.mouse_drag_callbacks:
+        if isinstance(probe := getattr(callback, "__self__", None), Probe):
+            return probe
+    return Probe(window)
+
+
+def z_axis(viewer: ViewerModel) -> int | None:
+    """Return the axis of the sliders along which the slices of the selected stack or result lie; None without one."""
+    layer = viewer.layers.selection.active
+    active = results_of(viewer).active()
+    if active is not None and (depth := active[0].depth()) is not None:
+        return int(viewer.dims.ndim - depth[0])
+    labels = () if layer is None else tuple(layer.axis_labels)
+    if "z" in labels and layer is not None:
+        return int(viewer.dims.ndim - layer.ndim + labels.index("z"))
+    return viewer.dims.ndim - _FORWARDS - 1 if viewer.dims.ndim > _FORWARDS else None
 
 
 class Probe:
@@ -21,12 +47,20 @@ class Probe:
     The status bar is napari's own; the probe adds to what it says of the selected layer.
     """
 
-    def __init__(self, viewer: ViewerModel, results: ShownResults) -> None:
-        self._viewer, self._results = viewer, results
+    def __init__(self, viewer: ViewerModel) -> None:
+        # The window holds the probe, among what is called when the mouse is pressed; not the other way round.
+        self._viewer_ref, self._results = ref(viewer), results_of(viewer)
+        self._edge_on = EdgeOn(viewer)
         self._aside: list[Layer] = []  # hidden, so that a slice can be seen
         # After the window's own listener, which writes down what it was called with.
         viewer.events.status.connect(self._on_status, position="last")
         viewer.mouse_drag_callbacks.append(self._on_press)
+
+    @property
+    def _viewer(self) -> ViewerModel:
+        viewer = self._viewer_ref()
+        assert viewer is not None  # noqa: S101 - it is the window's own
+        return viewer
 
     def values(self, position: Sequence[float]) -> dict[str, float]:
         """Return what the selected result says of a place, be it just fused or opened from a file.
@@ -45,8 +79,11 @@ class Probe:
 
     def jump(self, position: Sequence[float]) -> None:
         """Show the slice that the selected result took a place from: the slider moves, the result steps aside."""
+        self.show(int(self.values(position).get("decision", 0)))
+
+    def show(self, number: int) -> None:
+        """Show a slice of the selected result's stack, counted from 1; nothing changes where there is none."""
         self.come_back()
-        number = int(self.values(position).get("decision", 0))
         slices = self._slices(number) if number else None
         if slices is None:
             return
@@ -57,6 +94,13 @@ class Probe:
             self._aside = [each for each in together(self._viewer, layer) if each.visible]
             for each in self._aside:
                 each.visible = False
+
+    def toggle(self, position: Sequence[float]) -> None:
+        """Show the slice behind a place, or the result again if it stepped aside."""
+        if any(each in self._viewer.layers for each in self._aside):
+            self.come_back()
+        else:
+            self.jump(position)
 
     def come_back(self) -> None:
         """Show the result again that stepped aside."""
@@ -73,11 +117,7 @@ class Probe:
         """
         active, layer = self._results.active(), self._viewer.layers.selection.active
         if active is not None:
-            frame = active[0].source.frame
-            if "Z" not in frame.axes:
-                return None
-            axis = frame.axes.index("Z")
-            return len(frame.axes) - axis, frame.translate[axis], frame.scale[axis]
+            return active[0].depth()
         for each in reversed(self._viewer.layers):
             labels = tuple(each.axis_labels)
             if "z" not in labels or not isinstance(each, Image) or each.rgb or layer is None or shows_result(each):
@@ -88,32 +128,25 @@ class Probe:
                 return len(labels) - axis, float(each.translate[axis]), float(each.scale[axis])
         return None
 
-    def close(self) -> None:
-        """Watch no longer."""
-        self.come_back()
-        self._viewer.events.status.disconnect(self._on_status)
-        if self._on_press in self._viewer.mouse_drag_callbacks:
-            self._viewer.mouse_drag_callbacks.remove(self._on_press)
-
     def _on_status(self, _event: object) -> None:
         status: Any = self._viewer.status
         said = str(status["coordinates"] if isinstance(status, dict) else status)
         text = describe(self.values(self._viewer.cursor.position))
         if not text or said.endswith(text):  # what is set here comes back here
             return
-        said = f"{said}; {text}"
+        said = text if said in ("", "Ready") else f"{said}; {text}"
         self._viewer.status = {**status, "coordinates": said} if isinstance(status, dict) else said
 
     def _on_press(self, _viewer: ViewerModel, event: Any) -> Generator[None, None, None]:
         if event.button != 1 or event.modifiers:
             return
+        start = np.asarray(event.pos)
         yield
-        if event.type == "mouse_move":  # a drag moves the picture
-            return
-        if self._aside:
-            self.come_back()
-        else:
-            self.jump(event.position)
+        while event.type == "mouse_move":
+            if np.hypot(*(np.asarray(event.pos) - start)) > _STILL:  # a drag moves the picture
+                return
+            yield
+        self.toggle(event.position)
 
 
 def describe(values: dict[str, float]) -> str:

@@ -54,6 +54,22 @@ class ShownResult:
         at = dict(zip(self.source.frame.axes, (int(each) for each in index), strict=True))
         return at.get("T", 0), at["Y"], at["X"]
 
+    def depth(self) -> tuple[int, float, float] | None:
+        """Return where the slices of the stack lie: which axis from the end, first place, step; None without Z."""
+        frame = self.source.frame
+        if "Z" not in frame.axes:
+            return None
+        axis = frame.axes.index("Z")
+        return len(frame.axes) - axis, frame.translate[axis], frame.scale[axis]
+
+    def shown_slice(self, viewer: ViewerModel) -> int | None:
+        """Return which slice of the stack the slider shows, counted from 1; None without a Z axis."""
+        if (depth := self.depth()) is None:
+            return None
+        behind, start, step = depth
+        number = round((float(viewer.dims.point[viewer.dims.ndim - behind]) - start) / step) + 1
+        return min(max(1, number), int(self.source.stack.shape[2]))
+
     def holds(self, place: Place) -> bool:
         """Say whether a pixel lies in the plane."""
         frames, _, rows, columns = self.fused.spec.shape

@@ -189,9 +189,9 @@ def test_an_input_is_looked_through_once_and_an_output_started_once(
         monkeypatch.setattr(module, name, lambda *args, **options: calls.append(name) or original(*args, **options))
 
     watched(api, "create_output")
-    watched(provenance, "_identify")
+    watched(provenance, "identify")
     tifffile.imwrite(tmp_path / "s.ome.tif", textured_stack((2, 40, 50)), metadata={"axes": "ZYX"})
     hf.fuse_to(tmp_path / "s.ome.tif", tmp_path / "out.ome.zarr", model=tiny_model)
-    assert sorted(calls) == ["_identify", "create_output"]
+    assert sorted(calls) == ["create_output", "identify"]
     stored = json.loads((tmp_path / "out.ome.zarr" / "zarr.json").read_text())["attributes"]["hybridfusion"]
     assert len(stored["statistics"]) == 1  # although the output was started before anything was measured

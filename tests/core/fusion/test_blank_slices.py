@@ -14,7 +14,7 @@ from hybridfusion_core.fusion.job import resolve
 from hybridfusion_core.fusion.loop import measure, posterior_at
 from hybridfusion_core.fusion.provenance import statistics_of
 from hybridfusion_core.fusion.request import make_request
-from hybridfusion_core.progress import exhaust
+from hybridfusion_core.progress import run_to_end
 
 EVERYTHING = ("fused", "decision", "height", "confidence", "noise_gain", "in_focus")
 LEFT = [0, 1, 3, 4]
@@ -137,7 +137,7 @@ def test_statistics_of_other_fields_learn_of_the_blank_slices_of_this_one(place:
         counts[2][place] = 5000
     stack = hf.Stack.from_array(counts)
     job = resolve(make_request(method="tenengrad"), stack)
-    measured = exhaust(measure(job, stack), None)
+    measured = run_to_end(measure(job, stack), None)
     foreign = [[replace(one, blank=(1,)) for one in of_frame] for of_frame in measured]
     (found,) = with_blank_slices(job, stack, foreign)[0]
     assert found == measured[0][0]

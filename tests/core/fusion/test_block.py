@@ -10,7 +10,7 @@ from hybridfusion_core.fusion.loop import measure
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.fusion.tiles import blocks
 from hybridfusion_core.model.noise import luminance
-from hybridfusion_core.progress import exhaust
+from hybridfusion_core.progress import run_to_end
 from hybridfusion_core.stack import Channel, Stack
 from hybridfusion_core.train.finetune.crops import FieldReader
 from hybridfusion_core.train.finetune.sources import Source
@@ -28,7 +28,7 @@ def colours() -> Stack:
 def fused_guide(stack: Stack) -> np.ndarray:
     """What a fusion decides by, Z Y X."""
     job = resolve(make_request(method="tenengrad"), stack)
-    ((statistics,),) = exhaust(measure(job, stack), None)
+    ((statistics,),) = run_to_end(measure(job, stack), None)
     (core,) = blocks((SIZE, SIZE), SIZE, job.geometry)
     planes = read_planes(job, stack, 0, job.deciders[0], core, job.slices, with_halo=False)
     return statistics.guide(guide_planes(stack, job.deciders[0], planes))

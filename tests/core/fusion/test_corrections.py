@@ -14,7 +14,7 @@ from hybridfusion_core.fusion.job import Job, resolve
 from hybridfusion_core.fusion.loop import posterior_at
 from hybridfusion_core.fusion.provenance import statistics_of
 from hybridfusion_core.fusion.request import make_request
-from hybridfusion_core.progress import exhaust
+from hybridfusion_core.progress import run_to_end
 from hybridfusion_core.stack import Stack
 
 BORDER = 8
@@ -29,12 +29,12 @@ class Case:
         products = EVERYTHING if z_step_um else tuple(each for each in EVERYTHING if each != "height")
         request = make_request(**{"method": "tenengrad", "products": products, "device": "cpu", **options})
         self.job: Job = resolve(request, self.stack)
-        self.result = exhaust(predict.steps_in_memory(self.job, self.stack), None)
+        self.result = run_to_end(predict.steps_in_memory(self.job, self.stack), None)
 
     def corrected(self, *corrections: Correction) -> dict[str, np.ndarray]:
         spec = corrected_spec(self.job, self.result.spec, corrections)
         into = {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.array_shapes().items()}
-        exhaust(correct(self.job, self.stack, self.result.spec, self.result.arrays, corrections, into), None)
+        run_to_end(correct(self.job, self.stack, self.result.spec, self.result.arrays, corrections, into), None)
         return into
 
 

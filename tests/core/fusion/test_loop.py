@@ -17,7 +17,7 @@ from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.fusion.tile import score
 from hybridfusion_core.model.model_file import ModelCard, save_model
 from hybridfusion_core.model.network import NetworkConfig
-from hybridfusion_core.progress import exhaust
+from hybridfusion_core.progress import run_to_end
 
 EVERYTHING = ("fused", "decision", "height", "confidence", "noise_gain")
 
@@ -73,7 +73,7 @@ def test_tiles_leave_no_seam_in_the_weights(tiny_model: str) -> None:
     posteriors = []
     for tile in (64, 1024):
         job = resolve(make_request(model=tiny_model, device="cpu", tile=tile), hf.Stack.from_array(stack))
-        statistics = exhaust(fusion.measure(job, hf.Stack.from_array(stack)), None)[0][0]
+        statistics = run_to_end(fusion.measure(job, hf.Stack.from_array(stack)), None)[0][0]
         posteriors.append(_posterior_by_tiles(job, statistics, stack))
     (tiled, weights), (whole, expected) = posteriors
     torch.testing.assert_close(weights, expected, rtol=0, atol=1e-5)
@@ -260,7 +260,7 @@ def in_blocks(model: str, pixels: Watched) -> tuple[hf.Stack, Job, list, dict[st
     stack = hf.Stack(pixels, "ZYX")
     job = resolve(make_request(model=model, tile=64), stack)
     job = replace(job, plan=replace(job.plan, block=128))
-    statistics = exhaust(fusion.measure(job, stack), None)
+    statistics = run_to_end(fusion.measure(job, stack), None)
     plane = pixels.shape[1:]
     arrays = {"fused": np.zeros((1, 1, 1, *plane), np.uint16), "decision": np.zeros((1, 1, 1, *plane), np.uint16)}
     arrays["maps"] = np.zeros((1, 2, 1, *plane), np.float32)
@@ -271,7 +271,7 @@ def test_blocks_are_read_once_with_their_halo(tiny_model: str) -> None:
     pixels = Watched(textured_stack((2, 300, 520)))
     stack, job, statistics, arrays = in_blocks(tiny_model, pixels)
     measured = len(pixels.reads)
-    exhaust(fusion.run(job, stack, statistics, arrays), None)
+    run_to_end(fusion.run(job, stack, statistics, arrays), None)
     assert measured == len(pixels.reads) - measured == 3 * 5
 
 
@@ -296,7 +296,7 @@ def test_what_goes_wrong_beside_is_told(tiny_model: str, what: str) -> None:
     if what == "writing":
         arrays["decision"].flags.writeable = False
     with pytest.raises((OSError, ValueError), match=r"the disk is gone|read-only"):
-        exhaust(fusion.run(job, stack, statistics, arrays), None)
+        run_to_end(fusion.run(job, stack, statistics, arrays), None)
 
 
 def test_progress_reaches_its_total(tiny_model: str) -> None:

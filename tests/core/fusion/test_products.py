@@ -18,7 +18,7 @@ from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io.result_spec import MapChannel, array_of, product_of
 from hybridfusion_core.io.verify import verify
 from hybridfusion_core.model.network import HybridFusionNet, Scores
-from hybridfusion_core.progress import exhaust
+from hybridfusion_core.progress import run_to_end
 
 KINDS = {"image": "fused", "labels": "decision", "map": "maps"}
 
@@ -60,7 +60,7 @@ def test_what_a_person_decided_has_no_figure_unless_the_row_says_which(invented:
     said = [Correction(0, 0, 0, 0, painted)]
     spec = corrected_spec(job, result.spec, said)
     into = {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.array_shapes().items()}
-    exhaust(correct(job, stack, result.spec, result.arrays, said, into), None)
+    run_to_end(correct(job, stack, result.spec, result.arrays, said, into), None)
     corrected = dataclasses.replace(result, arrays=into, spec=spec)
     here, nothing = np.s_[0, 0, 0, 20:30, 20:30], np.s_[0, 0, 0, 40:45, 40:45]
     expected = {

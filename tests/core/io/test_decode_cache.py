@@ -23,7 +23,7 @@ from hybridfusion_core.io import picture_files
 from hybridfusion_core.io.decode_cache import _PREFIX, decoded_once, maker
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.region import RegionView
-from hybridfusion_core.progress import exhaust
+from hybridfusion_core.progress import run_to_end
 from hybridfusion_core.stack import Stack
 
 SHAPE = (2, 2, 3, 70, 90)  # T C Z Y X
@@ -59,9 +59,9 @@ def job_for(stack: Stack, *, room: bool, method: str = "tenengrad"):
 def test_every_plane_is_decoded_once_and_the_result_is_the_same(tmp_path, unit, room) -> None:
     plain, _ = counting(None)
     stack, array = counting(unit)
-    expected = exhaust(steps_in_memory(job_for(plain, room=room), plain), None)
+    expected = run_to_end(steps_in_memory(job_for(plain, room=room), plain), None)
     job = job_for(stack, room=room)
-    made = exhaust(steps_to_disk(job, stack, tmp_path / "a.ome.zarr", preview=tmp_path / "a.png"), None)
+    made = run_to_end(steps_to_disk(job, stack, tmp_path / "a.ome.zarr", preview=tmp_path / "a.png"), None)
     planes = [
         (t, c, z)
         for key in array.reads
@@ -156,7 +156,7 @@ def test_scratch_of_dead_processes_is_removed_and_of_living_ones_kept(tmp_path) 
         (path / "c").mkdir(parents=True)
     stack = Stack.from_array(textured_stack((2, 32, 32)))
     job = resolve(make_request(method="max"), stack)
-    exhaust(steps_to_disk(job, stack, tmp_path / "a.ome.zarr"), None)
+    run_to_end(steps_to_disk(job, stack, tmp_path / "a.ome.zarr"), None)
     assert [path.exists() for path in (dead, namesake, alive, other)] == [False, False, True, True]
 
 
@@ -180,7 +180,7 @@ fuse_without_room(sys.argv[2], sys.argv[3])
 
 def fuse_without_room(source: str | Path, output: str | Path) -> None:
     with open_stack(source, z_step_um=1.0) as stack:
-        exhaust(steps_to_disk(job_for(stack, room=False), stack, Path(output)), None)
+        run_to_end(steps_to_disk(job_for(stack, room=False), stack, Path(output)), None)
 
 
 def test_a_run_killed_while_it_spools_leaves_scratch_that_the_next_start_removes(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_nothing_stays_after_a_failure(tmp_path) -> None:
     array.array[1, 0, 2, 67, 79] = np.nan
     job = job_for(stack, room=False)
     with pytest.raises(hf.UserInputError, match=r"t=1, c=0, z=2, y=67, x=79 is nan"):
-        exhaust(steps_to_disk(job, stack, tmp_path / "a.ome.zarr"), None)
+        run_to_end(steps_to_disk(job, stack, tmp_path / "a.ome.zarr"), None)
     steps = steps_to_disk(job, stack, tmp_path / "a.ome.zarr")
     next(steps)
     assert list(tmp_path.iterdir())  # the scratch folder

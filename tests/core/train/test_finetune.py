@@ -14,7 +14,7 @@ from hybridfusion_core.cli import main
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.model.model_file import load_model, local_model_names, model_names
 from hybridfusion_core.train.curves import draw_curves
-from hybridfusion_core.train.finetune import training
+from hybridfusion_core.train.finetune import pace, training
 from hybridfusion_core.train.finetune.run import FinetuneResult, finetune, finetune_steps
 from hybridfusion_core.train.finetune.training import TrainingProgress
 from hybridfusion_core.train.finetune.training_state import Course, rate
@@ -52,7 +52,7 @@ def test_it_gives_a_model_of_its_own_and_a_report(
     beside = {"repeats": ((first, second),), "height_standard": third}
     result: FinetuneResult = finetune(request_for(stacks, output, tiny_model, **beside), seen.append)
     assert [each.title for each in result.findings] == ["Height standard", "Repeat acquisitions"]
-    assert result.verdict.word == "different"  # one block each
+    assert result.verdict.word == "not shown to be better"  # one block each
     page = result.report.read_text()
     assert all(each.title in page for each in result.findings)
     assert page.count("data:image/png;base64,") == 6 * len(result.compared) + 1
@@ -82,7 +82,7 @@ def test_transmitted_light_learns_from_scenes_alone(tiny_model: str, tmp_path: P
     terms = next(step.terms for step in seen if isinstance(step, TrainingProgress))
     assert not [name for name in terms if name.startswith("unlabelled")]
     assert "own" not in result.trained.after
-    assert (result.findings, result.verdict.word) == ((), "different")
+    assert (result.findings, result.verdict.word) == ((), "not shown to be better")
     assert "Whether it is better nobody can tell" in result.report.read_text()
 
 
@@ -109,11 +109,11 @@ def test_a_resumed_fine_tuning_equals_an_uninterrupted_one(
 def test_the_number_of_steps_is_decided_once_and_kept(
     stacks: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "_TIMED", (0, 2))
-    monkeypatch.setattr(training, "_LEAST_STEPS", 7)
+    monkeypatch.setattr(pace, "_TIMED", (0, 2))
+    monkeypatch.setattr(pace, "_LEAST_STEPS", 7)
     request = request_for(stacks, tmp_path / "m.safetensors", tiny_model, steps=None, minutes=0.01)
     stopped_after(finetune_steps(request), 5)
-    monkeypatch.setattr(training, "_LEAST_STEPS", 50)
+    monkeypatch.setattr(pace, "_LEAST_STEPS", 50)
     assert finetune(request).trained.steps == 7
 
 
@@ -231,7 +231,7 @@ def test_the_command_tells_what_came_of_it_and_goes_on_after_an_interruption(
     capsys.readouterr()
     assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["verdict"] == "different"
+    assert found["verdict"] == "not shown to be better"
     assert found["training"]["steps"] == 3
     assert found["sha256"] == load_model(str(output)).sha256
     assert len((tmp_path / "m.finetune" / "scalars.csv").read_text().splitlines()) == 1 + 3
@@ -241,10 +241,10 @@ def test_the_command_tells_what_came_of_it_and_goes_on_after_an_interruption(
 
 def test_a_slow_beginning_does_not_shorten_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
-    course, pace = Course(None), training._Pace(1000.0, 0)
+    monkeypatch.setattr(pace.time, "monotonic", lambda: clock[0])
+    course, speed = Course(None), pace.Pace(1000.0, 0)
     while course.steps is None or course.step < course.steps:
         clock[0] += 2.0 if course.step < 30 else 0.5
         course.step += 1
-        pace.note(course)
+        speed.note(course)
     assert 850 < clock[0] <= 1000  # without a second look it would end after some 300

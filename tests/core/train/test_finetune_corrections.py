@@ -16,7 +16,7 @@ from hybridfusion_core.fusion.job import resolve
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.model.network import NetworkConfig
-from hybridfusion_core.progress import exhaust
+from hybridfusion_core.progress import run_to_end
 from hybridfusion_core.train.finetune.corrections import load_painted, painted_term
 from hybridfusion_core.train.finetune.run import finetune_steps
 from hybridfusion_core.train.finetune.sources import find_sources
@@ -30,13 +30,13 @@ def corrected(stack_path: Path, output: Path, number: int) -> Path:
     """Fuse a stack, paint a rectangle, and save, as the widget does."""
     with open_stack(stack_path) as stack:
         job = resolve(make_request(method="tenengrad", device="cpu"), stack)
-        result = exhaust(predict.steps_in_memory(job, stack), None)
+        result = run_to_end(predict.steps_in_memory(job, stack), None)
         painted = np.full(stack.shape[3:], UNTOUCHED)
         painted[PLACE] = number
         corrections = [Correction(0, 0, 0, 0, painted)]
         spec = corrected_spec(job, result.spec, corrections)
         into = {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.array_shapes().items()}
-        exhaust(correct(job, stack, result.spec, result.arrays, corrections, into), None)
+        run_to_end(correct(job, stack, result.spec, result.arrays, corrections, into), None)
     predict.save(replace(result, arrays=into, spec=spec), output)
     return output
 

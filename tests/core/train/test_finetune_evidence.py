@@ -66,14 +66,14 @@ def test_left_out_slices_prefer_what_is_sharp_to_what_is_blurred_and_know_no_noi
     assert (found.word, len(found.names)) == ("better", 5)
     assert left_out_slices(crops, sharp, mean).word == "worse"
     same = left_out_slices(crops, sharp, sharp)
-    assert (same.word, same.gain.mean) == ("different", 0)
+    assert (same.word, same.gain.mean) == ("not shown to be better", 0)
     assert left_out_slices([crop_of(textured_stack((5, 64, 64)))], sharp, mean) is None
 
 
 def test_fewer_than_five_pairs_prove_nothing() -> None:
     few = left_out_slices([ramp(seed) for seed in range(4)], by("mean"), by("tenengrad"))
     assert few.gain.mean > 3
-    assert few.word == "different"
+    assert few.word == "not shown to be better"
     assert "5 are needed" in verdict([few]).reasons[0]
 
 
@@ -90,7 +90,7 @@ def test_repeated_heights_speak_for_a_model_only_if_they_are_not_flattened(flatt
     pair = [tuple(each) for each in pair]
     found = repeats(pair, with_heights(noisy), with_heights(quiet))
     assert found.gain.high < 0
-    assert found.word == ("different" if flattened else "better")
+    assert found.word == ("not shown to be better" if flattened else "better")
     assert np.median(found.before) == pytest.approx(0.5 * np.sqrt(2), rel=0.1)
     assert ("spread less" in found.doubt) == flattened
     assert repeats(pair, with_heights(quiet), with_heights(noisy)).word == "worse"
@@ -109,7 +109,7 @@ def test_a_flat_standard_measures_what_is_left_beside_its_tilt(untilted: bool) -
     found = height_standard(crop, with_heights({"flat": rough}), with_heights({"flat": smooth}))
     assert np.median(found.before) == pytest.approx(0.3, rel=0.05)
     assert np.median(found.after) == pytest.approx(0.1, rel=0.05)
-    assert found.word == ("different" if untilted else "better")
+    assert found.word == ("not shown to be better" if untilted else "better")
     assert ("tilt changed" in found.doubt) == untilted
 
 
@@ -122,13 +122,13 @@ def finding(change: float, spread: float = 0.01, count: int = 8) -> Finding:
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ((), "different"),
+        ((), "not shown to be better"),
         ((0.3,), "better"),
         ((-0.3,), "worse"),
-        ((0.3, -0.3), "different"),
+        ((0.3, -0.3), "not shown to be better"),
         ((0.3, 0.0), "better"),
         ((-0.3, 0.0), "worse"),
-        ((0.0,), "different"),
+        ((0.0,), "not shown to be better"),
     ],
 )
 def test_better_needs_evidence_and_none_against_it(changes: tuple[float, ...], word: str) -> None:
@@ -161,7 +161,7 @@ def test_answers_are_counted_against_chance() -> None:
     assert score_answers(crops, new).word == "better"
     assert score_answers(crops, old).word == "worse"
     for answers in (new[:10] + old[10:], ["same"] * 20, [*new[:4], *["same"] * 16]):
-        assert score_answers(crops, answers).word == "different"
+        assert score_answers(crops, answers).word == "not shown to be better"
     score = score_answers(crops, [*new[:14], *old[14:]])
     assert (score.preferred, score.decided) == (14, 20)
     assert (score.low, score.high) == pytest.approx((0.457, 0.881), abs=1e-3)  # exact interval of 14 in 20

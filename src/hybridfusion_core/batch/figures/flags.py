@@ -43,8 +43,8 @@ def figures(
 
     Returns:
         "in_focus": share of the pixels with a decision; "median_confidence"; "height": 1 % and 99 % quantile in the
-        unit of "height_unit"; "sharpest_slice" from 1; "drift_px" and "bias" as in `SliceFigures`; "dropped"; "flags",
-        some of `FLAGS`. None for what is not known. Plain JSON values.
+        unit of "height_unit"; "sharpest_slice" from 1; "drift_px" and "bias" as in `SliceFigures`; "drift_taken_px",
+        what alignment took back; "dropped"; "flags", some of `FLAGS`. None for what is not known. Plain JSON values.
     """
     decisions = copies.get("decision")
     decision = None if decisions is None else decisions[min(first, len(decisions) - 1)]
@@ -79,10 +79,17 @@ def figures(
         "sharpest_slice": None if sharpest is None else sharpest + 1,
         "slices": spec.slices,
         "drift_px": drift,
+        "drift_taken_px": _taken(spec),
         "bias": seen.bias,
         "dropped": list(dropped),
         "flags": [flag for flag in FLAGS if flags[flag]],
     }
+
+
+def _taken(spec: ResultSpec) -> float | None:
+    """Return how far alignment moved any pixel; None if nobody looked."""
+    alignment = spec.provenance.get("treatment", {}).get("alignment")
+    return None if alignment is None else float(alignment["farthest_px"])
 
 
 def _map(spec: ResultSpec, copies: Mapping[str, NDArray[Any]], kind: str, first: int) -> NDArray[Any] | None:

@@ -33,6 +33,7 @@ class ChannelFiles:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         specs = [spec] if len(names) == 1 else [_of_channel(spec, each, decisions) for each in range(len(names))]
+        self._settings = [each.provenance["settings"] for each in specs]
         with ExitStack() as opened:
             self._outputs = [
                 opened.enter_context(create_output(folder / name, each, block=block))
@@ -51,6 +52,11 @@ class ChannelFiles:
             name: _Spread([(self._outputs[owner].arrays[name], at) for owner, at in places[name]])
             for name in spec.array_shapes()
         }
+
+    def record(self, provenance: Mapping[str, Any]) -> None:
+        """Replace what `commit` will write of how the result was made, but for what each file alone says."""
+        for output, own in zip(self._outputs, self._settings, strict=True):
+            output.record({**provenance, "settings": own})
 
     def commit(self) -> None:
         """Finish and verify every file."""

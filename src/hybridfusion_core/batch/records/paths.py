@@ -108,6 +108,16 @@ class BatchPaths:
         """What `--only` takes."""
         return self.folder / "failures.csv"
 
+    @property
+    def flat_field(self) -> Path:
+        """How evenly the plate is lit, if that was estimated: C Y X, mean 1."""
+        return self.folder / "flat_field.npy"
+
+    @property
+    def dark(self) -> Path:
+        """What the camera counts in the dark, likewise: C 1 1."""
+        return self.folder / "dark.npy"
+
     def record(self, key: FieldKey, t: int) -> Path:
         """Return where it is written down how a unit ended."""
         return self.folder.joinpath("units", *key, f"{t}.json")
@@ -119,6 +129,10 @@ class BatchPaths:
     def thumbnail(self, key: FieldKey, t: int) -> Path:
         """Return where a small picture of a unit is kept for the report."""
         return self.folder.joinpath("units", *key, f"{t}.jpg")
+
+    def mosaic(self, key: FieldKey) -> Path:
+        """Return where it is written down of which fields an image of a whole well was made."""
+        return self.folder.joinpath("wells", *key[:2], f"{key.field}.json")
 
     def unit_lock(self, key: FieldKey, t: int) -> Path:
         """Return what is locked while a unit is worked on."""

@@ -17,9 +17,31 @@ from hybridfusion_core.plates.plate import Plate, PlateField
 
 COLUMNS = (
     *("well", "field", "time", "status", "reason", "seconds", "tile", "median_confidence", "in_focus"),
-    *("height_low", "height_high", "height_unit", "sharpest_slice", "slices", "drift_px", "bias", "flags"),
+    *(
+        "height_low",
+        "height_high",
+        "height_unit",
+        "sharpest_slice",
+        "slices",
+        "drift_px",
+        "drift_taken_px",
+        "bias",
+        "flags",
+    ),
     *("dropped_slices", "not_acquired"),
+    *("best_slice", "focus_first", "focus_last"),  # of each channel that decides, in their order
 )
+
+
+@with_config(ConfigDict(extra="ignore"))
+@dataclass(frozen=True)
+class FocusFigures:
+    """In which slices a channel is in focus, counted from 1; see `fusion.focus_range`."""
+
+    channel: str = ""
+    best_slice: int | None = None
+    first_slice: int | None = None
+    last_slice: int | None = None
 
 
 @with_config(ConfigDict(extra="ignore"))
@@ -34,9 +56,11 @@ class Figures:
     sharpest_slice: int | None = None
     slices: int | None = None
     drift_px: float | None = None
+    drift_taken_px: float | None = None
     bias: float | None = None
     dropped: tuple[int, ...] = ()
     flags: tuple[str, ...] = ()
+    focus: tuple[FocusFigures, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,11 +132,20 @@ def report_csv(rows: Sequence[Row]) -> str:
         cells = (
             *(row.unit.well, row.unit.field, row.unit.t, row.status, row.reason, row.seconds, row.tile),
             *(found.median_confidence, found.in_focus, low, high, found.height_unit, found.sharpest_slice),
-            *(found.slices, found.drift_px, found.bias, "; ".join(found.flags)),
+            *(found.slices, found.drift_px, found.drift_taken_px, found.bias, "; ".join(found.flags)),
             *(" ".join(map(str, found.dropped)), "; ".join(row.not_acquired)),
+            *(_by_channel(found.focus, name) for name in ("best_slice", "first_slice", "last_slice")),
         )
         writer.writerow(guarded_cell(cell) if isinstance(cell, str) else _number(cell) for cell in cells)
     return stream.getvalue()
+
+
+def _by_channel(focus: Sequence[FocusFigures], name: str) -> str:
+    """Say something of every channel: a number alone if there is one, else with the channels' names."""
+    values = ["" if getattr(each, name) is None else str(getattr(each, name)) for each in focus]
+    if len(focus) < 2:
+        return "".join(values)
+    return "; ".join(f"{each.channel}: {value}" for each, value in zip(focus, values, strict=True))
 
 
 def _number(cell: float | None) -> str:

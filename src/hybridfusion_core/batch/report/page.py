@@ -104,6 +104,7 @@ def _maps(plate: Plate, rows: Sequence[Row]) -> Any:
     figures: dict[str, Callable[[Row], float | None]] = {
         "median confidence": lambda row: row.figures.median_confidence,
         "height range": lambda row: row.figures.height and row.figures.height[1] - row.figures.height[0],
+        "drift taken back (px)": lambda row: row.figures.drift_taken_px,
         "seconds": lambda row: row.seconds,
     }
     for title, figure in figures.items():

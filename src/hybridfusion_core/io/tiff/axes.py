@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.io.tiff.full_series import full_axes, full_shape
 from hybridfusion_core.stack import check_axes
 
 
@@ -20,8 +21,8 @@ def stored_letters(series: Any, axes: str | None, name: str, *, rgb: bool) -> st
     Raises:
         UserInputError: the file does not say what an axis is, or the user's axes do not fit.
     """
-    found = series.get_axes(squeeze=False)
-    shape = tuple(int(length) for length in series.get_shape(squeeze=False))
+    found = full_axes(series)
+    shape = full_shape(series)
     if axes is not None:
         return _as_told(axes.upper(), found, shape, name)
     letters = []

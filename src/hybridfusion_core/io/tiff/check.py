@@ -9,6 +9,7 @@ from typing import Any
 import tifffile
 
 from hybridfusion_core.io.level_check import Level, check_levels, first_line
+from hybridfusion_core.io.tiff.full_series import full_axes, full_series
 from hybridfusion_core.io.tiff.tiles import tiled
 
 _STEP = (1024, 1024)  # px along Y and X that are read at once
@@ -23,8 +24,8 @@ def check_tiff(path: Path) -> Iterator[str]:
     with tifffile.TiffFile(path) as file:
         if not (file.is_imagej or file.is_ome):
             yield f"{path.name} lacks its description"  # stands at the end: tifffile goes on without it
-        series = file.series[0]
-        axes = series.get_axes(squeeze=False)
+        series = full_series(file)[0]
+        axes = full_axes(series)
         levels = []
         for number, level in enumerate(series.levels):
             damaged = list(_damaged_tiles(level.pages, f"{path.name}, level {number}"))

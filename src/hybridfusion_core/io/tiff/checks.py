@@ -15,6 +15,7 @@ from hybridfusion_core.io.description import Description
 from hybridfusion_core.io.disk.spelling import on_disk
 from hybridfusion_core.io.suffixes import TIFF_SUFFIXES
 from hybridfusion_core.io.tiff import ome_xml
+from hybridfusion_core.io.tiff.full_series import full_axes, full_shape
 
 _MOST_PLANES = 10_000_000
 _MOST_THUMBNAILS = 8  # of one file
@@ -183,7 +184,7 @@ def check_sizes(series: Any, about: Description, name: str) -> None:
     Raises:
         StoredDataError: they differ.
     """
-    lengths = dict(zip(series.get_axes(squeeze=False), series.get_shape(squeeze=False), strict=True))
+    lengths = dict(zip(full_axes(series), full_shape(series), strict=True))
     if set(lengths) - set("TCZYXS"):
         return  # modulo axes split a size in two; `stored_letters` has asked the user
     lengths["C"] = lengths.get("C", 1) * lengths.pop("S", 1)
@@ -205,7 +206,7 @@ def check_imagej(file: Any, series: Any, name: str) -> None:
     """
     stated = (file.imagej_metadata or {}).get("images", 1)
     page = math.prod(series.keyframe.shape)
-    found = math.prod(series.get_shape(squeeze=False)) // max(page, 1)
+    found = math.prod(full_shape(series)) // max(page, 1)
     if isinstance(stated, int) and stated > found:
         raise StoredDataError(
             f"{name}: ImageJ wrote {stated} planes, the file holds {found}; expected all of them. "

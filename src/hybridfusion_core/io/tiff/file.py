@@ -32,6 +32,7 @@ from hybridfusion_core.io.tiff.checks import (
     check_planes,
     check_sizes,
 )
+from hybridfusion_core.io.tiff.full_series import full_axes, full_series, full_shape
 from hybridfusion_core.io.tiff.micro_manager import apart
 from hybridfusion_core.io.tiff.ome_header import OmeHeader, read_ome_header
 from hybridfusion_core.io.tiff.raw import raw_planes
@@ -98,7 +99,7 @@ def _open(file: Any, path: Path, axes: str | None, series: str | int | None) -> 
 
 def _images(file: Any, header: OmeHeader, name: str) -> list[Any]:
     """Return every image of a file as tifffile.TiffPageSeries, thumbnails of plain TIFF aside."""
-    found = list(apart(file.series, [each.name for each in header.described]))
+    found = list(apart(full_series(file), [each.name for each in header.described]))
     check_planes(found, header.described, name)
     whole = [each for each in found if each.kind in ("ome", "mmstack") or not each.keyframe.is_reduced]
     return whole or found
@@ -156,11 +157,11 @@ def _described_by_tags(file: Any, series: Any, view: RegionView) -> Description:
 
 def _channel_count(series: Any, letters: str, page: Any) -> tuple[int | None, bool]:
     """Return how many samples to show as channels (None: all), and whether alpha is left out."""
-    full = series.get_axes(squeeze=False)
+    full = full_axes(series)
     at = full.find("S")
     if at < 0 or letters[at] != "C":
         return None, False
-    samples = int(series.get_shape(squeeze=False)[at])
+    samples = full_shape(series)[at]
     alpha = has_alpha(page) or (is_rgb(page) and samples == 4)
     return samples - alpha, alpha
 

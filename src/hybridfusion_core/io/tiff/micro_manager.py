@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from hybridfusion_core.io.tiff.full_series import full_axes, full_shape
+
 
 def apart(all_series: Sequence[Any], names: Sequence[str]) -> Iterator[Any]:
     """Yield every image of a TIFF, each position of a Micro-Manager stack as one of its own.
@@ -17,11 +19,11 @@ def apart(all_series: Sequence[Any], names: Sequence[str]) -> Iterator[Any]:
         names: of the images, as the OME-XML states them in the order of positions.
     """
     for series in all_series:
-        axes = series.get_axes(squeeze=False)
+        axes = full_axes(series)
         if series.kind != "mmstack" or "R" not in axes:
             yield series
             continue
-        shape, at = tuple(series.get_shape(squeeze=False)), axes.index("R")
+        shape, at = full_shape(series), axes.index("R")
         within = len(series.keyframe.shape)  # axes of a page; all others stand before them
         if at >= len(shape) - within or shape[at] == 1:
             yield series
@@ -38,5 +40,4 @@ def apart(all_series: Sequence[Any], names: Sequence[str]) -> Iterator[Any]:
                 parent=series.parent,
                 name=names[position] if position < len(names) else "",
                 kind=series.kind,
-                squeeze=True,
             )

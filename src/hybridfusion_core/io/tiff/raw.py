@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridfusion_core.io.region import normalised
+from hybridfusion_core.io.tiff.full_series import full_axes, full_shape
 
 _WIDE = 4  # rows are read whole if at least this part of them is wanted: fewer and larger requests
 
@@ -85,8 +86,8 @@ def raw_planes(series: Any) -> RawPlanes | None:
         series: tifffile.TiffPageSeries whose extent was checked.
     """
     page = series.keyframe
-    axes = series.get_axes(squeeze=False)
-    shape = tuple(int(length) for length in series.get_shape(squeeze=False))
+    axes = full_axes(series)
+    shape = full_shape(series)
     within = 3 if axes.endswith("YXS") else 2
     if page.dtype is None or not axes[-within:].startswith("YX") or not _is_plain(page):
         return None

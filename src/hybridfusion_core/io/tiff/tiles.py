@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import tifffile
 import zarr
 from numpy.typing import NDArray
 
 from hybridfusion_core.io.region import normalised
+from hybridfusion_core.io.tiff.full_series import full_axes, full_shape, zarr_store
 from hybridfusion_core.stack import ArrayLike
 
 
@@ -19,14 +21,23 @@ def tiled(series: Any, level: int = 0) -> tuple[ArrayLike, tuple[int, ...]]:
         series: tifffile.TiffPageSeries.
         level: of its pyramid.
     """
-    full: Any = zarr.open_array(series.aszarr(level=level, squeeze=False), mode="r")
+    full: Any = zarr.open_array(zarr_store(series, level), mode="r")
     at = series.levels[level]
     if at.keyframe.imagelength > 1:
         return full, full.chunks
-    # Of planes one row high, the view with all axes finds the first tile only (tifffile 2026.3).
-    short: Any = zarr.open_array(series.aszarr(level=level, squeeze=True), mode="r")
-    axes, kept = at.get_axes(squeeze=False), at.get_axes(squeeze=True)
-    return Unsqueezed(short, full.shape, tuple(axes.index(axis) for axis in kept)), full.chunks
+    # Of planes one row high, the view with all axes finds the first tile only (tifffile 2026.3 and 2026.11).
+    axes, shape = full_axes(at), full_shape(at)
+    kept = [index for index, length in enumerate(shape) if length > 1 or axes[index] in "YX"]
+    short = tifffile.TiffPageSeries(
+        list(at.pages),
+        shape=tuple(shape[index] for index in kept),
+        dtype=at.dtype,
+        axes="".join(axes[index] for index in kept),
+        parent=at.parent,
+        kind=at.kind,
+    )
+    array: Any = zarr.open_array(zarr_store(short), mode="r")
+    return Unsqueezed(array, full.shape, tuple(kept)), full.chunks
 
 
 class Unsqueezed:

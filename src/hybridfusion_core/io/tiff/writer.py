@@ -114,7 +114,16 @@ class OmeTiffOutput(ScratchZarrOutput):
         count = build(self._scratch, method="nearest" if name == "decision" else "mean", block=self._block, prefix=name)
         levels = [open_array(self._scratch, f"{name}{level}") for level in range(count)]
         title = spec.name if name == "fused" else f"{spec.name} {name}"
-        metadata = ome_metadata(title, self._channels(name), self._steps(), self._provenance(), rgb=rgb)
+        t, c = levels[0].shape[:2]
+        metadata = ome_metadata(
+            title,
+            self._channels(name),
+            self._steps(),
+            self._provenance(),
+            rgb=rgb,
+            z_positions_um=spec.z_positions_um,
+            planes=(t, 1 if rgb else c),
+        )
         write_ome(part, levels, metadata, rgb=rgb)
         check_written(part, levels)
 
@@ -163,6 +172,11 @@ class PngOutput(ScratchZarrOutput):
             raise UserInputError(
                 f"The image has {t} time points and {c} channels, a PNG holds one grey or RGB plane; expected that "
                 f"for {path.name}. Choose one with --channels, or write an .ome.tif or .ome.zarr."
+            )
+        if spec.depth != 1:
+            raise UserInputError(
+                f"The result has {spec.depth} planes along Z, a PNG holds one; expected that for {path.name}. Write an "
+                ".ome.tif or .ome.zarr."
             )
         super().__init__(path, spec, block=block, overwrite=overwrite)
         unkept = {name: Unkept(*stored) for name, stored in spec.array_shapes().items() if name != "fused"}

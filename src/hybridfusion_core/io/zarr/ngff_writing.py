@@ -118,7 +118,8 @@ def _transformations(spec: ResultSpec, factors: tuple[int, int]) -> list[dict[st
     steps = [spec.t.step, 1.0, spec.z.step, spec.y.step * factors[0], spec.x.step * factors[1]]
     # A pixel of a level covers several of level 0; its centre lies in the middle of theirs.
     offsets = [(factor - 1) / 2 * step.step for factor, step in zip(factors, (spec.y, spec.x), strict=True)]
+    first = spec.z_positions_um[0] / spec.z.step_um * spec.z.step if spec.z_positions_um and spec.z.step_um else 0.0
     scale = {"type": "scale", "scale": steps}
-    if not any(offsets):
+    if not any((first, *offsets)):
         return [scale]
-    return [scale, {"type": "translation", "translation": [0.0, 0.0, 0.0, *offsets]}]
+    return [scale, {"type": "translation", "translation": [0.0, 0.0, first, *offsets]}]

@@ -22,6 +22,7 @@ from hybridfusion_core.io.native.open import native_scenes
 from hybridfusion_core.io.native.scene import Scene
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.suffixes import NATIVE_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIXES, has_suffix, image_name
+from hybridfusion_core.io.tiff.full_series import full_series
 from hybridfusion_core.io.zarr.chunk_files import Absent
 from hybridfusion_core.plates.layouts.name_parts import Place, places_of
 from hybridfusion_core.plates.layouts.whole_images import FieldImage, plate_of
@@ -110,7 +111,7 @@ def _is_stack(path: Path) -> bool:
         return False
     try:
         with guarded(f"{path.name}: its header cannot be read", "an intact TIFF."), tifffile.TiffFile(path) as file:
-            return len(file.pages) > 1 or int(file.series[0].size) > int(file.pages.first.size)
+            return len(file.pages) > 1 or int(full_series(file)[0].size) > int(file.pages.first.size)
     except HybridFusionError:
         return True
 

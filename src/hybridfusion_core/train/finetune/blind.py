@@ -59,17 +59,17 @@ class BlindScore:
     high: float
 
     @property
-    def word(self) -> Literal["better", "worse", "different"]:
+    def word(self) -> Literal["better", "worse", "not shown to be better"]:
         """What the answers say: chance is one half."""
         if self.low > 0.5:
             return "better"
-        return "worse" if self.high < 0.5 else "different"
+        return "worse" if self.high < 0.5 else "not shown to be better"
 
     @property
     def sentence(self) -> str:
         """The answers in words."""
         if not self.decided:
-            return "no pair was decided: different."
+            return "no pair was decided: not shown to be better."
         return (
             f"the new model was preferred in {self.preferred} of {self.decided} pairs that were decided (95 % interval "
             f"{100 * self.low:.0f} % to {100 * self.high:.0f} %; 50 % is chance): {self.word}."

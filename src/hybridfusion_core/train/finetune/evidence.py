@@ -1,4 +1,4 @@
-"""Is the new model better? Measurements that no loss was trained on; without one of them it is only different.
+"""Is the new model better? Measurements that no loss was trained on; without one of them it is not shown to be better.
 
 Each compares the start and the new model on the same pixels, in units that can be told apart: stacks, or blocks of one
 field that are further apart than the network sees. The figures of one kind decide when there are at least five pairs
@@ -23,7 +23,7 @@ from hybridfusion_core.model.focus_measures import SMOOTHING, has_structure, ten
 from hybridfusion_core.train.finetune.blind import BlindScore
 from hybridfusion_core.train.finetune.crops import Crop
 
-Word = Literal["better", "worse", "different"]
+Word = Literal["better", "worse", "not shown to be better"]
 Fuse = Callable[[Crop, slice], FuseResult]  # some slices of a crop, by one model
 
 LEAST_PAIRS = 5
@@ -67,10 +67,10 @@ class Finding:
         """What these figures say alone."""
         gain = self.gain
         if gain is None or gain.stacks < LEAST_PAIRS or gain.low <= 0 <= gain.high:
-            return "different"
+            return "not shown to be better"
         if (gain.mean > 0) != self.more_is_better:
             return "worse"
-        return "different" if self.doubt else "better"
+        return "not shown to be better" if self.doubt else "better"
 
 
 @dataclass(frozen=True)
@@ -87,19 +87,19 @@ class Verdict:
 
 
 def verdict(findings: Sequence[Finding], blind: BlindScore | None = None) -> Verdict:
-    """Weigh all evidence; without any the model is different, whatever the losses say."""
+    """Weigh all evidence; without any the model is not shown to be better, whatever the losses say."""
     words: set[Word] = {finding.word for finding in findings}
     reasons = tuple(f"{finding.title}: {_sentence(finding)}" for finding in findings)
     if blind is not None:
         words.add(blind.word)
         reasons = (*reasons, f"Blind comparison: {blind.sentence}")
     if not reasons:
-        return Verdict("different", ("Nothing outside the training's own losses was measured.",))
+        return Verdict("not shown to be better", ("Nothing outside the training's own losses was measured.",))
     if "better" in words and "worse" not in words:
         return Verdict("better", reasons)
     if "worse" in words and "better" not in words:
         return Verdict("worse", reasons)
-    return Verdict("different", reasons)
+    return Verdict("not shown to be better", reasons)
 
 
 def left_out_slices(crops: Sequence[Crop], before: Fuse, after: Fuse) -> Finding | None:

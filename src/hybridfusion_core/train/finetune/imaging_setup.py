@@ -15,7 +15,7 @@ import numpy as np
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.scenes.camera import Camera
 from hybridfusion_core.scenes.lab import Lab
-from hybridfusion_core.scenes.optics import CONDENSERS, Microscope, likely_objectives
+from hybridfusion_core.scenes.optics import CONDENSERS, Microscope, likely_objectives, refractive_index
 from hybridfusion_core.train.finetune.crops import Crop
 from hybridfusion_core.train.finetune.request import LARGEST_NA, LEAST_NA, FinetuneRequest
 from hybridfusion_core.train.finetune.sources import Sources
@@ -86,18 +86,13 @@ def _stated(sources: Sources) -> float | None:
 def _microscopes(
     na: float | None, wavelength_nm: float | None, pixel: float, transmitted: bool
 ) -> tuple[Microscope, ...]:
-    objectives = likely_objectives(pixel) if na is None else ((na, _index(na)),)
+    objectives = likely_objectives(pixel) if na is None else ((na, refractive_index(na)),)
     waves = _WAVELENGTHS if wavelength_nm is None else (wavelength_nm / 1000,)
     condensers = CONDENSERS if transmitted else (1.0,)
     return tuple(
         Microscope(aperture, index, wave, pixel, condenser)
         for (aperture, index), wave, condenser in itertools.product(objectives, waves, condensers)
     )
-
-
-def _index(na: float) -> float:
-    """Refractive index of the usual immersion: air, water, oil."""
-    return next(index for index, most in ((1.0, 0.98), (1.33, 1.27), (1.518, 1.51)) if na <= most)
 
 
 def _camera(crop: Crop) -> Camera:

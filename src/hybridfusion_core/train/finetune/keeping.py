@@ -18,8 +18,8 @@ from hybridfusion_core.model.network import HybridFusionNet
 from hybridfusion_core.scenes.lab import ANY_LAB
 from hybridfusion_core.train.finetune.training_mix import Lessons
 from hybridfusion_core.train.finetune.training_state import FORGOTTEN
-from hybridfusion_core.train.loop import decibels
 from hybridfusion_core.train.scene_batches import draw_batch
+from hybridfusion_core.train.validation import decibels
 
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way; the farthest of equals is kept
 _SCENES_FROM = 1 << 43  # steps far from those that train, validate or calibrate

@@ -17,7 +17,8 @@ from hybridfusion_core.io.create import refuse_input_as_output
 from hybridfusion_core.io.disk.atomic import Delivery, explained, write_whole
 from hybridfusion_core.model.devices import limited_threads, resolve_device
 from hybridfusion_core.model.model_file import Model, ModelCard, load_model, save_model
-from hybridfusion_core.progress import Progress, exhaust
+from hybridfusion_core.progress import Progress, run_to_end
+from hybridfusion_core.train.calibration import calibrate
 from hybridfusion_core.train.field_stream import FieldStream
 from hybridfusion_core.train.finetune.blind import BlindScore
 from hybridfusion_core.train.finetune.corrections import load_painted
@@ -42,7 +43,6 @@ from hybridfusion_core.train.finetune.sources import Source, Sources, find_sourc
 from hybridfusion_core.train.finetune.split import Survey, survey
 from hybridfusion_core.train.finetune.training import Trained, Training
 from hybridfusion_core.train.finetune.training_mix import STARTS, Lessons, Light, lessons
-from hybridfusion_core.train.loop import calibrate
 from hybridfusion_core.train.patches import UnlabelledStack
 
 _HELD_BYTES = 512 << 20  # of fields in memory
@@ -84,7 +84,7 @@ class FinetuneResult:
 
 def finetune(request: FinetuneRequest, progress: Callable[[Progress], None] | None = None) -> FinetuneResult:
     """Adapt a model to stacks without labels; see `finetune_steps`."""
-    return exhaust(finetune_steps(request), progress)
+    return run_to_end(finetune_steps(request), progress)
 
 
 def finetune_steps(request: FinetuneRequest) -> Generator[Progress, None, FinetuneResult]:

@@ -7,9 +7,7 @@ arXiv:1802.01483). All of it follows from the seed and the step.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,31 +26,22 @@ from hybridfusion_core.train.curves import draw_curves
 from hybridfusion_core.train.field_stream import FieldStream
 from hybridfusion_core.train.finetune.corrections import Painted, painted_term
 from hybridfusion_core.train.finetune.live_preview import LivePicture
+from hybridfusion_core.train.finetune.pace import Pace
 from hybridfusion_core.train.finetune.run_folder import RunFolder
 from hybridfusion_core.train.finetune.training_mix import Lessons
-from hybridfusion_core.train.finetune.training_state import CONSTANT, VALIDATIONS, Course, rate
-from hybridfusion_core.train.loop import (
-    loss_terms,
-    moved_lattice,
-    starting_network,
-    unlabelled_terms,
-    validate,
-    validation_batches,
-    window_offset,
-)
+from hybridfusion_core.train.finetune.training_state import Course, rate
+from hybridfusion_core.train.loop import starting_network, training_steps
 from hybridfusion_core.train.losses import presets
+from hybridfusion_core.train.objective import loss_terms, moved_lattice, unlabelled_terms, window_offset
 from hybridfusion_core.train.optimiser import Learner
 from hybridfusion_core.train.patches import UnlabelledStack, draw_patches
 from hybridfusion_core.train.recipe import Recipe
 from hybridfusion_core.train.scene_batches import Batch, draw_batch
 from hybridfusion_core.train.training_log import Scalars
+from hybridfusion_core.train.validation import validate, validation_batches
 
 PULL = 0.05  # of ½ Σ (w − w₀)² in the loss
 _JITTER = 0.3  # natural logarithm, of the contrast of real patches; scenes have it too
-_TIMED = (5, 25)  # steps of a session between which its speed is measured
-_AGAIN = 0.8  # of the steps with a constant rate, after which it is measured again
-_LEAST_STEPS = 60
-_KEEP_SECONDS = 60.0
 _VALIDATED_AT = 1 << 41  # steps whose patches are never trained on
 _VALIDATED_ON = 8  # batches of the laboratory's scenes
 _OWN_DRAWS = 4  # batches of held-out patches
@@ -140,7 +129,7 @@ class Training:
                 course = Course.of(state["course"])
                 for name, part in learner.parts().items():
                     part.load_state_dict(state["parts"][name])
-        pace = _Pace(self.seconds, course.step)
+        pace = Pace(self.seconds, course.step)
         with (
             Scalars(folder / "scalars.csv", course.step) as scalars,
             Scalars(folder / "validation.csv", course.step) as validation,
@@ -149,13 +138,17 @@ class Training:
             if not course.before:
                 with pace.judging():
                     self._judge(learner, course, validation)
-            while not course.ended:
-                terms, loss = self._loss(learner.network, start, course.step)
-                self._check(terms, loss, course)
-                learner.learn(loss, rate(own.learning_rate, course.step, course.steps), own.clip)
-                values = {name: float(term.detach()) for name, term in terms.items()}
-                scalars.write(course.step, values)
-                course.step += 1
+            for step, values in training_steps(
+                learner,
+                lambda step: self._loss(learner.network, start, step),
+                first=course.step,
+                ended=lambda _: course.ended,
+                rate=lambda step: rate(own.learning_rate, step, course.steps),
+                clip=own.clip,
+                check=lambda _, terms, loss: self._check(terms, loss, course),
+                scalars=scalars,
+            ):
+                course.step = step + 1
                 pace.note(course)
                 if course.judged_now:
                     with pace.judging():
@@ -251,7 +244,7 @@ class Training:
         parts = {name: part.state_dict() for name, part in learner.parts().items()}
         self.folder.keep({"course": vars(course), "parts": parts})
 
-    def _progress(self, course: Course, terms: dict[str, float], pace: _Pace) -> TrainingProgress:
+    def _progress(self, course: Course, terms: dict[str, float], pace: Pace) -> TrainingProgress:
         return TrainingProgress(
             "training",
             course.step,
@@ -261,65 +254,3 @@ class Training:
             self.folder.picture,
             pace.seconds_left(course),
         )
-
-
-class _Pace:
-    """How long a session has taken for what, and so how many steps fit into the time.
-
-    Args:
-        seconds: of the whole training.
-        first: step that this session begins with.
-    """
-
-    def __init__(self, seconds: float, first: int) -> None:
-        self._seconds, self._first = seconds, first
-        self._started = self._kept_at = time.monotonic()
-        self._judging, self._judged = 0.0, 0
-        self._timed_from, self._timed_step = 0.0, 0
-        self._per_step: float | None = None
-        self._again: int | None = None  # step at which the plan is made anew
-
-    @contextmanager
-    def judging(self) -> Iterator[None]:
-        """Time a validation, which keeps the state too."""
-        before = time.monotonic()
-        yield
-        self.kept()
-        self._judging += self._kept_at - before
-        self._judged += 1
-
-    def note(self, course: Course) -> None:
-        """Take notice of a step; decides how many there are as soon as the speed is known.
-
-        The first steps are slow, since nothing is cached yet: the plan is made anew before the rate begins to fall.
-        """
-        now, taken = time.monotonic(), course.step - self._first
-        if taken == _TIMED[1] or course.step == self._again:
-            self._per_step = (now - self._judging - self._timed_from) / (course.step - self._timed_step)
-            if course.steps is None or course.step == self._again:
-                judgings = VALIDATIONS + 1 - self._judged  # the start was judged too
-                left = self._seconds - (now - self._started) - judgings * self._per_judging
-                course.steps = max(_LEAST_STEPS, course.step + int(left / self._per_step))
-                self._again = None if self._again else int(_AGAIN * CONSTANT * course.steps)
-        if taken in _TIMED:
-            self._timed_from, self._timed_step = now - self._judging, course.step
-
-    @property
-    def keep_due(self) -> bool:
-        """The state on disk has become old."""
-        return time.monotonic() - self._kept_at > _KEEP_SECONDS
-
-    def kept(self) -> None:
-        """Take notice of a state that was written."""
-        self._kept_at = time.monotonic()
-
-    def seconds_left(self, course: Course) -> float | None:
-        """Seconds to the last step; None while that is not known."""
-        if course.steps is None or self._per_step is None:
-            return None
-        left = course.steps - course.step
-        return left * (self._per_step + self._per_judging * VALIDATIONS / course.steps)
-
-    @property
-    def _per_judging(self) -> float:
-        return self._judging / max(self._judged, 1)

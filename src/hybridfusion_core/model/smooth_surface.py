@@ -1,0 +1,148 @@
+"""Smooth surfaces through a volume of evidence: one, or two that never cross.
+
+A surface is a height for every cell of a plane. Its cost is what speaks against each height there, and the total
+variation of the heights, which leaves steps as they are and evens out what the evidence does not tell. It is minimised
+along eight directions through every cell at once (semi-global matching: Hirschmüller, IEEE TPAMI 30 (2008) 328, here
+with the absolute difference of heights as penalty), in time proportional to cells × slices.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, median_filter
+
+Volume = NDArray[np.float32]  # Z Y X
+Plane = NDArray[np.float64]  # Y X
+_DOUBT = 0.02  # probability of every slice whatever the evidence: how wrong it may be
+_ROUNDS = 3  # of telling two surfaces apart
+_MERGED = 1.0  # slices apart at which two surfaces are one
+_FLAT = 1e-3  # by which a cell that shows one surface alone holds the sheet between two
+_STIFF = 2.0  # times as smooth as the surfaces is the sheet between them
+_APART = 6.0  # cost of the wrong side of the sheet between two surfaces, in those of a slice without evidence
+
+
+def costs(evidence: NDArray[Any], weight: NDArray[Any]) -> Volume:
+    """What speaks against each slice.
+
+    Args:
+        evidence: Z Y X, ≥ 0, sums to one over Z: how probable each slice is.
+        weight: Y X in [0, 1], how much the evidence counts.
+
+    Returns:
+        Z Y X: −log of the probability, as much as it counts; 0 for the best slice.
+    """
+    logarithm = np.log(_DOUBT / len(evidence) + (1 - _DOUBT) * evidence)
+    return np.asarray(weight * (logarithm.max(axis=0) - logarithm), dtype=np.float32)
+
+
+def one_surface(cost: Volume, smooth: float) -> Plane:
+    """Find one surface.
+
+    Args:
+        cost: Z Y X, see `costs`.
+        smooth: cost of a step by one slice between neighbours, ≥ 0.
+
+    Returns:
+        Y X, slices with fraction, in [0, Z − 1].
+    """
+    return _lowest(aggregated(cost, smooth))
+
+
+def two_surfaces(cost: Volume, smooth: float) -> tuple[Plane, Plane]:
+    """Find two surfaces, of which the first lies nowhere above the second.
+
+    Both follow the evidence from either side of a sheet between them, which is as smooth as they are, so that they
+    cannot change places from one cell to the next. Where there is one surface only, both lie on it.
+
+    Args:
+        cost: as for `one_surface`.
+        smooth: likewise.
+
+    Returns:
+        The one at low slice numbers, and the one at high ones.
+    """
+    total = aggregated(cost, smooth)
+    low, high, told = _best_pair(total)
+    number = np.arange(len(cost), dtype=np.float32)[:, None, None]
+    unit = float(cost.max()) or 1.0
+    for _ in range(_ROUNDS):
+        # The sheet between them, known where both are seen: a cell that shows one of them does not say which it is.
+        seen = (told * np.clip(high - low - _MERGED, 0, 1)).astype(np.float32)
+        away = np.abs(number - ((low + high) / 2).astype(np.float32))
+        held = np.asarray((seen + _FLAT) * away, np.float32)
+        middle = gaussian_filter(one_surface(held, _STIFF * smooth), 2, mode="nearest")
+        beyond = (number - middle).astype(np.float32)
+        low = _lowest(aggregated(cost + _APART * unit * beyond.clip(0, 1), smooth))
+        high = _lowest(aggregated(cost + _APART * unit * (-beyond).clip(0, 1), smooth))
+    return np.minimum(low, high), np.maximum(low, high)
+
+
+def _best_pair(total: Volume) -> tuple[Plane, Plane, Plane]:
+    """Two cheap heights of every cell with a ridge of cost between them, and how sure that is, in [0, 1].
+
+    The same height twice where there is no ridge.
+    """
+    best = total.argmin(axis=0)
+    least = np.take_along_axis(total, best[None], axis=0)[0]
+    second, gain = best.copy(), np.zeros(best.shape, np.float32)
+    for direction in (1, -1):
+        ridge, number = least.copy(), best.copy()
+        for _ in range(len(total) - 1):
+            number = number + direction
+            inside = (number >= 0) & (number < len(total))
+            here = np.take_along_axis(total, number.clip(0, len(total) - 1)[None], axis=0)[0]
+            ridge = np.maximum(ridge, np.where(inside, here, ridge))
+            deeper = inside & (ridge - here > gain)
+            second, gain = np.where(deeper, number, second), np.where(deeper, ridge - here, gain)
+    sure = gain / max(float(np.quantile(gain, 0.9)), 1e-12)
+    low, high = np.minimum(best, second), np.maximum(best, second)
+    return low.astype(np.float64), high.astype(np.float64), sure.clip(0, 1).astype(np.float64)
+
+
+def aggregated(cost: Volume, smooth: float) -> Volume:
+    """Sum over eight directions of the cheapest way to each cell and height."""
+    total = np.zeros_like(cost)
+    for volume, out in ((cost, total), (cost[:, ::-1], total[:, ::-1])):  # down, then up
+        _swept(volume, out, smooth, (-1, 0, 1))
+    turned, out = cost.transpose(0, 2, 1), total.transpose(0, 2, 1)
+    _swept(turned, out, smooth, (0,))
+    _swept(turned[:, ::-1], out[:, ::-1], smooth, (0,))
+    return total
+
+
+def _swept(cost: Volume, total: Volume, smooth: float, shifts: tuple[int, ...]) -> None:
+    """Go from row to row, straight on and aslant, and add what each way costs."""
+    depth, rows, columns = cost.shape
+    ways = np.zeros((depth, len(shifts), columns), np.float32)
+    slope = (smooth * np.arange(depth, dtype=np.float32))[:, None, None]
+    for row in range(rows):
+        came = np.empty_like(ways)
+        for index, shift in enumerate(shifts):
+            if shift == 0:
+                came[:, index] = ways[:, index]
+            elif shift > 0:
+                came[:, index, shift:] = ways[:, index, :-shift]
+                came[:, index, :shift] = 0  # from outside the plane
+            else:
+                came[:, index, :shift] = ways[:, index, -shift:]
+                came[:, index, shift:] = 0
+        # Least over all heights of cost + penalty, from below and from above (Felzenszwalb and Huttenlocher, 2006).
+        came = np.minimum.accumulate(came - slope, axis=0) + slope
+        came = (np.minimum.accumulate((came + slope)[::-1], axis=0) - slope[::-1])[::-1]
+        ways = cost[:, row, None] + came - came.min(axis=0)
+        total[:, row] += ways.sum(axis=1)
+
+
+def _lowest(total: Volume) -> Plane:
+    """Height of the least cost, with fraction by a parabola through its neighbours; lone outliers evened out."""
+    best = total.argmin(axis=0)
+    inner = best.clip(1, max(len(total) - 2, 1))
+    if len(total) < 3:
+        return np.asarray(best, np.float64)
+    before, here, after = (np.take_along_axis(total, (inner + by)[None], axis=0)[0] for by in (-1, 0, 1))
+    bend = before - 2 * here + after
+    shift = np.where((bend > 1e-6) & (inner == best), 0.5 * (before - after) / np.where(bend > 1e-6, bend, 1), 0)
+    return np.asarray(median_filter(best + shift.clip(-0.5, 0.5), 3, mode="nearest"), np.float64)

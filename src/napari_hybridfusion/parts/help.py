@@ -1,0 +1,50 @@
+"""The documentation of the window, which the package brings along: a form links to its chapter."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from importlib.resources import files
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QDialog, QLabel, QTextBrowser, QVBoxLayout
+
+_SIZE = (720, 640)  # px
+
+
+def help_link(chapter: str) -> QLabel:
+    """Return a line with a link that opens a chapter of the documentation in a window of its own.
+
+    Args:
+        chapter: its heading, without the number.
+    """
+    link = QLabel(f'<a href="#">Help: {escape(chapter)}</a>')
+    link.setTextFormat(Qt.TextFormat.RichText)
+    link.setAlignment(Qt.AlignmentFlag.AlignRight)
+    link.setTextInteractionFlags(Qt.TextInteractionFlag.LinksAccessibleByMouse)
+    link.setAccessibleName(f"Help: {chapter}")
+    link.linkActivated.connect(lambda _: show_text(link, "HybridFusion", chapter_text(chapter)))
+    return link
+
+
+def chapter_text(chapter: str) -> str:
+    """Return a chapter of the documentation and those that follow it, as Markdown without pictures."""
+    whole = files("napari_hybridfusion").joinpath("help.md").read_text(encoding="utf-8")
+    found = re.search(rf"^## [\d. ]*{re.escape(chapter)}$", whole, re.MULTILINE)
+    text = whole[found.start() :] if found else whole
+    text = re.sub(r"^!\[.*?\]\(.*?\)\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text)  # what they lead to is not here
+
+
+def show_text(beside: QLabel, title: str, markdown: str) -> QDialog:
+    """Show a text in a window of its own, which goes with the one that it belongs to."""
+    window = QDialog(beside.window())
+    window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    window.setWindowTitle(title)
+    text = QTextBrowser()
+    text.setMarkdown(markdown)
+    layout = QVBoxLayout(window)
+    layout.addWidget(text)
+    window.resize(*_SIZE)
+    window.show()
+    return window
