@@ -54,10 +54,8 @@ def main() -> None:
     options.add_argument("--picture", type=Path, help="fused without drift, with it, and aligned")
     chosen = options.parse_args()
     shown = []
-    print(
-        "| drift | scenes | noise | told | left: median (worst) px | dB: median (worst) | s |\n"
-        "|---|---|---|---|---|---|---|"
-    )
+    print("| drift | scenes | noise | told | left: median (worst) px | dB: median (worst) | s |")
+    print("|---|---|---|---|---|---|---|")
     for name in chosen.drift or DRIFTS:
         for kind in chosen.kind or KINDS:
             for noise in NOISES:
