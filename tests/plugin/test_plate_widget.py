@@ -87,6 +87,8 @@ def test_look_then_fuse_then_a_click_opens_the_well(qtbot, viewer, widget, plate
         planes = expected.read(0, 0, range(3), slice(None), slice(None))
     np.testing.assert_array_equal(np.asarray(stack.data), planes)
     fuse(qtbot, widget)
+    assert "B03/1 DAPI fused" in viewer.layers  # in place of the stack that was open
+    assert widget.map.opened == "B03"
     assert widget.state.value == "4 of 4 fused"
     assert {sum(each.values()) for each in statuses(widget).values()} == {2}
     assert all({"fused", "flagged"} >= set(each) for each in statuses(widget).values())
@@ -215,6 +217,15 @@ def test_a_broken_field_is_shown_and_the_others_are_fused(qtbot, viewer, widget,
     assert "1 failed" in widget.seen.states.well("B03").describe()
     click(qtbot, widget, "B03")
     assert "B03/2 DAPI decision" in viewer.layers
+    # All its fields are offered, the broken one with the reason.
+    assert widget.field.choices == ("1", "2")
+    assert "B03, field 1, failed: " in widget.field.native.itemText(0)
+    assert widget.field.value == "2"
+    click(qtbot, widget, "B04")
+    widget.field.value = "2"  # its second slice is damaged; the file of its first field is whole
+    settled(qtbot, widget)
+    assert widget.map.opened == "B04"
+    click(qtbot, widget, "B03")
     # Repaired, it is fused as if nothing had been wrong.
     for file in (broken[1], cut[1]):
         shutil.copy(broken[0], file)

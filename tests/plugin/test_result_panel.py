@@ -141,6 +141,24 @@ def test_painted_places_come_from_the_painted_slice(qtbot, viewer, widget):
     assert values["corrected"] == 1
 
 
+def test_who_paints_sees_the_slices_and_paints_the_one_that_is_shown(viewer, widget, qtbot):
+    fuse(qtbot, widget)
+    fused = viewer.layers["DAPI fused"]
+    viewer.dims.set_current_step(0, 3)
+    layer = paint(viewer, widget, 5, slice(0, 5), slice(0, 5))
+    assert not fused.visible
+    assert viewer.layers["DAPI"].visible
+    for step in (3, 1):
+        viewer.dims.set_current_step(0, step)
+        assert layer.selected_label == step + 1
+        assert f"slice {step + 1} (slider {step})" in widget.panel.said.value
+    widget.panel.follow.value = False
+    viewer.dims.set_current_step(0, 4)
+    assert layer.selected_label == 2
+    viewer.layers.remove(layer)
+    assert fused.visible
+
+
 def test_corrections_can_be_painted_on_and_replace_the_last_ones(qtbot, viewer, widget):
     fuse(qtbot, widget)
     paint(viewer, widget, 5, slice(0, 10), slice(0, 10))
