@@ -5,9 +5,9 @@
 
 Scenes of the project's own generator; the drift is put into their noise-free light (quintic splines, one
 interpolation), and the camera records afterwards. "Left" is how far the corners (scale) or the centre (shift) of
-slices lie from their place after alignment, in pixels: the root mean square over a stack, of which median and
-worst over stacks are printed. "Told" are stacks that were moved at all; the others show nothing that all quarters of
-the plane agree about, and stay as they are. "dB" is what alignment leaves lost of the fused image: its PSNR inside of the
+slices lie from their place after alignment, in pixels: the root mean square over a stack, of which median and worst
+over stacks are printed. "Told" are stacks that were moved at all; the others show nothing that all quarters of the
+plane agree about, and stay as they are. "dB" is what alignment leaves lost of the fused image: its PSNR inside of the
 frame that all slices cover, against the fusion of light without drift and noise, taken from that of the stack without
 drift.
 """
@@ -54,10 +54,8 @@ def main() -> None:
     options.add_argument("--picture", type=Path, help="fused without drift, with it, and aligned")
     chosen = options.parse_args()
     shown = []
-    print(
-        "| drift | scenes | noise | told | left: median (worst) px | dB: median (worst) | s |\n"
-        "|---|---|---|---|---|---|---|"
-    )
+    print("| drift | scenes | noise | told | left: median (worst) px | dB: median (worst) | s |")
+    print("|---|---|---|---|---|---|---|")
     for name in chosen.drift or DRIFTS:
         for kind in chosen.kind or KINDS:
             for noise in NOISES:

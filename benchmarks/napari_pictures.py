@@ -54,9 +54,9 @@ def main(folder: Path) -> None:
     decision.visible = True
     take("decision")
     decision.visible = False
+    viewer.dims.set_current_step(0, 2)  # the label that is painted follows
     widget.panel.paint.native.click()
     painted = viewer.layers.selection.active
-    painted.selected_label = 3
     middle = np.array(painted.data.shape) // 2
     for offset in range(-60, 61, 8):
         painted.paint((*middle[:-1], middle[-1] + offset), 3)
@@ -66,9 +66,8 @@ def main(folder: Path) -> None:
     take("corrected")
     widget.compare.native.click()
     wait(lambda: widget.jobs.running)
-    viewer.reset_view()
     take("compare")
-    viewer.canvas.grid.enabled = False
+    widget.compare.native.click()
     widget.panel.surface.native.click()
     take("surface")
     viewer.close()

@@ -33,6 +33,7 @@ from hybridfusion_core.plates.layouts.yokogawa import read_yokogawa
 from hybridfusion_core.plates.listing import Listing, list_folder
 from hybridfusion_core.plates.plane_records import Findings
 from hybridfusion_core.plates.plate import Plate
+from hybridfusion_core.plates.several_plates import refuse_several_plates
 from hybridfusion_core.plates.unknown_folder import nothing_found
 from hybridfusion_core.plates.well_names import row_letters
 from hybridfusion_core.stack import Channel
@@ -153,6 +154,7 @@ def _of_vendor(listing: Listing, index: Path | None) -> Plate | None:
     if not fits[best]:
         return None
     findings = _READERS[best](listing, None)
+    refuse_several_plates((*findings.records, *findings.projections), listing.root.name)
     _refuse_doubtful_wells(findings)
     return assemble(findings, listing, layout(best))
 

@@ -9,6 +9,8 @@ from importlib.resources import files
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog, QLabel, QTextBrowser, QVBoxLayout
 
+from napari_hybridfusion.parts.ink import inks
+
 _SIZE = (720, 640)  # px
 
 
@@ -18,7 +20,7 @@ def help_link(chapter: str) -> QLabel:
     Args:
         chapter: its heading, without the number.
     """
-    link = QLabel(f'<a href="#">Help: {escape(chapter)}</a>')
+    link = QLabel(f'<a href="#" style="color: {inks().plain}">Help: {escape(chapter)}</a>')
     link.setTextFormat(Qt.TextFormat.RichText)
     link.setAlignment(Qt.AlignmentFlag.AlignRight)
     link.setTextInteractionFlags(Qt.TextInteractionFlag.LinksAccessibleByMouse)

@@ -158,8 +158,8 @@ class ResultPanel(Container):  # type: ignore[misc]
             edit = alike[-1]
             edit.layer.visible = True
         else:
-            self.results.edits.append(edit)
             self._viewer.add_layer(edit.layer)
+            self.results.edits.append(edit)  # not before: those whose layer is not there are forgotten
         # The slices to choose from lie below.
         hidden = [each for each in together(self._viewer, active[1]) if each.visible]
         for each in hidden:
