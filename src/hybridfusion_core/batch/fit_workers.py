@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 
 from distributed import Client, Future
@@ -17,6 +18,7 @@ from hybridfusion_core.errors import UserInputError
 WAIT = 300.0  # s for a first worker to be found fit; importing PyTorch from a busy network drive takes minutes
 _AGAIN = 30.0  # s after which an unfit worker is asked once more: a network drive may show a new file late
 _TICK = 1.0  # s
+_FETCHED = 5.0  # s for an answer to come from the worker that has it
 _FIRST = 1000  # priority of an examination
 _SHOWN = 5
 
@@ -137,8 +139,12 @@ class FitWorkers:
         if answer is None or answer.cancelled():
             del self._workers[address]  # it went, or will be asked anew
             return
-        error = answer.exception()
-        reason = _explained(error) if error is not None else answer.result()
+        try:
+            error = answer.exception(timeout=_FETCHED)
+            reason = _explained(error) if error is not None else answer.result(timeout=_FETCHED)
+        except (TimeoutError, CancelledError):  # it went before the answer was fetched, which Dask would wait for
+            del self._workers[address]
+            return
         if reason is None:
             known.fit = True
             self.refused.pop(address, None)

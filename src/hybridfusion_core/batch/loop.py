@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 
 from distributed import Client, Future, KilledWorker
@@ -19,6 +20,7 @@ from hybridfusion_core.errors import HybridFusionError, UserInputError
 
 _AHEAD = 2  # tasks for each thread that computes
 _TICK = 1.0  # s between two looks at the workers
+_FETCHED = 5.0  # s for a small result to come from the worker that has it
 _PATIENCE = 120.0  # s without any fit worker after which a run ends
 
 Call = Callable[[Task, Settings], Outcome]
@@ -169,15 +171,22 @@ class Loop:
 
     def _outcome(self, future: Future[Outcome], task: Task) -> Outcome | None:
         """Return how a task ended, or None if it is to be tried again."""
-        if future.status == "finished":
-            result: Outcome = future.result()
-            if result.status == "refused":
-                self._workers.refuse(result.worker, result.reason)
-                return None
-            return result
         if self._client.status != "running":
             raise self._gone("The Dask scheduler is gone")
-        error = None if future.cancelled() else future.exception()
+        error: BaseException | None
+        try:
+            if future.status == "finished":
+                result: Outcome = future.result(timeout=_FETCHED)
+                if result.status == "refused":
+                    self._workers.refuse(result.worker, result.reason)
+                    return None
+                return result
+            error = None if future.cancelled() else future.exception(timeout=_FETCHED)
+        except (TimeoutError, CancelledError):
+            # Its worker ended before the result was fetched, and no other one may compute it: without a limit, Dask
+            # waits for ever. What was fused is found finished when it is tried again.
+            future.cancel()
+            error = None
         if error is not None and not isinstance(error, KilledWorker):
             told = str(error) if isinstance(error, HybridFusionError) else f"{type(error).__name__}: {error}"
             return Outcome("failed", told)

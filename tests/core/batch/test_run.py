@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from distributed import Client, KilledWorker, LocalCluster
+from distributed import Client, Future, KilledWorker, LocalCluster
 from plate_makers import harmony_image, harmony_index, harmony_name, write_harmony, write_plane
 from plate_makers import places as plane_places
 
@@ -332,6 +332,26 @@ def test_who_cannot_press_ctrl_c_stops_it_too(tmp_path: Path, connect: Connect) 
     assert run(plate, choices.output, connect).kept == late.fused
     run(plate, tmp_path / "whole.ome.zarr", connect)
     assert contents(tmp_path / "whole.ome.zarr") == contents(choices.output)
+
+
+def test_a_result_that_went_with_its_worker_is_asked_for_again(
+    tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask would wait without end for the result of a task that ended on a worker that is gone."""
+    lost: list[Future] = []
+
+    def fetched(future: Future, timeout: float | None = None, _old: Callable[..., object] = Future.result) -> object:
+        assert timeout is not None
+        value = _old(future, timeout)
+        if isinstance(value, Outcome) and value.seconds and len(lost) < 3:
+            lost.append(future)
+            raise TimeoutError
+        return value
+
+    monkeypatch.setattr(Future, "result", fetched)
+    result = run(a_plate(tmp_path), tmp_path / "out.ome.zarr", connect)
+    assert len(lost) == 3
+    assert (result.fused, result.failures) == (4, [])
 
 
 def test_five_kinds_of_broken_fields_are_told_and_all_others_are_fused(tmp_path: Path, connect: Connect) -> None:
