@@ -175,6 +175,7 @@ def test_a_cluster_that_is_there_gives_the_same_bytes(
 
 def test_nobody_is_waited_for_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "WAIT", 0.5)
+    monkeypatch.setattr(cluster, "_ANSWER", 2.0)
     with (
         LocalCluster(n_workers=0, processes=False, **QUIET, host="127.0.0.1", protocol="tcp://") as others,
         pytest.raises(UserInputError, match=r"has no worker after 0\.5 s"),
