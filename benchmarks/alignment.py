@@ -4,11 +4,12 @@
     python benchmarks/alignment.py --stacks 2 --method network --picture docs/pictures/alignment.png
 
 Scenes of the project's own generator; the drift is put into their noise-free light (quintic splines, one
-interpolation), and the camera records afterwards. "Left" is how far the corner or the centre of a slice lies from its
-place after alignment, in pixels: the root mean square over the slices of a stack, of which the median and the worst over
-stacks are printed. "Told" are stacks that were moved at all; the others show nothing that both halves of the plane agree
-about, and stay as they are. "dB" is the PSNR of the fused image, inside of the frame that all slices cover, against
-the fusion of the light without drift and noise: that of the stack without drift minus that of the aligned one.
+interpolation), and the camera records afterwards. "Left" is how far the corners (scale) or the centre (shift) of
+slices lie from their place after alignment, in pixels: the root mean square over a stack, of which median and worst
+over stacks are printed. "Told" are stacks that were moved at all; the others show nothing that all quarters of the
+plane agree about, and stay as they are. "dB" is what alignment leaves lost of the fused image: its PSNR inside of the
+frame that all slices cover, against the fusion of light without drift and noise, taken from that of the stack without
+drift.
 """
 
 import argparse
@@ -53,9 +54,8 @@ def main() -> None:
     options.add_argument("--picture", type=Path, help="fused without drift, with it, and aligned")
     chosen = options.parse_args()
     shown = []
-    print(
-        "| drift | scenes | noise | told | left: median (worst) px | dB: median (worst) | s |\n|---|---|---|---|---|---|---|"
-    )
+    print("| drift | scenes | noise | told | left: median (worst) px | dB: median (worst) | s |")
+    print("|---|---|---|---|---|---|---|")
     for name in chosen.drift or DRIFTS:
         for kind in chosen.kind or KINDS:
             for noise in NOISES:
@@ -86,7 +86,8 @@ def row(name: str, kind: SceneKind, noise: Noise, stacks: int, method: str, show
         lost.append(psnr(still[inner], truth) - psnr(aligned.fused[inner], truth))
         if seed == 0 and name == "shift" and noise == "ordinary":
             shown.append(strip([still, drifting, aligned.fused]))
-    return f"| {name} | {kind} | {noise} | {told} of {stacks} | {spread(left)} | {spread(lost)} | {np.median(seconds):.1f} |"
+    cells = (name, kind, noise, f"{told} of {stacks}", spread(left), spread(lost), f"{np.median(seconds):.1f}")
+    return f"| {' | '.join(cells)} |"
 
 
 def make_case(kind: SceneKind, noise: Noise, seed: int, step: float, growth: float) -> Case:

@@ -10,6 +10,7 @@ reported on seeds from there on. Prints rows for docs/assess.md.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 
 import torch
@@ -44,6 +45,8 @@ def main() -> None:
     for number in range(options.sound):
         kinds = kinds_of(draw_stack(options.first + number, Drawn(transmitted=number % 5 == 4)))
         warned += bool(kinds)
+        if kinds or not (number + 1) % 20:
+            print(f"  {number + 1}: {warned} warned of; this one: {kinds}", file=sys.stderr, flush=True)
         others.update(kinds)
     print(f"| sound | warned of {warned} of {options.sound} | {dict(others)} |", flush=True)
     for name, (kind, what) in FAULTS.items():

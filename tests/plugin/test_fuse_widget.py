@@ -426,3 +426,8 @@ def test_without_a_step_along_z_heights_are_in_slices(qtbot, viewer):
     np.testing.assert_array_equal(
         viewer.layers["plain height (µm)"].data[0], hf.fuse(focal_stack(4, 32), z_step_um=2.0).height_um
     )
+
+
+def test_it_says_whether_fusing_is_right(qtbot, widget):
+    fuse(qtbot, widget, "assess")
+    assert any(widget.state.value.startswith(f"{each}: ") for each in ("network", "tenengrad", "max", "undecided"))

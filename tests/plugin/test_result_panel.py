@@ -317,3 +317,25 @@ def test_the_window_can_close_while_somebody_paints(qtbot, viewer, widget):
     fuse(qtbot, widget)
     paint(viewer, widget, 5, slice(0, 20), slice(0, 64))
     viewer.close()
+
+
+def test_two_sliders_show_the_stack_along_the_height_and_project_it(qtbot, viewer, widget):
+    fuse(qtbot, widget)
+    panel, before = widget.panel.along, len(viewer.layers)
+    panel.live.value = True
+    assert not widget.panel.said.value
+    (shown,) = viewer.layers[before:]
+    shown_first = np.array(shown.data)
+    panel.offset.value = panel.offset.max / 4
+    assert not np.array_equal(shown.data, shown_first)
+    panel.thickness.value = panel.thickness.max / 2
+    result = widget.panel.results.active() or (widget.panel.results._results[-1],)
+    stack = result[0].source.stack
+    heights = viewer.layers["DAPI height (µm)"].data[0]
+    asked = {"offset_um": panel.offset.value, "thickness_um": panel.thickness.value, "how": "max"}
+    wanted = hf.project(stack, np.asarray(heights), **asked).fused[0, 0]
+    np.testing.assert_array_equal(shown.data, wanted)
+    panel.make.native.click()
+    wait(qtbot, widget)
+    assert len(viewer.layers) == before + 1  # the coarse one has gone
+    np.testing.assert_array_equal(viewer.layers[-1].data, wanted)

@@ -16,7 +16,7 @@ from hybridfusion_core.assess.looked_at import LookedAt
 TRANSMITTED, _FLUORESCENCE = "transmitted light", "fluorescence"
 _FINE, _WIDE = 1.5, 6.0  # px; contrast between them is looked at
 _BRIGHT, _VERY_BRIGHT = 0.6, 0.85  # of the brightest light: as bright a ground has transmitted light
-_INVERTED, _WHOLLY_INVERTED = -0.3, -0.45  # correlation of contrast on both sides of focus
+_INVERTED, _WHOLLY_INVERTED = -0.3, -0.6  # correlation of contrast on both sides of focus
 _BRIGHT_MIDDLE, _LEANING = 0.75, 2.0  # the median in parts of the brightest, and how much further down the darkest lie
 _DARKER = -0.5  # skewness of the contrast
 _NOISE_LEFT = 1 / (4 * math.pi * _FINE**2)  # of the variance of white noise, after `_FINE`

@@ -24,6 +24,7 @@ from hybridfusion_core.progress import Progress
 
 _TILES = 4  # with most in focus
 _FEWEST_SLICES = 4
+_FEW_SLICES = 4
 _FEWEST_PIXELS = 200
 _BINS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0001)  # of confidence
 _SEED = 0
@@ -51,9 +52,10 @@ class Repeated:
     """How one method repeats itself, on what is in focus.
 
     Attributes:
-        agree: share of decisions of the two halves that lie within two slices of each other.
+        agree: share of decisions of the two halves that lie no more than twice `reach` apart.
         promised: the share that their confidence promises at least.
-        height: median difference of the halves' heights in slices.
+        reach: slices around a decision that confidence counts: one, or none in a stack of few, where all are
+        neighbours. height: median difference of the halves' heights in slices.
         noise: standard deviation of the halves' fused difference over √2, in that of one slice's noise.
         every_other: share of decisions from odd and even slices within one slice of each other.
         every_other_height: median difference of their heights, in slices.
@@ -62,6 +64,7 @@ class Repeated:
 
     agree: float
     promised: float
+    reach: int
     height: float
     noise: float
     every_other: float
@@ -87,18 +90,23 @@ def repeat(seen: LookedAt, job: Job, tiles: int = _TILES) -> Iterator[Progress |
     if sum(int(mask.sum()) for *_, mask, _ in pairs) < _FEWEST_PIXELS:
         yield None
         return
-    yield _compared(pairs, others)
+    yield _compared(pairs, others, _reach(seen))
+
+
+def _reach(seen: LookedAt) -> int:
+    return 1 if len(seen.slices) > _FEW_SLICES else 0
 
 
 def _compared(
     pairs: list[tuple[Looked, Looked, NDArray[np.bool_], NDArray[np.float32]]],
     others: list[tuple[Looked, Looked, NDArray[np.bool_]]],
+    reach: int,
 ) -> Repeated:
     apart = np.concatenate([np.abs(a.number - b.number)[mask] for a, b, mask, _ in pairs])
     promise = np.concatenate([(a.confidence * b.confidence)[mask] for a, b, mask, _ in pairs])
     heights = np.concatenate([np.abs(a.height - b.height)[mask] for a, b, mask, _ in pairs])
     noise = np.concatenate([((a.fused - b.fused) / (2 * sd))[mask] for a, b, mask, sd in pairs])
-    same = apart <= 2
+    same = apart <= 2 * reach
     places = np.digitize(promise, _BINS) - 1
     curve = tuple(
         (int((places == k).sum()), float(promise[places == k].mean()), float(same[places == k].mean()))
@@ -110,6 +118,7 @@ def _compared(
     return Repeated(
         float(same.mean()),
         float(promise.mean()),
+        reach,
         float(np.median(heights)),
         float(1.4826 * np.median(np.abs(noise - np.median(noise)))),
         float((every <= 1).mean()) if every.size else np.nan,
@@ -153,7 +162,7 @@ def _look(seen: LookedAt, job: Job, tile: Tile, planes: Planes, statistics: Fiel
     away = np.abs(np.arange(len(slices))[:, None, None] - best)
     near = posterior * (away <= 2)
     height = (near * slices[:, None, None]).sum(axis=0) / near.sum(axis=0)
-    confidence = (posterior * (away <= 1)).sum(axis=0).clip(max=1)
+    confidence = (posterior * (away <= _reach(seen))).sum(axis=0).clip(max=1)
     counts = planes[decider.guide[0]][core][kept]
     return Looked(slices[best], height, confidence, (weights * counts).sum(axis=0))
 
@@ -164,14 +173,14 @@ def judge_repeatability(seen: LookedAt, repeated: Repeated | None, found: Findin
         return
     step = seen.step_um
     unit, factor = ("slices", 1.0) if step is None else ("µm", step)
+    near = "lie within two slices of each other" if repeated.reach else "are the same"
     found.add(
         "halves_agree",
         100 * repeated.agree,
         "% of what is in focus",
         f"at least {100 * repeated.promised:.0f}, which the confidence promises",
-        f"With half of the photons each, {repeated.agree:.1%} of the decisions lie within two slices of each other; "
-        "the "
-        f"confidence promises at least {repeated.promised:.1%}"
+        f"With half of the photons each, {repeated.agree:.1%} of the decisions {near}; the confidence promises at "
+        f"least {repeated.promised:.1%}"
         + (". It keeps its promise." if repeated.agree >= repeated.promised - 0.02 else ": it promises too much here."),
     )
     found.add(

@@ -90,7 +90,10 @@ def _network_or_tenengrad(compared: Compared, alike: float) -> tuple[Verdict, st
         and alike >= _SAME_CHOICE
     )
     if as_good:
-        return "tenengrad", f"Tenengrad is as good here, and {compared.faster:.0f} times as fast."
+        return (
+            "tenengrad",
+            f"Tenengrad chooses the same here, repeats itself as well, and is {compared.faster:.0f} times as fast.",
+        )
     better = network.agree >= tenengrad.agree + _BETTER or network.height < _HEIGHT_BETTER * tenengrad.height - _SMALL
     if better and network.agree >= network.promised - _KEPT:
         return "network", (

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hybridfusion_core.batch.choices import Choices, Stats
+from hybridfusion_core.batch.handling import Handling
 from hybridfusion_core.batch.offset_survey import with_offsets
-from hybridfusion_core.batch.output.format import Format, make_output_format
+from hybridfusion_core.batch.output.format import Format, OutputFormat, make_output_format
 from hybridfusion_core.batch.records.failure_list import read_failures
 from hybridfusion_core.batch.report.write import write_reports
 from hybridfusion_core.batch.result import Event, Result
-from hybridfusion_core.batch.run import Connect, Handling, run_plate
+from hybridfusion_core.batch.run import Connect, run_plate
 from hybridfusion_core.batch.scheduler import Where, connected
 from hybridfusion_core.batch.shard import shard_of
+from hybridfusion_core.batch.stitch.mosaic import Stitch, refuse_unplaceable
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.request import FuseRequest, make_request
 from hybridfusion_core.io.create import refuse_input_as_output
@@ -65,6 +67,7 @@ def plan_batch(
     only: str | os.PathLike[str] | None = None,
     shard: str | None = None,
     stats: Stats = "plate",
+    stitch: Stitch = "none",
     z_step_um: float | None = None,
     pixel_size_um: float | None = None,
     format: Format = "ome-zarr",
@@ -90,6 +93,8 @@ def plan_batch(
         only: a list of failures of an earlier batch, or what `verify --failures` wrote.
         shard: such as "2/8": one of several jobs that share the output.
         stats: whose statistics fields are normalised with: those of the plate, of their well, or their own.
+        stitch: also make an image of each whole well, "stitched" beside its fields, placed by the "stage" or
+            registered on their overlaps ("register").
         z_step_um: distance between slices in µm, in place of what the files say.
         pixel_size_um: side of a pixel in µm, in place of what the files say.
         format: of the results.
@@ -123,6 +128,9 @@ def plan_batch(
     part = ""
     if shard is not None:
         units, part = shard_of(units, shard)
+    output_format = make_output_format(format, ngff, name)
+    if stitch != "none":
+        _check_stitching(plate, units, output_format, pixel_size_um)
     choices = Choices(
         output=Path(output).absolute(),  # workers have another working directory
         request=request,
@@ -130,9 +138,10 @@ def plan_batch(
         times=chosen_times(plate, times),
         z_step_um=z_step_um,
         pixel_size_um=pixel_size_um,
-        output_format=make_output_format(format, ngff, name),
+        output_format=output_format,
         absent=absent,
         shard=part,
+        stitch=stitch,
     )
     _ = choices.paths  # refuses a name that no result can have
     return BatchPlan(plate, units, choices, request.device, notes)
@@ -163,6 +172,17 @@ def _absolute(request: FuseRequest) -> FuseRequest:
         flat_field=found(request.flat_field),
         dark=found(request.dark),
     )
+
+
+def _check_stitching(
+    plate: Plate, units: tuple[PlateField, ...], output_format: OutputFormat, pixel_size_um: float | None
+) -> None:
+    if output_format.format != "ome-zarr":
+        raise UserInputError(
+            f"--stitch was given with --format {output_format.format}; expected it with an OME-Zarr plate, which the "
+            "images of whole wells stand in beside its fields. Leave one of them out."
+        )
+    refuse_unplaceable(plate, units, pixel_size_um)
 
 
 def run_batch(

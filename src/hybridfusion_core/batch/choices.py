@@ -9,6 +9,7 @@ from typing import Any, Literal
 from hybridfusion_core.batch.output.file_names import NameTemplate
 from hybridfusion_core.batch.output.format import PLATE, SUFFIXES, OutputFormat
 from hybridfusion_core.batch.records.paths import BatchPaths
+from hybridfusion_core.batch.stitch.mosaic import Stitch
 from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
 from hybridfusion_core.fusion.request import FuseRequest, as_json
 from hybridfusion_core.io.zarr.chunk_files import Absent
@@ -20,7 +21,7 @@ Stats = Literal["plate", "well", "field"]
 
 @dataclass(frozen=True)
 class Choices:
-    """What a batch is asked for; none of it may change when a batch is resumed.
+    """What a batch is asked for; what changes its fields must not change when it is resumed.
 
     Attributes:
         output: the plate to write, ending in ".zarr", or the folder of files.
@@ -32,6 +33,8 @@ class Choices:
         output_format: of the results.
         absent: what to do about slices of which an OME-Zarr has no chunk.
         shard: which of several jobs this one is that share the output, such as "2of8"; "" for the only one.
+        stitch: whether an image of each whole well is made too, and what places its fields: the "stage", or their
+            overlaps, which "register" them. It may change: it changes no field.
     """
 
     output: Path
@@ -43,6 +46,7 @@ class Choices:
     output_format: OutputFormat = PLATE
     absent: Absent = "refuse"
     shard: str = ""
+    stitch: Stitch = "none"
 
     @property
     def paths(self) -> BatchPaths:

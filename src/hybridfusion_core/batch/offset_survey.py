@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from hybridfusion_core.errors import HybridFusionError, UserInputError
-from hybridfusion_core.fusion.channel_offset import AUTO, ChannelOffset, combined, measure_offsets
+from hybridfusion_core.fusion.channel_offset import AUTO, ENOUGH, ChannelOffset, combined, measure_offsets
 from hybridfusion_core.fusion.job import find_channel
 from hybridfusion_core.fusion.request import FuseRequest
 from hybridfusion_core.plates.field_stack import open_field
 from hybridfusion_core.plates.plate import Plate, PlateField
 
 _FIELDS = 8  # that are looked at, spread over the plate
+_OF_A_FIELD = 5  # cells that tell something of one; all fields together need more
 
 
 def with_offsets(request: FuseRequest, plate: Plate, z_step_um: float | None) -> tuple[FuseRequest, tuple[str, ...]]:
@@ -35,7 +36,7 @@ def with_offsets(request: FuseRequest, plate: Plate, z_step_um: float | None) ->
         [units[int(at)] for at in sorted(set(np.linspace(0, len(units) - 1, _FIELDS).astype(int)))] if units else []
     )
     names, found = _measured(request, chosen, z_step_um)
-    offsets = combined(found)
+    offsets = {index: each for index, each in combined(found).items() if each.cells >= ENOUGH}
     missing = [name for index, name in names.items() if index not in offsets]
     if missing or not offsets:
         raise UserInputError(
@@ -64,10 +65,5 @@ def _measured(
         with stack.with_z_step(z_step_um) as opened:
             reference = find_channel(request.focus_from, opened)
             names = {index: each.name for index, each in enumerate(opened.channels) if index != reference}
-            try:
-                found.append(measure_offsets(opened, reference, list(names)))
-            except UserInputError:
-                raise
-            except HybridFusionError:
-                continue
+            found.append(measure_offsets(opened, reference, list(names), _OF_A_FIELD))
     return names, found

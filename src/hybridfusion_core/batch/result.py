@@ -15,7 +15,7 @@ class Event:
     """Something that happened to a unit.
 
     Attributes:
-        stage: "checking", "measuring" or "fusing".
+        stage: "checking", "measuring", "fusing" or "stitching".
         unit: which one.
         outcome: how it ended, or None: a worker has just begun it.
         done: units that ended so far in this stage of this run.
@@ -43,6 +43,7 @@ class Result:
         fused: of them, in this run.
         kept: of them, in earlier runs.
         failures: units and why each failed.
+        unstitched: names of wells of which no image could be made, and why.
         seconds: that the run took.
         interrupted: the user stopped it.
         full: why the output cannot be written any more, such as a full disk.
@@ -56,6 +57,7 @@ class Result:
     fused: int = 0
     kept: int = 0
     failures: list[tuple[PlateField, str]] = field(default_factory=list)
+    unstitched: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
     full: str = ""

@@ -8,7 +8,6 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,15 +16,16 @@ from distributed import Client, get_worker
 from hybridfusion_core.batch.choices import Choices
 from hybridfusion_core.batch.fit_workers import FitWorkers
 from hybridfusion_core.batch.fuse_field import KILLS, fuse_unit, killed, write_failure
+from hybridfusion_core.batch.handling import RESUME, Handling, as_stored, remove
 from hybridfusion_core.batch.light import estimate_light
 from hybridfusion_core.batch.loop import Loop, Work
 from hybridfusion_core.batch.measuring import group_of, lacking, measured, named
 from hybridfusion_core.batch.output.load_data import FileList
 from hybridfusion_core.batch.output.plate import Publisher
-from hybridfusion_core.batch.output.verify import damage
+from hybridfusion_core.batch.output.verify import damage, damaged_wells
 from hybridfusion_core.batch.records.claim import alone, claimed
-from hybridfusion_core.batch.records.finished import missing_times, with_stored_name
-from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
+from hybridfusion_core.batch.records.finished import missing_times
+from hybridfusion_core.batch.records.paths import FieldKey, key_of
 from hybridfusion_core.batch.records.store import (
     begin_session,
     end_session,
@@ -41,6 +41,7 @@ from hybridfusion_core.batch.records.writing import written
 from hybridfusion_core.batch.result import Event, Result
 from hybridfusion_core.batch.settings import new_record, settings_of, settle, statistics_of, with_statistics
 from hybridfusion_core.batch.task import Outcome, Settings, Task
+from hybridfusion_core.batch.whole_wells import Stitcher
 from hybridfusion_core.errors import HybridFusionError, UserInputError
 from hybridfusion_core.fusion.methods import METHODS
 from hybridfusion_core.plates.field_stack import defects_of, find_channels
@@ -55,22 +56,6 @@ Connect = Callable[[int], AbstractContextManager[Client]]
 
 class _StopAsked(Exception):
     """The user has had enough before a field was begun."""
-
-
-@dataclass(frozen=True)
-class Handling:
-    """What is done with an output that is there already.
-
-    Attributes:
-        overwrite: begin anew: the plate, its maps and the folder of records are removed, if a batch made them.
-        recheck: read what was fused before, and fuse again what is damaged.
-    """
-
-    overwrite: bool = False
-    recheck: bool = False
-
-
-RESUME = Handling()
 
 
 def run_plate(
@@ -114,39 +99,19 @@ def run_plate(
     if handling.overwrite:
         refuse_foreign(paths)
     else:
-        plate, units = _as_stored(plate, units, paths)
+        plate, units = as_stored(plate, units, paths)
         run_record(paths, choices.as_json(plate))  # refuses before anything is written
     with written(paths.output):
         paths.folder.mkdir(exist_ok=True)
         with claimed(paths):
             if handling.overwrite:
-                _remove(paths)
+                remove(paths)
             try:
                 stored = run_record(paths, choices.as_json(plate))
                 return _Run(plate, units, choices, report, stop).go(connect, stored, finish, recheck=handling.recheck)
             finally:
                 end_session(paths)
                 shutil.rmtree(paths.staging, ignore_errors=True)
-
-
-def _as_stored(plate: Plate, units: Sequence[PlateField], paths: BatchPaths) -> tuple[Plate, Sequence[PlateField]]:
-    """Call a plate as it was called when the batch began, if only its folder was renamed."""
-    renamed = with_stored_name(plate, paths)
-    if renamed is plate:
-        return plate, units
-    chosen = {(unit.well, unit.field, unit.t) for unit in units}
-    return renamed, [unit for unit in renamed.fields() if (unit.well, unit.field, unit.t) in chosen]
-
-
-def _remove(paths: BatchPaths) -> None:
-    for folder in {paths.output, paths.maps}:
-        if folder.is_dir():
-            shutil.rmtree(folder)
-    for each in paths.folder.iterdir():
-        if each.is_dir():
-            shutil.rmtree(each)
-        elif each != paths.lock:
-            each.unlink()
 
 
 class _Run:
@@ -172,6 +137,7 @@ class _Run:
         self._wells = len({unit.well for unit in units})
         self._damaged: list[str] = []
         self.result = Result(self._paths, total=len(units), missing=self._missing)
+        self._stitcher = Stitcher(plate, choices, {unit.well for unit in units}, self._holes, self.result, report)
 
     def go(
         self,
@@ -195,8 +161,8 @@ class _Run:
         self._left.update(unit.well for unit in pending)
         pending = self._without_defects(pending)
         try:
-            if pending:
-                with connect(len(pending)) as client:
+            if pending or self._stitcher.stale():
+                with connect(max(len(pending), 1)) as client:
                     self._compute(client, pending, stored)
         except _StopAsked:
             self.result.interrupted = True
@@ -227,10 +193,14 @@ class _Run:
             "missing_times, and they read as zeros."
         )
         workers = [f"The worker {address} took no part: {why}" for address, why in self.result.refused.items()]
-        return [*doubts, *([lacks] if lacks else []), *([gaps] if cut else []), *workers]
+        stitched = self._stitcher.remarks()
+        return [*doubts, *([lacks] if lacks else []), *([gaps] if cut else []), *stitched, *workers]
 
     def _recheck(self) -> None:
-        """Forget that fields are finished whose pixels are damaged."""
+        """Forget that fields are finished whose pixels are damaged, and images of whole wells."""
+        for record, fault in damaged_wells(self._paths):
+            record.unlink(missing_ok=True)
+            self._damaged.append(f"The image of a whole well was damaged; --stitch makes it again: {fault}")
         fields: dict[FieldKey, list[PlateField]] = {}
         for unit in self._chosen:
             fields.setdefault(key_of(unit), []).append(unit)
@@ -257,6 +227,11 @@ class _Run:
         for key, missing in self._missing.items():
             if missing and len(missing) < len(self._times[key]):
                 self._list(key)
+
+    def _holes(self, key: FieldKey) -> tuple[int, ...] | None:
+        """Return which time points of a field's image have no pixels; None if none of them has."""
+        times, missing = self._times.get(key, {}), self._missing.get(key, set())
+        return tuple(sorted(times[t] for t in missing)) if len(missing) < len(times) else None
 
     def _list(self, key: FieldKey, *, fresh: bool = False) -> None:
         """Have a field listed if any of its time points is finished; those that are not are named."""
@@ -294,6 +269,9 @@ class _Run:
         work = Work(fuse_unit, self._lost, self._has_begun)
         loop = Loop(client, workers, settings, work, self._begin, self._end, self._stop)
         self.result.interrupted = loop.run(tasks)
+        if not self.result.interrupted and not self.result.full:
+            self._list_partial()  # a mosaic is described as its fields are
+            self.result.interrupted = self._stitcher.run(client, workers, settings, self._stop)
 
     def _fit(self, client: Client, settings: Settings) -> FitWorkers:
         workers = FitWorkers(client, settings, self._plate.folder)

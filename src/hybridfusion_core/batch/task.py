@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from hybridfusion_core.batch.choices import Choices
 from hybridfusion_core.batch.records.paths import BatchPaths
+from hybridfusion_core.batch.stitch.mosaic import Mosaic
 from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
 from hybridfusion_core.fusion.request import FuseRequest
 from hybridfusion_core.model.noise import FieldStatistics
@@ -57,12 +58,14 @@ class Task:
         index: of its time point among those that are fused.
         times: how many of the field are fused.
         statistics: of the plate or well, one for each decider; None measures the unit by itself.
+        mosaic: to make of the fused fields of its well, in place of fusing it.
     """
 
     unit: PlateField
     index: int = 0
     times: int = 1
     statistics: tuple[FieldStatistics, ...] | None = None
+    mosaic: Mosaic | None = None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from hybridfusion_core.errors import HybridFusionError, UserInputError, printabl
 from hybridfusion_core.plates.summary import plate_warnings
 
 _PLANNED = (
-    *("pattern", "axes", "missing", "absent", "wells", "fields", "times", "pilot", "only", "shard", "stats"),
+    *("pattern", "axes", "missing", "absent", "wells", "fields", "times", "pilot", "only", "shard", "stats", "stitch"),
     *("format", "ngff", "name"),
 )
 

@@ -129,6 +129,13 @@ def add_batch(commands: Any, add_choices: Callable[[argparse.ArgumentParser], An
         "--ngff", choices=("0.5", "0.4"), help="version of OME-Zarr; 0.4 is for older readers (default: 0.5)"
     )
     form.add_argument(
+        "--stitch",
+        choices=("none", "stage", "register"),
+        default="none",
+        help="also make one image of each whole well, OUTPUT/ROW/COLUMN/stitched beside its fields, and its maps: "
+        "fields lie where the stage puts them, or where their overlaps fit (default: none)",
+    )
+    form.add_argument(
         "--overwrite",
         action="store_true",
         help="begin anew: remove the plate, its maps and the folder of records first, if a batch made them",

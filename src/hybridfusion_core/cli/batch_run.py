@@ -55,7 +55,7 @@ def run(plan: BatchPlan, options: argparse.Namespace) -> int:
     if result.full:
         raise UserInputError(result.full)
     unfinished = options.finish and any(result.missing.values())
-    return FAILED if result.failures or unfinished else 0
+    return FAILED if result.failures or result.unstitched or unfinished else 0
 
 
 def where_of(options: argparse.Namespace) -> Where:
@@ -89,10 +89,12 @@ def _show(event: Event, line: ProgressLine, *, as_json: bool) -> None:
     if event.stage == "fusing" and as_json:
         print(json.dumps(_as_json(event)), flush=True)
     if event.outcome is not None and event.outcome.status == "failed":
-        tqdm.write(f"hybridfusion: {unit_name(event.unit)} failed: {printable(event.outcome.reason)}", file=sys.stderr)
+        what = f"stitching {printable(event.unit.well)}" if event.stage == "stitching" else unit_name(event.unit)
+        tqdm.write(f"hybridfusion: {what} failed: {printable(event.outcome.reason)}", file=sys.stderr)
     done, total = event.wells
-    note = f"{done} of {total} wells done" if total else ""
-    line.update(event.stage, event.done, event.total, note + (f", {event.failed} failed" if event.failed else ""))
+    notes = [f"{done} of {total} wells done"] if total else []
+    notes += [f"{event.failed} failed"] if event.failed else []
+    line.update(event.stage, event.done, event.total, ", ".join(notes))
 
 
 def _as_json(event: Event) -> dict[str, Any]:
@@ -132,6 +134,7 @@ def _say(result: Result, *, as_json: bool) -> None:
             "fused": result.fused,
             "kept": result.kept,
             "failed": failed,
+            "unstitched": {well: printable(why) for well, why in result.unstitched},
             "warnings": [printable(each) for each in result.warnings],
             "refused_workers": {address: printable(why) for address, why in result.refused.items()},
             "interrupted": result.interrupted,

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from hybridfusion_core.batch.output.verify import inventory, verify_files
+from hybridfusion_core.batch.output.verify import damaged_wells, inventory, verify_files
 from hybridfusion_core.batch.records.failure_list import failures_csv
 from hybridfusion_core.batch.records.paths import BatchPaths
 from hybridfusion_core.batch.records.writing import written
@@ -31,6 +31,7 @@ def verify_batch(paths: BatchPaths, options: argparse.Namespace) -> int:
         StoredDataError: what is there is damaged.
     """
     whole = verify_files(paths.output) if paths.files else verify(paths.output) if paths.output.exists() else []
+    whole = [*whole, *(what for _, what in damaged_wells(paths))]
     found = inventory(paths)
     if options.failures is not None:
         target = Path(options.failures)

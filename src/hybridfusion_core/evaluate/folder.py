@@ -119,6 +119,11 @@ def folder_groups(folder: Path, results: Path | None) -> tuple[list[Group], list
     return groups, broken
 
 
+def has_known(folder: Path) -> bool:
+    """Say whether something is known of the stacks of a folder, laid out as this module says."""
+    return any((folder / each).is_dir() for each in _BESIDE)
+
+
 def _stacks(folder: Path, results: Path | None) -> dict[str, _Where]:
     """Where every stack is, by its name, in natural order."""
     if not existing(folder, "a folder that holds focal stacks").is_dir():

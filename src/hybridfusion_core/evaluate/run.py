@@ -11,9 +11,10 @@ from hybridfusion_core.errors import HybridFusionError
 from hybridfusion_core.evaluate import synthetic_artefacts
 from hybridfusion_core.evaluate.cases import Group, scene_groups
 from hybridfusion_core.evaluate.figure_panels import Look, look_at, most_telling
-from hybridfusion_core.evaluate.folder import folder_groups
+from hybridfusion_core.evaluate.folder import folder_groups, has_known
 from hybridfusion_core.evaluate.methods import NETWORK, TENENGRAD
 from hybridfusion_core.evaluate.metrics.calibration import Reliability
+from hybridfusion_core.evaluate.plates import plate_groups
 from hybridfusion_core.evaluate.scores import FIGURES, Scored, score_case
 from hybridfusion_core.evaluate.tables import Evaluation, Scoreboard
 from hybridfusion_core.scenes.scene import KINDS, SceneKind
@@ -59,10 +60,10 @@ def evaluate_folder(
     looks: bool = False,
     report: Report | None = None,
 ) -> Evaluation:
-    """Score the stacks of a folder; what is laid out where is said in `folder`.
+    """Score the stacks of a folder; what is laid out where is said in `folder`, of plates in `plates`.
 
     Args:
-        folder: holds the stacks.
+        folder: holds the stacks; or a plate, whose fields are scored.
         model: as for `fuse`.
         results: other programs' results on the same stacks.
         device: as for `fuse`.
@@ -75,7 +76,8 @@ def evaluate_folder(
     Raises:
         UserInputError: no such folder, or nothing in it to score.
     """
-    groups, broken = folder_groups(folder, results)
+    plate = None if results is not None or has_known(folder) else plate_groups(folder)
+    groups, broken = folder_groups(folder, results) if plate is None else plate
     found = evaluate_cases(groups, model, device=device, looks=looks, report=report)
     found.broken[:0] = broken
     return found

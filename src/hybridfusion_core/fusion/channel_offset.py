@@ -25,7 +25,7 @@ _WINDOW = 256  # px
 _WINDOWS = 3  # along Y and X, at most
 _STRONGEST = 0.6  # of the cells of a channel are looked at
 _RISE = 2.0  # a peak of the focus measure over its median through the slices, at least
-_ENOUGH = 20  # cells
+ENOUGH = 20  # cells, in all that is looked at
 _TO_SIGMA = 1.4826  # of a median absolute deviation
 
 
@@ -65,13 +65,16 @@ def parse_offsets(texts: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def measure_offsets(stack: Stack, reference: int, channels: Sequence[int]) -> dict[int, ChannelOffset]:
+def measure_offsets(
+    stack: Stack, reference: int, channels: Sequence[int], enough: int = ENOUGH
+) -> dict[int, ChannelOffset]:
     """Compare where channels are in focus, in windows spread over the first time point.
 
     Args:
         stack: with positions in µm.
         reference: index of the channel that decides.
         channels: indices of the others.
+        enough: cells in which both channels have structure, at least.
 
     Returns:
         One for each channel in which it can be told: cells of 16 px where both channels have structure inside the
@@ -87,7 +90,7 @@ def measure_offsets(stack: Stack, reference: int, channels: Sequence[int]) -> di
     for channel in channels:
         apart = heights[channel] - heights[reference]
         apart = apart[np.isfinite(apart)]
-        if len(apart) >= _ENOUGH:
+        if len(apart) >= enough:
             middle = float(np.median(apart))
             spread = _TO_SIGMA * float(np.median(np.abs(apart - middle)))
             found[channel] = ChannelOffset(round(middle, 4), round(spread, 4), len(apart))

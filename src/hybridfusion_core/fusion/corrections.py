@@ -213,6 +213,11 @@ def _check(job: Job, spec: ResultSpec, corrections: Sequence[Correction]) -> Non
         raise UserInputError(
             "This result has no decision to correct; expected one. Fuse again, with the decision among its products."
         )
+    if spec.depth > 1:
+        raise UserInputError(
+            f"This result has {spec.depth} planes along Z, of slabs or of two surfaces; expected one, to correct its "
+            "decision by hand. Fuse without --slab, and with one surface."
+        )
     known = {0, UNTOUCHED, *(index + 1 for index in job.slices)}
     for each in corrections:
         unknown = sorted({int(number) for number in np.unique(each.painted)} - known)

@@ -7,6 +7,7 @@ tiles and blocks change nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -29,8 +30,8 @@ from hybridfusion_core.model.smooth_surface import costs, one_surface, two_surfa
 from hybridfusion_core.progress import Progress
 from hybridfusion_core.stack import Stack
 
-_CELL = 4  # px; a divisor of every lattice
-_LARGEST = 1 << 28  # cells × slices that are held at once
+_CELLS = (4, 8, 16)  # px, the side of a cell: the smallest of which there are not too many; divisors of every lattice
+_LARGEST = 1 << 26  # cells × slices; several times 4 bytes are held of each
 _PENALTY = 0.15  # of a step by one slice between cells, for `smooth` = 1
 _NEAR = 1.0  # slices, standard deviation of what belongs to a sheet
 _WITHIN = 1.5  # slices around a sheet that speak for it
@@ -50,7 +51,7 @@ class Sheet:
 
     height: NDArray[np.float64]
     support: NDArray[np.float64] | None = None
-    cell: int = _CELL
+    cell: int = _CELLS[0]
 
     def plane(self, tile: Rect, depth: int, device: torch.device) -> Plane:
         """Say what a tile's core takes from the slices."""
@@ -125,13 +126,15 @@ class _Cells:
     def __init__(self, job: Job, stack: Stack, statistics: FieldStatistics) -> None:
         self._job, self._kept = job, kept_slices(job, statistics)
         self._falling = stack.z_um is not None and stack.z_um[-1] < stack.z_um[0]
-        shape = tuple(-(-size // _CELL) for size in stack.shape[3:])
-        if len(self._kept) * shape[0] * shape[1] > _LARGEST:
+        sizes = [tuple(-(-size // cell) for size in stack.shape[3:]) for cell in _CELLS]
+        fitting = [at for at, shape in enumerate(sizes) if len(self._kept) * math.prod(shape) <= _LARGEST]
+        if not fitting:
             raise UserInputError(
                 f"{stack.name} has {stack.shape[3]} × {stack.shape[4]} pixels and {len(self._kept)} slices, which is "
                 "too much to find one surface through; expected less. Cut the image, fuse fewer slices (--z), or leave "
                 "--surface-from out and smooth the height afterwards."
             )
+        self._cell, shape = _CELLS[fitting[0]], sizes[fitting[0]]
         self._mass = np.zeros((len(self._kept), *shape), np.float32)
         self._area = np.zeros(shape, np.float32)
 
@@ -142,13 +145,13 @@ class _Cells:
         mass = scored.posterior[(slice(None), *core)]
         if says is not None:
             mass = mass * says[core]
-        cells = _binned(mass.float().cpu().numpy())
+        cells = _binned(mass.float().cpu().numpy(), self._cell)
         if self._job.request.prefer == "brightest":
-            cells *= _brightness(planes[decider.guide[0]][self._kept][(slice(None), *core)])
-        y, x = tile.y.start // _CELL, tile.x.start // _CELL
+            cells *= _brightness(planes[decider.guide[0]][self._kept][(slice(None), *core)], self._cell)
+        y, x = tile.y.start // self._cell, tile.x.start // self._cell
         self._mass[:, y : y + cells.shape[1], x : x + cells.shape[2]] = cells
         ones = np.ones((1, tile.y.stop - tile.y.start, tile.x.stop - tile.x.start), np.float32)
-        self._area[y : y + cells.shape[1], x : x + cells.shape[2]] = _binned(ones)[0]
+        self._area[y : y + cells.shape[1], x : x + cells.shape[2]] = _binned(ones, self._cell)[0]
 
     def best_slice(self) -> int:
         """Position in the job's slices of the one in which most is in focus."""
@@ -162,13 +165,13 @@ class _Cells:
         request = self._job.request
         smooth = _PENALTY * request.smooth
         if request.surfaces == 1 and request.prefer in ("none", "brightest"):
-            return (Sheet(one_surface(cost, smooth)),)
+            return (Sheet(one_surface(cost, smooth), None, self._cell),)
         low, high = two_surfaces(cost, smooth)
         sides = [(height, self._support(height, total)) for height in ((low, high) if self._falling else (high, low))]
         if request.surfaces == 2:
-            return tuple(Sheet(height, support) for height, support in sides)
+            return tuple(Sheet(height, support, self._cell) for height, support in sides)
         (wanted, there), (other, _) = sides if request.prefer == "top" else sides[::-1]
-        return (Sheet(median_filter(np.where(there > 0.5, wanted, other), 3, mode="nearest")),)
+        return (Sheet(median_filter(np.where(there > 0.5, wanted, other), 3, mode="nearest"), None, self._cell),)
 
     def _support(self, height: NDArray[np.float64], total: NDArray[np.float32]) -> NDArray[np.float64]:
         """Whether enough of the evidence around a cell lies on a sheet, in [0, 1]."""
@@ -178,16 +181,16 @@ class _Cells:
         return np.asarray(np.clip(share / _SUPPORTED, 0, 1), np.float64)
 
 
-def _binned(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _binned(values: NDArray[np.float32], cell: int) -> NDArray[np.float32]:
     """Sum Z Y X over cells, the last ones perhaps of fewer pixels."""
     z, y, x = values.shape
-    padded = np.pad(values, ((0, 0), (0, -y % _CELL), (0, -x % _CELL)))
-    cells = padded.reshape(z, padded.shape[1] // _CELL, _CELL, padded.shape[2] // _CELL, _CELL)
+    padded = np.pad(values, ((0, 0), (0, -y % cell), (0, -x % cell)))
+    cells = padded.reshape(z, padded.shape[1] // cell, cell, padded.shape[2] // cell, cell)
     return np.asarray(cells.sum(axis=(2, 4)))
 
 
-def _brightness(counts: NDArray[Any]) -> NDArray[np.float32]:
+def _brightness(counts: NDArray[Any], cell: int) -> NDArray[np.float32]:
     """How bright each slice is among those of its cell, Z y x, above 0 and up to 1."""
-    cells = _binned(np.nan_to_num(counts.astype(np.float32)))
+    cells = _binned(np.nan_to_num(counts.astype(np.float32)), cell)
     low, high = cells.min(axis=0), cells.max(axis=0)
     return np.asarray(((cells - low) / np.maximum(high - low, 1e-12)) ** 2 + 0.02, np.float32)

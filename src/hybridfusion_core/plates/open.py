@@ -33,6 +33,7 @@ from hybridfusion_core.plates.layouts.yokogawa import read_yokogawa
 from hybridfusion_core.plates.listing import Listing, list_folder
 from hybridfusion_core.plates.plane_records import Findings
 from hybridfusion_core.plates.plate import Plate
+from hybridfusion_core.plates.several_plates import refuse_several_plates
 from hybridfusion_core.plates.unknown_folder import nothing_found
 from hybridfusion_core.plates.well_names import row_letters
 from hybridfusion_core.stack import Channel
@@ -89,6 +90,20 @@ def open_plate(
     return replace(with_headers(plate), warnings=tuple(printable(each) for each in plate.warnings))
 
 
+def open_exported_plate(folder: Path) -> Plate | None:
+    """Open a folder if it is an OME-Zarr plate or what a microscope exports; other folders of stacks are none.
+
+    Raises:
+        UserInputError: its names leave open what the wells are.
+        StoredDataError: its metadata are damaged.
+    """
+    if not folder.is_dir():
+        return None
+    named = folder.absolute()
+    plate = read_ome_zarr_plate(named) if is_zarr(named) else _of_vendor(list_folder(named), None)
+    return None if plate is None or next(plate.fields(), None) is None else with_headers(plate)
+
+
 def _behind(url: str, pattern: str | None) -> Plate:
     with reached(url):
         plate = None if pattern is not None else read_ome_zarr_plate(url)
@@ -139,6 +154,7 @@ def _of_vendor(listing: Listing, index: Path | None) -> Plate | None:
     if not fits[best]:
         return None
     findings = _READERS[best](listing, None)
+    refuse_several_plates((*findings.records, *findings.projections), listing.root.name)
     _refuse_doubtful_wells(findings)
     return assemble(findings, listing, layout(best))
 

@@ -26,6 +26,7 @@ Floats = NDArray[np.float64]
 
 _LEAST = 32  # px, of the shorter side of a small copy
 _GAIN = 4.0  # standard deviations of chance by which the log-likelihood outside has to grow
+_LEAST_CHANCE = 8.0  # however small the places are: blur that is not even seems to move things by parts of a pixel
 _FINER = 4.0  # by which it has to grow to take more numbers for each slice
 _SHARE = 0.25  # of the field, that slices may lie apart
 _PASSES = 2
@@ -137,9 +138,9 @@ def _best(view: View, guide: Guide, relations: Relations, kind: Kind) -> _Found:
     taken = models[0]
     for model in models[1:]:
         taken = model if scores[model] > scores[taken] + _FINER else taken
-    if scores[taken] < scores["none"] + _GAIN * view.chance:
-        return _still(guide)
     places = solved(taken, relations)
+    if scores[taken] < scores["none"] + _GAIN * max(view.chance(places), _LEAST_CHANCE):
+        return _still(guide)
     slices = {z: _slice(each, guide.plane) for z, each in zip(guide.slices, places, strict=True)}
     if not any(is_drift(each, guide.plane) for each in slices.values()):
         return _still(guide)

@@ -97,12 +97,16 @@ class View:
             found[one, other] = (relation.place, relation.information)
         return found
 
-    @property
-    def chance(self) -> float:
-        """How much the sum of `agreement` over all quarters varies where noise alone is compared: its deviation."""
-        rings = len(self._frequencies.counts)
-        terms = sum(len(judges) for _, judges in self.folds()) * rings * len(self._judges())
-        return float(np.sqrt(terms / 2))
+    def chance(self, places: Floats) -> float:
+        """Return by how much noise alone changes the sum of `agreement` over all quarters: a standard deviation.
+
+        Each ring of frequencies varies by one half; but as long as places differ by less than a pixel, the same noise
+        is in both.
+        """
+        rings, judges = len(self._frequencies.counts), [number for _, judging in self.folds() for number in judging]
+        apart = [self._jacobians[judges] @ (places[other] - places[one]) for one, other in self._judges()]
+        share = np.minimum(np.linalg.norm(apart, axis=2), 1.0)
+        return float(np.sqrt(rings * np.square(share).sum() / 2))
 
     def agreement(self, places: Floats, chosen: NDArray[np.intp]) -> float:
         """Return how well slices agree where they lie so: a log-likelihood without its constant."""

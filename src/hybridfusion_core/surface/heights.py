@@ -167,6 +167,12 @@ def _same_stack(name: str, provenance: Mapping[str, Any], stack: Stack) -> None:
             f"{name} is the height of {', '.join(sorted(made_of)[:3])}; expected that of "
             f"{', '.join(sorted(ours)[:3])}. {cure}"
         )
+    if (provenance.get("settings") or {}).get("align") not in (None, "none"):
+        raise UserInputError(
+            f"{name} was found on slices that were aligned, and those of {stack.name} are read as they are; expected "
+            "the same slices. Fuse with --project instead, which reads aligned slices, or say --other-stack if they "
+            "do not differ."
+        )
     if isinstance(slices, int) and slices != stack.shape[2]:
         raise UserInputError(
             f"{name} is the height of a stack of {slices} slices, {stack.name} has {stack.shape[2]}; expected the same."

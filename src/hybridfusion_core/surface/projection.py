@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -95,7 +96,7 @@ def project(
         made = resolved(request, stack, heights)
         spec = describe(made, stack)
         arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.array_shapes().items()}
-        run_to_end(_run(made, planes, arrays["fused"]), progress)
+        run_to_end(into_array(made, planes, arrays["fused"]), progress)
         planar = not isinstance(source, str | Path | list | tuple | Stack) and set(stack.axes) <= set("ZYX")
     return FuseResult(arrays, spec, tuple(range(stack.shape[2])), spec.z_positions_um, planar)
 
@@ -150,7 +151,7 @@ def steps_to_disk(
         create_output(path, spec, block=made.block, overwrite=overwrite, ngff=ngff) as output,
         decoded_once(stack, made.block, room=_ROOM, folder=path.parent) as planes,
     ):
-        yield from _run(made, planes, output.arrays["fused"])
+        yield from into_array(made, planes, output.arrays["fused"])
         output.commit()
     return spec
 
@@ -236,7 +237,8 @@ def project_region(made: Projection, stack: Stack, t: int, channel: int, y: slic
     return along_heights(slab, read, heights, z_um, stack.shape[2], made.heights.step(stack))
 
 
-def _run(made: Projection, stack: Stack, target: Any) -> Generator[Progress]:
+def into_array(made: Projection, stack: Stack, target: Any) -> Generator[Progress]:
+    """Project block by block into an array of `describe`, T C Z Y X, yielding after each block."""
     dtype = np.dtype(target.dtype)
     frames, plane = stack.shape[0], stack.shape[3:]
     done, total = 0, frames * len(made.channels) * plane[0] * plane[1]
@@ -252,7 +254,7 @@ def _run(made: Projection, stack: Stack, target: Any) -> Generator[Progress]:
         yield Progress("projecting", done, total)
 
 
-def _heights(surface: Any, stack: Stack, request: ProjectRequest) -> Any:
+def _heights(surface: Any, stack: Stack, request: ProjectRequest) -> AbstractContextManager[Heights]:
     return open_heights(
         surface,
         stack,

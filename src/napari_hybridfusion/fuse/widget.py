@@ -13,6 +13,7 @@ from qtpy.QtCore import QTimer
 
 from hybridfusion_core.fusion.methods import METHODS
 from hybridfusion_core.progress import Progress
+from napari_hybridfusion.fuse.assessment import assessing, assessment_text
 from napari_hybridfusion.fuse.compare import ShownComparison, comparing, show_comparison
 from napari_hybridfusion.fuse.drift import Drift, DriftPlot, as_fused, drift_text, measuring_drift
 from napari_hybridfusion.fuse.form import FuseForm
@@ -55,10 +56,13 @@ class FuseWidget(Dock):
             text="Drift", tooltip="Measure how the slices lie to each other, and what alignment leaves of it."
         )
         self.drift_plot = DriftPlot()
+        self.assess = PushButton(
+            text="Assess", tooltip="Say whether fusing is right for this stack, by figures measured on it."
+        )
         self._comparison: ShownComparison | None = None
         self.panel = ResultPanel(napari_viewer, self._run)
         buttons = Container(
-            widgets=[self.fuse, self.cancel, self.compare, self.drift], layout="horizontal", labels=False
+            widgets=[self.fuse, self.cancel, self.compare, self.drift, self.assess], layout="horizontal", labels=False
         )
         buttons.margins = (0, 0, 0, 0)
         parts = [self.form, self.live, self.preview_state, buttons, self.replace, self.bar, self.state, self.panel]
@@ -72,6 +76,7 @@ class FuseWidget(Dock):
         self.fuse.changed.connect(self.start)
         self.compare.changed.connect(self.start_comparing)
         self.drift.changed.connect(self.start_measuring_drift)
+        self.assess.changed.connect(self.start_assessing)
         # After the event: to show or hide a field draws the canvas, in the midst of what napari does to its layers.
         self._refresh = QTimer()
         self._refresh.setSingleShot(True)
@@ -107,6 +112,11 @@ class FuseWidget(Dock):
     def _show_drift(self, drift: Drift) -> None:
         self.drift_plot.show_drift(drift)
         self.state.value = drift_text(drift)
+
+    def start_assessing(self) -> None:
+        """Measure whether fusing is right for the stack, and say it."""
+        if (task := self._prepared()) is not None:
+            self._run(assessing(task), lambda found: setattr(self.state, "value", assessment_text(found)))
 
     def _compared(self, comparison: ShownComparison | None) -> None:
         self._comparison = comparison
@@ -151,7 +161,7 @@ class FuseWidget(Dock):
 
     def _show_running(self, running: bool) -> None:
         super()._show_running(running)
-        self.fuse.enabled = self.compare.enabled = self.drift.enabled = not running
+        self.fuse.enabled = self.compare.enabled = self.drift.enabled = self.assess.enabled = not running
         self.preview.hold(on=running)
         self.panel.hold(on=running)
 

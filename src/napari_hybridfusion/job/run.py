@@ -84,7 +84,7 @@ def saving(fused: Fused, path: Path, *, overwrite: bool = False) -> Generator[Pr
     with create_output(path, spec, block=job.plan.block, overwrite=overwrite) as output:
         for t in range(spec.shape[0]):
             for core in blocks(spec.shape[2:], job.plan.block, job.geometry):
-                at = (t, slice(None), 0, core.y.core, core.x.core)
+                at = (t, slice(None), slice(None), core.y.core, core.x.core)
                 for name, array in whole.items():
                     output.arrays[name][at] = np.asarray(array[at])
                 done += (core.y.stop - core.y.start) * (core.x.stop - core.x.start)

@@ -20,6 +20,7 @@ from napari_hybridfusion.job.worker import Steps
 from napari_hybridfusion.layers.results import result_layers
 from napari_hybridfusion.parts.field_form import text_label
 from napari_hybridfusion.result.about import AboutResult
+from napari_hybridfusion.result.along_height import AlongHeight
 from napari_hybridfusion.result.correct import corrected_path, correcting, edit_layer
 from napari_hybridfusion.result.probe import attend
 from napari_hybridfusion.result.shown import ShownResult, results_of, shows_result, together, window_of
@@ -87,6 +88,8 @@ class ResultPanel(Container):  # type: ignore[misc]
             row.margins = (0, 0, 0, 0)
             self.append(row)
         self.append(self.follow)
+        self.along = AlongHeight(viewer, self.results, run, self._say)
+        self.append(self.along)
         self.append(self.said)
         self.follow.visible = False
         self.paint.changed.connect(self.start_painting)
@@ -263,6 +266,7 @@ class ResultPanel(Container):  # type: ignore[misc]
     def close(self) -> None:
         """Follow no longer; the pointer reads results whatever docks are open."""
         self._viewer.dims.events.current_step.disconnect(self._use_shown_slice)
+        self.along.close()
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         if self.posterior is not None:
             self.posterior.close()

@@ -1,5 +1,6 @@
 """A cluster as it is: workers that cannot take part, that come late, that go, and that belong to others too."""
 
+import json
 import os
 import socket
 import subprocess
@@ -10,16 +11,16 @@ from pathlib import Path
 
 import pytest
 from distributed import Client, LocalCluster
+from plate_makers import places, write_harmony
 
 from hybridfusion_core.batch import scheduler
 from hybridfusion_core.batch.api import plan_batch, run_batch
 from hybridfusion_core.batch.result import Event
 from hybridfusion_core.batch.scheduler import Where, connected
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.scenes.samples.write import write_sample
 
 QUIET = {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
-REQUEST = {"method": "tenengrad", "device": "cpu", "tile": 64}
+REQUEST = {"method": "tenengrad", "device": "cpu", "tile": 16}
 # What makes a worker unfit, as a module that it loads before anything else.
 UNFIT = {
     "old": "from hybridfusion_core.fusion import api\napi.ALGORITHM_VERSION += 1\n",
@@ -59,11 +60,12 @@ def contents(output: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_unfit_workers_take_no_part_and_lost_ones_change_nothing(tmp_path: Path) -> None:
-    write_sample("plate", tmp_path / "in.ome.zarr")
+    wells = [(row, column) for row in range(1, 5) for column in range(1, 7)]
+    folder_in = write_harmony(tmp_path / "in", places(wells=wells))  # 48 fields
     for folder in ("calm", "wild"):
         (tmp_path / folder).mkdir()
-    calm = plan_batch(tmp_path / "in.ome.zarr", tmp_path / "calm" / "out.ome.zarr", **REQUEST)
-    wild = plan_batch(tmp_path / "in.ome.zarr", tmp_path / "wild" / "out.ome.zarr", **REQUEST)
+    calm = plan_batch(folder_in, tmp_path / "calm" / "out.ome.zarr", **REQUEST)
+    wild = plan_batch(folder_in, tmp_path / "wild" / "out.ome.zarr", **REQUEST)
     with ExitStack() as stack:
         cluster = stack.enter_context(LocalCluster(n_workers=0, host="127.0.0.1", protocol="tcp://", **QUIET))
         client = stack.enter_context(Client(cluster, set_as_default=False))
@@ -76,20 +78,25 @@ def test_unfit_workers_take_no_part_and_lost_ones_change_nothing(tmp_path: Path)
         bare, _ = join("bare"), join("old")
         client.wait_for_workers(3, timeout=300)
         seen: list[str] = []
+        fit = [first]
 
         def disturb(event: Event) -> None:
-            if event.outcome is not None:
-                seen.append(event.stage)
-            if event.outcome is not None and event.stage == "measuring" and seen.count("measuring") == 3:
-                join("blind")
-                join("second")
-                client.wait_for_workers(5, timeout=300)
-                first.kill()
+            """While it measures and twice while it fuses, another worker comes and the one before it is killed."""
+            if event.outcome is None:
+                return
+            seen.append(event.stage)
+            count = seen.count(event.stage)
+            if (event.stage, count) in {("measuring", 3), ("fusing", 5), ("fusing", 25)}:
+                if event.stage == "measuring":
+                    join("blind")
+                fit.append(join(f"fit{len(fit)}"))
+                client.wait_for_workers(5 if event.stage == "measuring" else 4, timeout=300)
+                fit[-2].kill()
 
         result = run_batch(wild, where=Where(scheduler=address), report=disturb)
-        assert (result.fused, result.failures) == (8, [])
+        assert (result.fused, result.failures) == (48, [])
         reasons = sorted(result.refused.values())
-        assert len(reasons) == 3
+        assert len(reasons) == 3, reasons
         assert any("does not have this version of napari-hybridfusion" in each for each in reasons)
         assert any("version" in each and "algorithm" in each for each in reasons)
         assert any("does not see the plate" in each for each in reasons)
@@ -98,7 +105,9 @@ def test_unfit_workers_take_no_part_and_lost_ones_change_nothing(tmp_path: Path)
         # Nothing of ours stays: the bare worker is still there, and another one may come.
         assert bare.poll() is None
         assert not [name for name in cluster.scheduler.worker_plugins if "hybridfusion" in name]
-        assert run_batch(calm, where=Where(scheduler=address)).fused == 8
+        assert run_batch(calm, where=Where(scheduler=address)).fused == 48
+    records = (tmp_path / "wild" / "out.hybridfusion" / "units").rglob("*.json")
+    assert len({json.loads(each.read_text())["algorithm_version"] for each in records}) == 1
     assert contents(calm.choices.output) == contents(wild.choices.output)
 
 

@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from hybridfusion_core.batch.scheduler import Where, connected
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.scenes.samples.write import write_sample
 
-KILLS = 10  # for each of two victims
+KILLS = 4  # for each of two victims
 QUIET = {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
 
 Contents = dict[str, bytes]
@@ -78,6 +77,14 @@ def read_units(process: "subprocess.Popen[str]", count: int) -> int:
     return seen
 
 
+def wait_within_a_unit(process: "subprocess.Popen[str]", output: Path) -> None:
+    """Wait until a result is being built: what is killed now has begun and not ended."""
+    staging = output.with_name(f"{output.name.removesuffix('.ome.zarr')}.hybridfusion") / "staging"
+    while process.poll() is None and not (staging.is_dir() and any(staging.iterdir())):
+        pass
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("whom", ["everything", "the master"])
 def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(
     whom: str, plate: Path, expected: tuple[Contents, Contents], tmp_path: Path
@@ -87,7 +94,7 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(
     for _ in range(KILLS):
         with started(plate, output) as process:
             read_units(process, dice.randrange(3))
-            time.sleep(dice.random() * 0.2)  # somewhere within a unit
+            wait_within_a_unit(process, output)
             (os.killpg if whom == "everything" else os.kill)(process.pid, signal.SIGKILL)
     with started(plate, output) as process:
         assert process.wait() == 0
@@ -95,6 +102,7 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(
     assert [each.name for each in output.parent.glob("out.hybridfusion/**/*.part")] == []
 
 
+@pytest.mark.slow
 def test_files_are_as_safe_as_a_plate(plate: Path, tmp_path: Path) -> None:
     files = ("--format", "tiff", "--workers", "2")
     (tmp_path / "whole").mkdir()
@@ -106,7 +114,7 @@ def test_files_are_as_safe_as_a_plate(plate: Path, tmp_path: Path) -> None:
     for _ in range(2):
         with started(plate, output, *files) as process:
             read_units(process, dice.randrange(3))
-            time.sleep(dice.random() * 0.2)
+            wait_within_a_unit(process, output)
             os.killpg(process.pid, signal.SIGKILL)
     with started(plate, output, *files) as process:
         assert process.wait() == 0
@@ -116,6 +124,7 @@ def test_files_are_as_safe_as_a_plate(plate: Path, tmp_path: Path) -> None:
     assert one == other
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_its_field_is_fused(
     plate: Path, expected: tuple[Contents, Contents], tmp_path: Path
 ) -> None:
@@ -129,6 +138,7 @@ def test_a_killed_worker_is_replaced_and_its_field_is_fused(
     assert plate_found.keys() == expected[0].keys()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_after_the_current_tiles_and_the_next_run_goes_on(
     plate: Path, expected: tuple[Contents, Contents], tmp_path: Path
 ) -> None:
@@ -147,6 +157,7 @@ def test_ctrl_c_ends_after_the_current_tiles_and_the_next_run_goes_on(
     assert contents(output) == expected
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_there_gives_the_same_bytes(
     plate: Path, expected: tuple[Contents, Contents], tmp_path: Path
 ) -> None:

@@ -31,6 +31,7 @@ from hybridfusion_core.evaluate.methods import (
 )
 from hybridfusion_core.evaluate.metrics.interval import Gain
 from hybridfusion_core.evaluate.page import render
+from hybridfusion_core.evaluate.plates import plate_groups
 from hybridfusion_core.evaluate.run import evaluate_folder
 from hybridfusion_core.evaluate.scores import FIGURES, Scored, score_case
 from hybridfusion_core.evaluate.tables import Evaluation, Scoreboard
@@ -508,3 +509,22 @@ def test_a_page_shows_every_method_in_one_grey_scale(measured: Evaluation) -> No
     assert not any("confidence" in each.caption for each in look.maps)
     assert math.isfinite(look.difference)
     assert any("confidence" in each.caption for each in board(measured, "truth: stacks").looks[0].maps)
+
+
+def test_fields_of_a_plate_are_scored_against_the_projections_of_its_microscope(tmp_path: Path) -> None:
+    stack, truth, _ = exact_stack(3, seed=3)
+    for well, site in (("B02", 1), ("B03", 1)):
+        for z, plane in enumerate([truth, *stack] if well == "B02" else stack, 0 if well == "B02" else 1):
+            save(tmp_path / "p" / "TimePoint_1" / f"ZStep_{z}" / f"x_{well}_s{site}_w1.tif", plane)
+    groups, broken = plate_groups(tmp_path / "p") or ([], ["no plate"])
+    assert broken == []
+    assert [(group.truth, group.count) for group in groups] == [("reference", 1), ("", 1)]
+    case = groups[0].cases[0]()
+    assert case.name.startswith("B02 field 1")
+    assert case.truth is not None
+    assert np.array_equal(case.truth[0], truth)
+    assert case.slices == 3
+    assert groups[1].cases[0]().truth is None
+    assert plate_groups(tmp_path) is not None  # the folder above
+    save(tmp_path / "stacks" / "a.tif", stack)
+    assert plate_groups(tmp_path / "stacks") is None

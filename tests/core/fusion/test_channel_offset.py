@@ -5,6 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import hybridfusion_core as hf
+from hybridfusion_core.fusion.channel_offset import ChannelOffset, combined
 
 FUSING = {"method": "tenengrad", "device": "cpu", "focus_from": "0"}
 
@@ -42,3 +43,8 @@ def test_what_cannot_be_meant_is_refused(shifted: hf.Stack) -> None:
     ):
         with pytest.raises(hf.UserInputError, match=said):
             hf.fuse(shifted, **{**FUSING, **options})
+
+
+def test_a_plate_takes_the_median_over_its_fields() -> None:
+    fields = [{1: ChannelOffset(um, 0.3, 30)} for um in (0.5, 0.6, 9.0)] + [{}]
+    assert combined(fields)[1] == ChannelOffset(0.6, pytest.approx(0.1483, abs=1e-3), 90)

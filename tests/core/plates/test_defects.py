@@ -359,12 +359,12 @@ def test_a_slice_without_chunks_fails_its_field(tmp_path: Path) -> None:
 
 
 def test_a_damaged_ome_tiff_fails_alone(tmp_path: Path) -> None:
-    folder = make.write_ome_tiffs(tmp_path, ["B02_f1.ome.tif", "B02_f2.ome.tif"])
-    hurt = folder / "B02_f2.ome.tif"
+    folder = make.write_ome_tiffs(tmp_path, ["B02_f1.ome.tif", "B03_f2.ome.tif"])
+    hurt = folder / "B03_f2.ome.tif"
     hurt.write_bytes(hurt.read_bytes()[:50])
     first, second, third = open_plate(folder).fields()
     assert len(numbers(first)) == len(numbers(second)) == 2
-    assert "B02_f2.ome.tif" in failure(third)
+    assert "B03_f2.ome.tif" in failure(third)
 
 
 def test_a_file_that_vanished_since_is_named(tmp_path: Path) -> None:

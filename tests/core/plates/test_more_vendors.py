@@ -9,6 +9,7 @@ import plate_makers as make
 import pytest
 from plate_makers import numbers
 
+from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.plates.layouts.table import LAYOUTS, layout
 from hybridfusion_core.plates.open import open_plate
 from hybridfusion_core.plates.references import vendor_projections
@@ -209,3 +210,13 @@ def test_a_layout_that_has_met_no_real_export_is_said_to_be_experimental(tmp_pat
     assert "no real export" in plate_warnings(plate)[-1]
     assert {each.name for each in LAYOUTS if each.experimental} == {"harmony", "hcs-ai", "cq3k", "scanr", "incell"}
     assert layout("imagexpress").real
+
+
+def test_plates_beside_each_other_are_not_mixed(tmp_path: Path) -> None:
+    make.write_imagexpress(tmp_path / "one", make.places(), htd=False)
+    hurt = tmp_path / "two" / "TimePoint_1" / "ZStep_1"
+    make.write_plane(hurt / "screen_B03_s1_w1.TIF", 7)
+    with pytest.raises(UserInputError, match="holds planes in 'one' and in 'two' that say the same wells"):
+        open_plate(tmp_path)
+    (hurt / "screen_B03_s1_w1.TIF").rename(hurt / "screen_C03_s1_w1.TIF")
+    assert len(open_plate(tmp_path).wells) == 3

@@ -32,11 +32,11 @@ def told(*names: str) -> list[tuple[str, str]]:
         # Folders are parts like any other.
         (("B02/image_1", "B02/image_2", "C02/image_1"), [("B2", "1"), ("B2", "2"), ("C2", "1")]),
         # A field is told in the same way: p53 and S6 are the same in all names.
-        (("p53_B02_s1", "p53_B02_s2"), [("B2", "1"), ("B2", "2")]),
+        (("p53_B02_s1", "p53_B03_s2"), [("B2", "1"), ("B3", "2")]),
         (("S6_B02_f01", "S6_B03_f10"), [("B2", "1"), ("B3", "10")]),
         (("p53_B02", "p53_B03"), [("B2", "1"), ("B3", "1")]),
         (("B02_1", "B02_2", "B03_1"), [("B2", "1"), ("B2", "2"), ("B3", "1")]),
-        (("B02_left", "B02_right"), [("B2", "left"), ("B2", "right")]),
+        (("B02_left", "B02_right", "B03_left"), [("B2", "left"), ("B2", "right"), ("B3", "left")]),
         (("A2-Site_0", "A2-Site_1", "B1-Site_0"), [("A2", "0"), ("A2", "1"), ("B1", "0")]),
     ],
 )
@@ -59,20 +59,18 @@ def test_names_that_leave_a_choice_are_a_question(names: tuple[str, ...], match:
         places_of(names, "Choose.")
 
 
-def test_a_part_that_all_names_have_is_taken_for_the_well_and_said() -> None:
-    found = places_of(("B02_f1", "B02_f2"), "Choose.")
-    assert found is not None
-    assert found.places == (((1, 1), "1"), ((1, 1), "2"))
-    assert "'B02' stands in all 2 names" in found.warnings[0]
-    alone = places_of(("B02_f1",), "Choose.")
-    assert alone is not None
-    assert alone.warnings == ()
+def test_a_part_that_all_names_have_is_a_question_but_where_nothing_else_can_be_meant() -> None:
+    for names in (("B02_f1", "B02_f2"), ("H9_left", "H9_right"), ("x_D14_f1", "D14_f2")):
+        with pytest.raises(UserInputError, match=r"stands in all 2 names: .*Choose"):
+            places_of(names, "Choose.")
+    assert told("B02_f1") == [("B2", "1")]
+    assert told("A1-Site_0", "A1-Site_1") == [("A1", "0"), ("A1", "1")]
 
 
 def test_files_that_no_part_alone_tells_apart_stay_apart() -> None:
-    found = places_of(("B02_f1_t1", "B02_f1_t2", "B02_f2_t1", "B02_f2_t2"), "Choose.")
+    found = places_of(("B02_f1_t1", "B02_f1_t2", "B02_f2_t1", "B02_f2_t2", "B03_f1_t1"), "Choose.")
     assert found is not None
-    assert len({field for _, field in found.places}) == 4
+    assert len({field for at, field in found.places if at == (1, 1)}) == 4
     assert "--pattern" in found.warnings[-1]
 
 

@@ -60,7 +60,11 @@ def slice_figures(job: Job, stack: Stack, arrays: Mapping[str, Any]) -> SliceFig
                 moves.append(_moves(counts))
             quiet = _quiet(arrays, channel, y, x)
             biases[channel].add(counts, np.asarray(arrays["fused"][0, channel, 0, y, x]), quiet)
-    known = [] if job.request.method == "sum" else [each.bias for each in biases.values() if each.bias is not None]
+    known = (
+        []
+        if job.request.method == "sum" or job.projections
+        else [each.bias for each in biases.values() if each.bias is not None]
+    )
     return SliceFigures(_drift(np.array(moves)), max(known, key=abs, default=None))
 
 

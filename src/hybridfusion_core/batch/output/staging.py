@@ -157,14 +157,15 @@ class StagedImage:
                     continue
                 write_array(target / node.path, node, self.times)
                 chunks = time_folder(target / node.path, self.index, self.ngff)
-                _replace(time_folder(source / node.path, 0, self.ngff), chunks)
+                replaced(time_folder(source / node.path, 0, self.ngff), chunks)
                 pixels.append(chunks.relative_to(self.paths.output.parent).as_posix())
         for source in result_paths(self.path).values():
             shutil.rmtree(source, ignore_errors=True)
         return {"attributes": attributes, "pixels": pixels}
 
 
-def _replace(source: Path, target: Path) -> None:
+def replaced(source: Path, target: Path) -> None:
+    """Move a folder to its place, whatever stands there."""
     if target.exists():
         shutil.rmtree(target)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -129,6 +129,23 @@ def _stores(record: dict[str, Any]) -> list[str]:
     return [each for each in ("fused", "maps") if isinstance(attributes, dict) and each in attributes]
 
 
+def damaged_wells(paths: BatchPaths) -> list[tuple[Path, str]]:
+    """Return the records of images of whole wells that are not whole, and what is wrong with each.
+
+    Args:
+        paths: of the batch.
+    """
+    found = []
+    for record in sorted((paths.folder / "wells").glob("*/*/*.json")):
+        key = FieldKey(record.parent.parent.name, record.parent.name, record.stem)
+        folders = [each.joinpath(*key) for each in (paths.output, paths.maps)]
+        wrong = [finding for folder in folders if folder.is_dir() for finding in check_image(folder)]
+        if not folders[0].is_dir():
+            wrong = [f"{'/'.join(key)} is missing"]
+        found += [(record, wrong[0])] if wrong else []
+    return found
+
+
 def holds_files(output: Path) -> bool:
     """Say whether a folder is where a batch has written files."""
     found = paths_of(output) if output_suffix(output) is None else None

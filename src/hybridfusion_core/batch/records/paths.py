@@ -130,6 +130,10 @@ class BatchPaths:
         """Return where a small picture of a unit is kept for the report."""
         return self.folder.joinpath("units", *key, f"{t}.jpg")
 
+    def mosaic(self, key: FieldKey) -> Path:
+        """Return where it is written down of which fields an image of a whole well was made."""
+        return self.folder.joinpath("wells", *key[:2], f"{key.field}.json")
+
     def unit_lock(self, key: FieldKey, t: int) -> Path:
         """Return what is locked while a unit is worked on."""
         return self.folder.joinpath("units", *key, f"{t}.lock")

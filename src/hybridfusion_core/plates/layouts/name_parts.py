@@ -1,14 +1,14 @@
 """Which part of a name is the well and which the field: the part that tells the files apart.
 
 "H9_mitotracker_B02_f1" has two parts that look like a well. A part that is the same in every name says what all files
-have in common, a cell line or a day, while another one varies. Where several parts vary, nothing but the user knows:
-that is a question, not a guess.
+have in common, a cell line or a day, while another one varies. Where several parts vary, or none does, nothing but the
+user knows: that is a question, not a guess.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hybridfusion_core.errors import UserInputError
@@ -117,7 +117,7 @@ def _by_column(
     if len(varying) == 1:
         return varying * len(rows), []
     if not varying and len(columns) == 1 and all(len(each) == 1 for each in candidates):
-        return [*columns] * len(rows), list(_granted(rows, next(iter(columns))))
+        return _lone([*columns] * len(rows), rows, how)
     if varying or len(columns) > 1:
         raise _question(
             [rows[0][column] for column in varying or sorted(columns)], rows, varying or sorted(columns), how
@@ -134,16 +134,23 @@ def _by_difference(rows: list[list[str]], candidates: list[list[int]], how: str)
     odd = next((index for index, each in enumerate(chosen) if len(each) != 1), None)
     if odd is not None:
         raise _question([rows[odd][index] for index in candidates[odd]], rows, [], how)
-    return [each[0] for each in chosen], [] if any(rest) else list(_granted(rows, chosen[0][0]))
+    found = [each[0] for each in chosen]
+    return (found, []) if any(rest) else _lone(found, rows, how)
 
 
-def _granted(rows: list[list[str]], column: int) -> Iterator[str]:
-    part = rows[0][column]
-    if len(rows) > 1:
-        yield (
-            f"{part!r} stands in all {len(rows)} names and is taken for the well. If it is something else, such as a "
-            "cell line or a day, say what the names mean with --pattern."
-        )
+def _lone(found: list[int], rows: list[list[str]], how: str) -> tuple[list[int], list[str]]:
+    """Take a part that is the same in all names for the well only where its place leaves no doubt.
+
+    A cell line or a day stands in all names, too; Micro-Manager calls positions "A1-Site_0" and nothing else.
+    """
+    sites = all(len(row) == 2 and _marked(row[1]) == "site" for row in rows)
+    if len(rows) == 1 or sites:
+        return found, []
+    part = rows[0][found[0]]
+    raise UserInputError(
+        f"{part!r} stands in all {len(rows)} names: it is their well, or something else that they have in common, such "
+        f"as a cell line or a day; expected a well that tells the files apart. {how}"
+    )
 
 
 def _question(found: Sequence[str], rows: list[list[str]], columns: Sequence[int], how: str) -> UserInputError:

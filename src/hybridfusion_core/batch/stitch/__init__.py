@@ -1,0 +1,1 @@
+"""Whole wells: fused fields placed side by side, and blended into one image."""
