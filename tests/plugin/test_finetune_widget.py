@@ -250,7 +250,7 @@ def test_a_training_that_explodes_says_so(qtbot, widget, stacks, monkeypatch):
     train(qtbot, widget)
     assert messages(widget) == {}
     assert widget.state.value.startswith("Failed: The training stopped at step 7")
-    assert "stopped at step 7" in notification_manager.records[before].message
+    assert len(notification_manager.records) == before  # it is said once
     assert widget.train.enabled
 
 
