@@ -136,7 +136,10 @@ def test_the_plate_is_fused_by_a_cluster_that_is_there(qtbot, widget, plate, tmp
         ("scheduler_file", ("scheduler_file", "nowhere.json"), "does not exist"),
     ],
 )
-def test_a_choice_that_cannot_be_is_said_beside_its_field(qtbot, widget, plate, tmp_path, field, choice, said):
+def test_a_choice_that_cannot_be_is_said_beside_its_field(
+    qtbot, widget, plate, tmp_path, monkeypatch, field, choice, said
+):
+    monkeypatch.setattr("hybridfusion_core.batch.scheduler._ANSWER", 0.5)
     name, value = choice
     box = widget.form.boxes.fields.get(name) or getattr(widget.form, name)
     box.value = tmp_path / value if value.startswith("nowhere") else value

@@ -235,7 +235,7 @@ def test_a_broken_field_is_shown_and_the_others_are_fused(qtbot, viewer, widget,
 
 
 @pytest.mark.own_window
-@pytest.mark.parametrize("how", ["window", "dock"])
+@pytest.mark.parametrize("how", [pytest.param("window", marks=pytest.mark.slow), "dock"])
 def test_closing_during_a_run_stops_it(qtbot, viewer, widget, long_plate, tmp_path, capsys, how):
     output = tmp_path / "out.ome.zarr"
     choose(qtbot, widget, long_plate, output)
@@ -366,6 +366,7 @@ print(bool({"napari", "qtpy", "PyQt6", "napari_hybridfusion"} & set(modules)))
 """
 
 
+@pytest.mark.slow
 def test_workers_know_nothing_of_the_script_that_started_them(tmp_path):
     script = tmp_path / "without_main_guard.py"
     script.write_text(SCRIPT)

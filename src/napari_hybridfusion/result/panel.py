@@ -23,7 +23,7 @@ from napari_hybridfusion.result.about import AboutResult
 from napari_hybridfusion.result.along_height import AlongHeight
 from napari_hybridfusion.result.correct import corrected_path, correcting, edit_layer
 from napari_hybridfusion.result.probe import attend
-from napari_hybridfusion.result.shown import ShownResult, results_of, shows_result, together
+from napari_hybridfusion.result.shown import ShownResult, results_of, shows_result, together, window_of
 from napari_hybridfusion.result.surface import height_surface
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class ResultPanel(Container):  # type: ignore[misc]
     def __init__(self, viewer: ViewerModel, run: Run) -> None:
         super().__init__(labels=False)
         self.margins = (0, 0, 0, 0)
+        viewer = window_of(viewer)  # whose layers are the very ones that results know
         self._viewer, self._run = viewer, run
         self.results = results_of(viewer)
         self._surface: Layer | None = None

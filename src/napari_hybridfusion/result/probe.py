@@ -11,7 +11,7 @@ from napari.layers import Image, Layer
 
 from hybridfusion_core.fusion.products import PRODUCTS
 from napari_hybridfusion.result.edge_on import EdgeOn
-from napari_hybridfusion.result.shown import explaining, results_of, shows_result, together
+from napari_hybridfusion.result.shown import explaining, results_of, shows_result, together, window_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -22,7 +22,7 @@ _FORWARDS = 2  # axes from the end, of a stack whose axes nobody named
 
 def attend(viewer: ViewerModel) -> Probe:
     """Let the pointer read results in a window from now on, whatever docks are open; return what does it."""
-    window = getattr(viewer, "__wrapped__", viewer)  # napari hands every dock a proxy of its own
+    window = window_of(viewer)
     for callback in window.mouse_drag_callbacks:
         if isinstance(probe := getattr(callback, "__self__", None), Probe):
             return probe

@@ -122,12 +122,18 @@ _OF_VIEWERS: dict[int, ShownResults] = {}
 
 def results_of(viewer: ViewerModel) -> ShownResults:
     """Return the results of a window: they belong to it, and outlive the dock that made them."""
-    window = getattr(viewer, "__wrapped__", viewer)  # napari hands every dock a proxy of its own
+    window = window_of(viewer)
     key = id(window)
     if key not in _OF_VIEWERS:
         _OF_VIEWERS[key] = ShownResults(window)
         finalize(window, _OF_VIEWERS.pop, key, None)
     return _OF_VIEWERS[key]
+
+
+def window_of(viewer: ViewerModel) -> ViewerModel:
+    """Return the viewer itself: napari hands every dock a proxy of its own, whose layers are proxies too."""
+    window: ViewerModel = getattr(viewer, "__wrapped__", viewer)
+    return window
 
 
 def explaining(viewer: ViewerModel, layer: Layer) -> dict[str, Layer]:
