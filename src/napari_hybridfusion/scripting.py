@@ -9,6 +9,7 @@ from uuid import uuid4
 import numpy as np
 from napari.layers import Layer
 
+from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.products import default_products
 from hybridfusion_core.fusion.result import FuseResult
 from hybridfusion_core.progress import run_to_end
@@ -49,7 +50,7 @@ def fuse_layer(
         layer: `viewer.add_layer(Layer.create(*each))` shows one.
 
     Raises:
-        UserInputError: the layer cannot be fused, or an option is unfit.
+        UserInputError: the layer cannot be fused, an option is unfit, or the result has several planes along Z.
     """
     wanted = tuple(products) if products is not None else default_products()
     task = prepare(
@@ -62,6 +63,7 @@ def fuse_layer(
             options=tuple(options.items()),
         )
     )
+    _refuse_several_planes(task.job.depth)
     fused = run_to_end(fusing(task), None)
     return _of_one_result(result_layers(fused.spec, fused.levels, task.source))
 
@@ -86,9 +88,19 @@ def show_result(viewer: ViewerModel, result: FuseResult | Sequence[LayerData]) -
     return layers
 
 
+def _refuse_several_planes(depth: int) -> None:
+    """Refuse results that are stacks again: layers of one fused plane would put their planes at wrong heights."""
+    if depth > 1:
+        raise UserInputError(
+            f"The result has {depth} planes along Z, of slabs or of two surfaces; expected one, which lies on its "
+            "stack. Write it with hybridfusion_core.fuse_to and open the file, whose planes have their heights."
+        )
+
+
 def _layers(result: FuseResult) -> list[LayerData]:
     """Lay a result on the slices that it was made from, as if its stack were in the window."""
     spec = result.spec
+    _refuse_several_planes(spec.depth)
     array = np.asarray(result.arrays["fused"])  # T C 1 Y X
     stack = Stack(array, "TCZYX", spec.name, spec.channels, t=spec.t, z=spec.z, y=spec.y, x=spec.x, rgb=spec.rgb)
     frames, _, rows, columns = spec.shape

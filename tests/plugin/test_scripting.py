@@ -44,6 +44,26 @@ def test_what_cannot_be_is_said_as_in_the_form():
         fuse_layer(Image(np.zeros((8, 8)), name="plane"))
 
 
+def test_results_of_several_planes_are_refused_where_their_heights_would_be_lost():
+    with pytest.raises(UserInputError, match="planes along Z"):
+        fuse_layer(Image(focal_stack(), **PLACE), method="tenengrad", slab="2")
+    result = hf.fuse(focal_stack(), z_step_um=2.0, method="tenengrad", slab="2")
+    with pytest.raises(UserInputError, match="planes along Z"):
+        show_result(ViewerModel(), result)
+
+
+def test_a_cropped_result_lies_where_it_was_cropped():
+    still = focal_stack(size=160)
+    drifting = np.stack([np.roll(plane, (3 * z - 6, 2 * z - 4), axis=(0, 1)) for z, plane in enumerate(still)])
+    layer = Image(drifting, **PLACE)
+    data, about, _ = fuse_layer(layer, method="tenengrad", align="shift", align_frame="crop")[0]
+    began = (np.array(about["translate"]) - PLACE["translate"])[1:] / about["scale"][1:]
+    frame = about["metadata"]["hybridfusion"]["provenance"]["treatment"]["alignment"]["frame"]
+    assert data.shape[1:] < still.shape[1:]
+    np.testing.assert_allclose(began, (frame["y"][0], frame["x"][0]))
+    assert (began > 0).all()
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_result_lies_on_its_stack_and_is_read_as_one(times):
     viewer = ViewerModel()

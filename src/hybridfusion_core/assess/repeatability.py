@@ -55,7 +55,8 @@ class Repeated:
         agree: share of decisions of the two halves that lie no more than twice `reach` apart.
         promised: the share that their confidence promises at least.
         reach: slices around a decision that confidence counts: one, or none in a stack of few, where all are
-        neighbours. height: median difference of the halves' heights in slices.
+            neighbours.
+        height: median difference of the halves' heights in slices.
         noise: standard deviation of the halves' fused difference over √2, in that of one slice's noise.
         every_other: share of decisions from odd and even slices within one slice of each other.
         every_other_height: median difference of their heights, in slices.

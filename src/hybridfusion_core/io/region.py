@@ -62,6 +62,43 @@ class RegionView:
         return np.asarray(self[...], dtype=dtype)
 
 
+class ComputedPlanes:
+    """An array T C Z Y X whose regions are computed when they are read.
+
+    Args:
+        shape: lengths of T C Z Y X.
+        dtype: of its pixels.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        self.shape = shape
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes: five."""
+        return len(self.shape)
+
+    def __getitem__(self, key: Any, /) -> NDArray[Any]:
+        items = normalised(key, self.shape)
+        t, c, z, rows, columns = (
+            range(*each.indices(size)) if isinstance(each, slice) else range(each, each + 1)
+            for each, size in zip(items, self.shape, strict=True)
+        )
+        y, x = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
+        made = np.empty((len(t), len(c), len(z), len(rows), len(columns)), self.dtype)
+        for i, at in enumerate(t):
+            for j, channel in enumerate(c):
+                for k, number in enumerate(z):  # a slice's share of memory, not a stack's
+                    made[i, j, k] = self._plane(at, channel, number, y, x)[:: rows.step, :: columns.step]
+        found: NDArray[Any] = made[tuple(slice(None) if isinstance(each, slice) else 0 for each in items)]
+        return found
+
+    def _plane(self, t: int, c: int, z: int, y: slice, x: slice) -> NDArray[Any]:
+        """Compute a region of one plane, Y X."""
+        raise NotImplementedError
+
+
 def decode_unit(letters: str, chunks: tuple[int, ...], shape: tuple[int, int, int, int, int]) -> DecodeUnit:
     """Return what a chunked array decodes as a whole, T C Z Y X.
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
-from hybridfusion_core.io.region import normalised
+from hybridfusion_core.io.region import ComputedPlanes
 from hybridfusion_core.registration.placement import Placement, Rect, Slice, centre_of
 from hybridfusion_core.stack import Stack
 
@@ -38,7 +38,7 @@ def aligned(stack: Stack, placement: Placement, frame: Frame = "keep") -> Stack:
     return replace(stack, array=array, axes="TCZYX", decode_unit=None, closers=())
 
 
-class AlignedPlanes:
+class AlignedPlanes(ComputedPlanes):
     """An array T C Z Y X of resampled slices.
 
     Args:
@@ -48,36 +48,15 @@ class AlignedPlanes:
     """
 
     def __init__(self, stack: Stack, placement: Placement, window: Rect) -> None:
-        self._stack, self._placement, self._window = stack, placement, window
         rows, columns = (each.stop - each.start for each in window)
-        self.shape: tuple[int, ...] = (*stack.shape[:3], rows, columns)
-        self.dtype = stack.dtype
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes: five."""
-        return 5
-
-    def __getitem__(self, key: Any, /) -> NDArray[Any]:
-        items = normalised(key, self.shape)
-        ranges = [
-            range(*each.indices(size)) if isinstance(each, slice) else range(each, each + 1)
-            for each, size in zip(items, self.shape, strict=True)
-        ]
-        y, x = (
-            slice(each.start + own.start, each.stop + own.start)
-            for each, own in zip(ranges[3:], self._window, strict=True)
-        )
-        made = np.empty([len(each) for each in ranges], self.dtype)
-        for i, t in enumerate(ranges[0]):
-            for j, c in enumerate(ranges[1]):
-                for k, z in enumerate(ranges[2]):
-                    made[i, j, k] = self._plane(t, c, z, y, x)[:: ranges[3].step, :: ranges[4].step]
-        found: NDArray[Any] = made[tuple(slice(None) if isinstance(each, slice) else 0 for each in items)]
-        return found
+        super().__init__((*stack.shape[:3], rows, columns), stack.dtype)
+        self._stack, self._placement, self._window = stack, placement, window
 
     def _plane(self, t: int, c: int, z: int, y: slice, x: slice) -> NDArray[Any]:
-        """Return a region of the reference's frame as one slice shows it."""
+        """Return a region of the window as one slice shows it."""
+        y, x = (
+            slice(each.start + own.start, each.stop + own.start) for each, own in zip((y, x), self._window, strict=True)
+        )
         frame = self._placement.frame(t)
         place = frame.get(z, Slice())
         if not place.moves:

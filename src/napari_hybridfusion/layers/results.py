@@ -6,6 +6,7 @@ Every slider axis of the source stays, so that napari, which aligns layers by th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,11 +38,21 @@ def result_layers(spec: ResultSpec, levels: Levels, source: Source) -> list[Laye
         under "hybridfusion" which product they are, of which decision, how the result was made, and what their axes
         and the slices of the stack are.
     """
+    source = _as_cropped(spec, source)
     return [
         *fused_layers(spec, levels["fused"], source),
         *_maps(spec, levels.get("maps", ()), source),
         *_decisions(spec, levels.get("decision", ()), source),
     ]
+
+
+def _as_cropped(spec: ResultSpec, source: Source) -> Source:
+    """Return the part of a source that all slices covered once they were aligned, if the result was cropped to it."""
+    alignment = (spec.provenance.get("treatment") or {}).get("alignment") or {}
+    if "frame" not in alignment:
+        return source
+    y, x = ((int(start), int(stop)) for start, stop in (alignment["frame"]["y"], alignment["frame"]["x"]))
+    return replace(source, frame=source.frame.part(Y=(y[0], y[1]), X=(x[0], x[1])))
 
 
 def fused_layers(spec: ResultSpec, levels: Sequence[Any], source: Source, title: str = "fused") -> list[LayerData]:
