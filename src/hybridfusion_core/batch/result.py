@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -49,6 +50,7 @@ class Result:
         full: why the output cannot be written any more, such as a full disk.
         missing: time points of fields that are not in the plate, chosen or not.
         refused: why workers took no part, by their addresses.
+        flagged: how many of those fused in this run have each of `FLAGS`.
         warnings: what was not kept of the input, what statistics lack, what was damaged.
     """
 
@@ -63,4 +65,5 @@ class Result:
     full: str = ""
     missing: Mapping[FieldKey, set[int]] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+    flagged: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)

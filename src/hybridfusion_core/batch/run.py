@@ -364,6 +364,7 @@ class _Run:
         """Take note of how a unit ended."""
         unit, result, key = task.unit, self.result, key_of(task.unit)
         if outcome.status == "done":
+            result.flagged.update(outcome.flags)
             result.fused += 1
             self._missing[key].discard(unit.t)
             if not self._missing[key]:

@@ -135,6 +135,7 @@ def _say(result: Result, *, as_json: bool) -> None:
             "kept": result.kept,
             "failed": failed,
             "unstitched": {well: printable(why) for well, why in result.unstitched},
+            "flagged": dict(result.flagged),
             "warnings": [printable(each) for each in result.warnings],
             "refused_workers": {address: printable(why) for address, why in result.refused.items()},
             "interrupted": result.interrupted,
@@ -150,6 +151,8 @@ def _say(result: Result, *, as_json: bool) -> None:
         f"{paths.output}: {result.fused} of {result.total} fields × times fused in {result.seconds:.0f} s{kept}{rest}"
     )
     print(f"{paths.folder / 'report.html'}")
+    if result.flagged:
+        print(f"flagged there: {', '.join(f'{count} {flag}' for flag, count in result.flagged.items())}")
     if failed:
         print(f"{paths.failures}: what failed; give it to --only to try these again")
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from distributed import Client, LocalCluster
 from plate_makers import places as plane_places
 from plate_makers import write_harmony
@@ -70,6 +72,17 @@ def test_failures_go_back_in(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert lines(capsys)[-1]["total"] == 0
     assert run(folder, output) == 0
     assert "4 were fused before" in capsys.readouterr().out
+
+
+def test_flags_are_counted_where_a_run_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Blank fields are fused, and whoever only reads the last lines learns that there is nothing in them."""
+    folder = write_harmony(tmp_path / "in", plane_places())
+    for path in folder.rglob("*.tif*"):
+        tifffile.imwrite(path, np.zeros_like(tifffile.imread(path)))
+    assert run(folder, tmp_path / "out.ome.zarr", "--json") == 0
+    assert lines(capsys)[-1]["flagged"]["empty"] == 4
+    assert run(folder, tmp_path / "again.ome.zarr") == 0
+    assert "4 empty" in capsys.readouterr().out
 
 
 def test_people_are_told_what_failed_and_where_to_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
