@@ -83,8 +83,9 @@ def measured_apart(function: str, *arguments: object, threads: int = 1) -> int:
 def make_model(path: str) -> None:
     import torch
 
+    from hybridfusion_core.model.config import NetworkConfig
     from hybridfusion_core.model.model_file import ModelCard, save_model
-    from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig
+    from hybridfusion_core.model.network import HybridFusionNet
 
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"channels": 2, "dim": 4, "heads": 1, "depth": 1, "window": 4, "patch": 4, "mlp_ratio": 1.0}

@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from distributed import get_worker
 from pydantic import TypeAdapter
 
@@ -52,6 +51,7 @@ from hybridfusion_core.io.decode_cache import decoded_once
 from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.io.disk.lock import Lock
 from hybridfusion_core.io.zarr.source import is_url
+from hybridfusion_core.model.devices import out_of_memory
 from hybridfusion_core.model.noise import FieldStatistics
 from hybridfusion_core.plates.field_stack import find_channels, open_field
 from hybridfusion_core.plates.plate import PlateField
@@ -282,7 +282,7 @@ def _fused(task: Task, settings: Settings, paths: BatchPaths, key: FieldKey, hal
             with staged.create(spec, job) as output:
                 ranges = FocusRanges(output.arrays, spec)
                 steps = fuse_into(ranges.arrays, job, planes, spec, statistics)
-                with nullcontext() if job.device.type == "cpu" else _GPU:
+                with nullcontext() if job.device == "cpu" else _GPU:
                     thumbnails = _watched(steps, paths, settings)
                 seen = slice_figures(job, planes, output.arrays)
                 output.record(with_focus(spec, ranges).provenance)
@@ -346,7 +346,7 @@ def _reason(error: Exception) -> str:
 
 def _is_memory(error: BaseException | None) -> bool:
     """Say whether memory ran out, however a library wrapped it."""
-    while error is not None and not isinstance(error, MemoryError | torch.OutOfMemoryError):
+    while error is not None and not out_of_memory(error):
         error = error.__cause__ or error.__context__
     return error is not None
 

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hybridfusion_core.fusion.blank_slices import BlankSlices, kept_slices
@@ -22,8 +21,10 @@ from hybridfusion_core.fusion.device_settings import device_settings
 from hybridfusion_core.fusion.job import Decider, Job
 from hybridfusion_core.fusion.products import PRODUCTS
 from hybridfusion_core.fusion.sheets import find_sheets, planes_for
-from hybridfusion_core.fusion.tile import FusedTile, fuse_tile, score_window
+from hybridfusion_core.fusion.tile import FusedTile, fuse_tile
 from hybridfusion_core.fusion.tiles import Rect, Span, blocks, spans, tiles
+from hybridfusion_core.fusion.window import score_window
+from hybridfusion_core.model.arrays import to_numpy
 from hybridfusion_core.model.noise import FieldStatistics, NoiseModel, StatisticsCollector
 from hybridfusion_core.progress import Progress
 from hybridfusion_core.stack import Stack
@@ -181,11 +182,12 @@ def posterior_at(
     y0, x0 = y // lattice * lattice, x // lattice * lattice
     rect = Rect(_span(job, slice(y0, y0 + lattice)), _span(job, slice(x0, x0 + lattice)))
     decider = job.deciders[number]
-    with device_settings(job), torch.inference_mode():
+    with device_settings(job):
         planes = read_planes(job, stack, t, decider, rect, job.slices, with_halo=True)
-        scored, _ = score_window(job, stack, decider, planes, statistics[number])
+        window = score_window(job, stack, decider, planes, statistics[number])
     posterior = np.zeros(len(job.slices), dtype=np.float32)
-    posterior[kept_slices(job, statistics[number])] = scored.posterior[:, y - rect.y.low, x - rect.x.low].cpu().numpy()
+    at = window.part(slice(y - y0, y - y0 + 1), slice(x - x0, x - x0 + 1))
+    posterior[kept_slices(job, statistics[number])] = to_numpy(at.posterior())[:, 0, 0]
     return posterior
 
 

@@ -15,7 +15,7 @@ from hybridfusion_core.model.focus_measures import structure_reach
 from hybridfusion_core.stack import Stack
 
 if TYPE_CHECKING:  # the network's libraries take seconds to import, and classical methods need none of them
-    from hybridfusion_core.model.network import NetworkConfig
+    from hybridfusion_core.model.config import NetworkConfig
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from hybridfusion_core.io.zarr.source import is_url
 from hybridfusion_core.model.noise import FieldStatistics
 from hybridfusion_core.stack import Stack
 
-ALGORITHM_VERSION = 7  # raised whenever equal settings would give other pixels
+ALGORITHM_VERSION = 8  # raised whenever equal settings would give other pixels
 _STATISTICS = TypeAdapter(FieldStatistics)
 
 

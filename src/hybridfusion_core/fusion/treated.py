@@ -119,7 +119,7 @@ def check_transforms(output: Path, request: FuseRequest, *, overwrite: bool) -> 
 
 def write_transforms(output: Path, stack: Stack) -> None:
     """Write where slices lay beside a result; what an older result of this name left there goes."""
-    import json  # noqa: PLC0415
+    import json
 
     placement, path = placement_in(stack.treatment), transforms_path(output)
     if placement is None:

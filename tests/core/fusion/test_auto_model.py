@@ -20,8 +20,8 @@ from hybridfusion_core.fusion.rate import measured_rate
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io.tiff.writer import write_stack
 from hybridfusion_core.model import model_file as checkpoint
+from hybridfusion_core.model.config import NetworkConfig
 from hybridfusion_core.model.model_file import ModelCard, load_model, save_model
-from hybridfusion_core.model.network import NetworkConfig
 from hybridfusion_core.stack import Channel, Stack
 
 SMALL = NetworkConfig(channels=4, dim=8, heads=2)

@@ -15,8 +15,8 @@ from hybridfusion_core.fusion import loop as fusion
 from hybridfusion_core.fusion.job import Job, resolve
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.fusion.tile import score
+from hybridfusion_core.model.config import NetworkConfig
 from hybridfusion_core.model.model_file import ModelCard, save_model
-from hybridfusion_core.model.network import NetworkConfig
 from hybridfusion_core.progress import run_to_end
 
 EVERYTHING = ("fused", "decision", "height", "confidence", "noise_gain")

@@ -10,9 +10,10 @@ import hybridfusion_core as hf
 from hybridfusion_core.fusion import bioimageio, tile
 from hybridfusion_core.fusion.plan import common_geometry
 from hybridfusion_core.model import posterior
+from hybridfusion_core.model.config import NetworkConfig
 from hybridfusion_core.model.focus_measures import has_structure, structure_reach
 from hybridfusion_core.model.model_file import ModelCard, save_model
-from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig
+from hybridfusion_core.model.network import HybridFusionNet
 from hybridfusion_core.model.noise import field_statistics
 from hybridfusion_core.train.finetune import live_preview
 from hybridfusion_core.train.finetune.crops import Crop

@@ -9,8 +9,8 @@ import torch
 from conftest import opinionated_network
 
 from hybridfusion_core.errors import StoredDataError, UserInputError
+from hybridfusion_core.model.config import NetworkConfig
 from hybridfusion_core.model.model_file import ModelCard, load_model, model_names, save_model
-from hybridfusion_core.model.network import NetworkConfig
 
 CARD = ModelCard("mine", "for tests", "none", "everything", {"psnr": 1.5})
 
