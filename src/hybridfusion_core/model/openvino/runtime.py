@@ -159,15 +159,16 @@ class CompiledNetwork:
         told = np.concatenate(self._over_z([cells], 2), axis=0)  # 2F h w
         weight, side = np.concatenate([of_mean, of_maximum], axis=1), config.patch  # D 2F p p
         parts = told.reshape(len(told), height // side, side, width // side, side)
-        every: Floats = np.einsum("fhpwq,dfpq->dhw", parts, weight, optimize=True)[None] + bias
-        return [cells], every
+        every: Floats = np.einsum("fhpwq,dfpq->dhw", parts, weight, optimize=True)[None]
+        return [cells], every + bias
 
     def _judged(self, graph: openvino.CompiledModel, frame: Frame, tokens: Floats) -> Floats:
         """Whether anything is in focus in the core, 1 h w: from tokens of it and its rim, Z h w D."""
         told = np.ascontiguousarray(np.concatenate(self._over_z([tokens], 1), axis=-1)[None])
         judged = np.empty((1, 1, *frame.size(0)), np.float32)
         Run(graph)([told], judged)
-        return judged[0]
+        said: Floats = judged[0]
+        return said
 
     def graphs(self, height: int, width: int) -> list[openvino.CompiledModel]:
         """All that runs for a window of one size with the network's own halo."""
