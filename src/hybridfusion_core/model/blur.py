@@ -38,19 +38,25 @@ def gaussian_blur(image: Image, sigma: float) -> Image:
 
 
 def _blurred(x: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Blur n H W along Y, then X."""
-    _, height, width = x.shape
-    radius = kernel_radius(sigma)
+    """Blur n H W along Y, then X.
+
+    All products are of one size: BLAS rounds products of other sizes otherwise, and a tile would differ from the whole.
+    """
+    count, height, width = x.shape
+    radius, beyond_y, beyond_x = kernel_radius(sigma), -height % _BAND, -width % _BAND
     band = blur_band(gaussian_kernel(sigma), _BAND).astype(x.dtype)
-    beyond_y, beyond_x = -height % _BAND, -width % _BAND
-    around = np.pad(x, ((0, 0), (radius, radius + beyond_y), (0, 0)), mode="edge")
-    parts = sliding_window_view(around, band.shape[1], axis=1)[:, ::_BAND].swapaxes(2, 3)  # n places k W, a view
-    x = (band @ parts).reshape(len(x), height + beyond_y, width)[:, :height]
-    around = np.pad(x, ((0, 0), (0, 0), (radius, radius + beyond_x)), mode="edge")
-    parts = sliding_window_view(around, band.shape[1], axis=2)[:, :, ::_BAND].swapaxes(1, 2)  # n places H k, likewise
-    made = np.empty((len(x), height, width + beyond_x), x.dtype)
-    np.matmul(parts, band.T, out=made.reshape(len(x), height, -1, _BAND).swapaxes(1, 2))
-    return made[:, :, :width]
+    reach = band.shape[1]
+    along_y, along_x = (np.empty((count, height + beyond_y, width + beyond_x), x.dtype) for _ in range(2))
+    squares = (count, len(along_y[0]) // _BAND, _BAND, -1, _BAND)
+    around = np.pad(x, ((0, 0), (radius, radius + beyond_y), (0, beyond_x)), mode="edge")
+    parts = sliding_window_view(around, reach, axis=1)[:, ::_BAND].swapaxes(2, 3)  # n places k W, a view
+    parts = parts.reshape(count, -1, reach, parts.shape[3] // _BAND, _BAND, copy=False).swapaxes(2, 3)
+    np.matmul(band, parts, out=along_y.reshape(squares).swapaxes(2, 3))
+    around = np.pad(along_y[:, :, :width], ((0, 0), (0, 0), (radius, radius + beyond_x)), mode="edge")
+    parts = sliding_window_view(around, reach, axis=2)[:, :, ::_BAND]  # n H places k, likewise
+    parts = parts.reshape(count, -1, _BAND, parts.shape[2], reach, copy=False).swapaxes(2, 3)
+    np.matmul(parts, band.T, out=along_x.reshape(squares).swapaxes(2, 3))
+    return along_x[:, :height, :width]
 
 
 def _blurred_tensor(x: Tensor, sigma: float) -> Tensor:

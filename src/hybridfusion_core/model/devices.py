@@ -135,6 +135,10 @@ class Runtime:
 
     def __str__(self) -> str:
         stated = f"{self.package} {version(self.package)}"
+        if self.package == TORCH:
+            import torch
+
+            stated = f"{self.package} {torch.__version__}"  # which says for what it was built
         return stated if self.note is None else f"{stated} ({self.note})"
 
 

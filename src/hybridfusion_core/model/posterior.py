@@ -69,7 +69,8 @@ def expected_height(posterior: Array, positions: Array | None = None) -> Array:
     slices = _numbers(posterior)
     mass = posterior * (abs(slices - most_probable(posterior)[:, None]) <= _HEIGHT_REACH)
     where = slices if positions is None else positions[None, :, None, None]
-    return (mass * where).sum(axis=1) / mass.sum(axis=1)
+    known = namespace(posterior).clip(mass.sum(axis=1), min=tiny(posterior))  # 0 of pixels that are blocked everywhere
+    return (mass * where).sum(axis=1) / known
 
 
 def where_in_focus(network: HybridFusionNet, scores: Scores, guide: Array, noise: Array) -> Array:

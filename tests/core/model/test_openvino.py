@@ -151,7 +151,7 @@ def test_auto_takes_it_for_networks_on_a_cpu_and_provenance_says_so(tiny_model: 
 
 
 def test_without_it_auto_is_pytorch(tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "find_spec", lambda _: None)
+    monkeypatch.setattr(devices, "find_spec", lambda name: None if name == "openvino" else object())
     job = resolve(make_request(model=tiny_model), hf.Stack.from_array(textured_stack((2, 64, 64))))
     assert (str(job.runtime), job.device_name) == (f"torch {torch.__version__}", "cpu")
 
