@@ -49,7 +49,7 @@ class Run:
     def __call__(self, inputs: Sequence[Floats], output: Floats) -> None:
         """Compute, from inputs in the order of the graph's parameters."""
         # Kept until the end: OpenVINO holds no references. It takes no array that must not be written to.
-        dense = [np.require(array, requirements="CW") for array in inputs]
+        dense = [np.require(array, requirements=["C", "W"]) for array in inputs]
         for index, array in enumerate(dense):
             self._request.set_input_tensor(index, openvino.Tensor(array, shared_memory=True))
         self._request.set_output_tensor(0, openvino.Tensor(output, shared_memory=True))
