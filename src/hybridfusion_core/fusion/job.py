@@ -22,7 +22,7 @@ from hybridfusion_core.fusion.products import PRODUCTS, default_products
 from hybridfusion_core.fusion.request import FuseRequest, as_json, slab_groups
 from hybridfusion_core.fusion.slab import Slab, named_slab
 from hybridfusion_core.fusion.tiles import Geometry
-from hybridfusion_core.model.devices import NUMPY_ALONE, OPENVINO, Runtime, choose_runtime, resolve_device
+from hybridfusion_core.model.devices import NUMPY_ALONE, OPENVINO, TORCH, Runtime, choose_runtime, resolve_device
 from hybridfusion_core.model.noise import FieldStatistics
 from hybridfusion_core.stack import Channel, Stack
 
@@ -169,7 +169,7 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
         configs,
         geometry,
         cpu=device == "cpu",
-        large=runtime.package == OPENVINO,
+        large=runtime.package != TORCH,
         tile=request.tile,
         memory=request.memory,
     )

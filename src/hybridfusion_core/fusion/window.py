@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,9 +88,10 @@ def score_window(
         statistics: of the whole field.
         structure: say what is in focus also if no product needs that.
     """
-    guide, invalid = fill(
-        statistics.guide(guide_planes(stack, decider, _without_blank(job, decider, planes, statistics)))
-    )
+    counts = guide_planes(stack, decider, _without_blank(job, decider, planes, statistics))
+    guide, invalid = _guide(job, counts, statistics), None
+    if any(each.dtype.kind == "f" for each in counts):
+        guide, invalid = fill(guide)
     inner = _inner(job)
     placed = guide if job.device == "cpu" else _on_device(guide, job.device)
     scores = score(job, decider, placed, statistics.noise)
@@ -160,6 +162,17 @@ def _sharpness(job: Job, measure_focus: Callable[[Array], Array], guide: Array) 
 
     _each_slice(job, lambda: measure, len(guide))
     return found
+
+
+def _guide(job: Job, counts: Sequence[NDArray[Any]], statistics: FieldStatistics) -> NDArray[np.float32]:
+    """What decides, Z H W, of the channels that do; slice by slice, each one's scratch memory alone."""
+    guide = np.empty(counts[0].shape, np.float32)
+
+    def make(z: int) -> None:
+        guide[z] = statistics.guide([each[z] for each in counts])
+
+    lanes(thread_count(job.request.threads)).each(lambda: make, range(len(guide)))
+    return guide
 
 
 def _structure(job: Job, guide: Array, noise: float) -> Array:
