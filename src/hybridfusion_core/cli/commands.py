@@ -23,7 +23,6 @@ from hybridfusion_core.fusion.job import Job, load_statistics, resolve
 from hybridfusion_core.fusion.rate import measured_rate
 from hybridfusion_core.fusion.request import FuseRequest, make_request
 from hybridfusion_core.io.open import open_stack
-from hybridfusion_core.io.verify import verify as find_faults
 from hybridfusion_core.model.devices import resolve_device
 from hybridfusion_core.model.threads import set_usual_threads
 from hybridfusion_core.progress import run_to_end
@@ -119,6 +118,7 @@ def verify(options: argparse.Namespace) -> int:
     """Look through a result, from its metadata to its last pixel."""
     from hybridfusion_core.batch.output.verify import paths_of
     from hybridfusion_core.cli.batch_verify import verify_batch
+    from hybridfusion_core.io.verify import verify as find_faults
 
     paths = paths_of(Path(options.output))
     if paths is not None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import lazy_loader
 import numpy as np
-from scipy import ndimage
-from scipy.special import gammainccinv
 
 from hybridfusion_core.model.arrays import Array, namespace
 from hybridfusion_core.model.blur import gaussian_blur, kernel_radius
+
+# A network that says what is in focus needs neither, and they take 0.3 s to import.
+ndimage = lazy_loader.load("scipy.ndimage", suppress_warning=True)
+special = lazy_loader.load("scipy.special", suppress_warning=True)
 
 SMOOTHING = 4.0  # px; the window of the shipped Tenengrad and Laplacian methods
 DETECTION_SMOOTHING = 3.0  # px; the window in which structure is told from noise
@@ -166,7 +169,7 @@ def exceeds_noise(energies: Sequence[Array], noise: Array, slices: int) -> Array
 
 def _exceeded(shape: float, share: float) -> float:
     """What a gamma distribution of mean 1 exceeds in so small a share."""
-    return float(gammainccinv(shape, share)) / shape
+    return float(special.gammainccinv(shape, share)) / shape
 
 
 def structure_reach() -> int:
