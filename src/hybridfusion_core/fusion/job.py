@@ -17,13 +17,14 @@ from pydantic import TypeAdapter
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.channel_offset import AUTO, ChannelOffset, measure_offsets, parse_offsets
 from hybridfusion_core.fusion.methods import METHODS, Method
-from hybridfusion_core.fusion.plan import Plan, common_geometry, make_plan
+from hybridfusion_core.fusion.plan import Computed, Plan, common_geometry, make_plan
 from hybridfusion_core.fusion.products import PRODUCTS, default_products
 from hybridfusion_core.fusion.request import FuseRequest, as_json, slab_groups
 from hybridfusion_core.fusion.slab import Slab, named_slab
 from hybridfusion_core.fusion.tiles import Geometry
-from hybridfusion_core.model.devices import NUMPY_ALONE, OPENVINO, TORCH, Runtime, choose_runtime, resolve_device
+from hybridfusion_core.model.devices import NUMPY_ALONE, OPENVINO, Runtime, choose_runtime, resolve_device
 from hybridfusion_core.model.noise import FieldStatistics
+from hybridfusion_core.model.threads import thread_count
 from hybridfusion_core.stack import Channel, Stack
 
 if TYPE_CHECKING:
@@ -166,12 +167,9 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
         stack,
         len(slices),
         max(len({*decider.guide, *decider.serves}) for decider in deciders),
-        configs,
-        geometry,
-        cpu=device == "cpu",
-        large=runtime.package != TORCH,
-        tile=request.tile,
-        memory=request.memory,
+        Computed(configs, geometry, runtime.package, device, thread_count(request.threads)),
+        request.tile,
+        request.memory,
     )
     return Job(
         request,

@@ -185,3 +185,21 @@ def test_exact_means_the_reference_in_float32() -> None:
         make_request(exact=True, precision="bfloat16")
     with pytest.raises(UserInputError, match=r"--exact means PyTorch.*contradicts"):
         resolve(make_request(exact=True, device="openvino"), stack())
+
+
+def test_a_tile_larger_than_the_plane_costs_what_the_plane_costs() -> None:
+    """It was refused: the plan counted pixels that the plane does not have."""
+    small = Stack(np.broadcast_to(np.uint16(0), (20, 611, 803)), "ZYX")
+    for method in ("tenengrad", "network"):
+        wide, whole = (
+            resolve(make_request(method=method, tile=tile, memory=4 << 30), small).plan.bytes_needed
+            for tile in (2048, 832)
+        )
+        assert wide == whole
+
+
+def test_a_tile_that_does_not_fit_is_cured_by_a_smaller_one() -> None:
+    big = Stack(np.broadcast_to(np.uint16(0), (40, 4096, 4096)), "ZYX")
+    with pytest.raises(UserInputError, match=r"40 slices in tiles of 4096 px need .* Use --tile 512 or leave it out"):
+        resolve(make_request(method="tenengrad", tile=4096, memory=2 << 30), big)
+    assert resolve(make_request(method="tenengrad", tile=512, memory=2 << 30), big).plan.tile == 512
