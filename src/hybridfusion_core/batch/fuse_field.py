@@ -43,6 +43,7 @@ from hybridfusion_core.fusion.api import fuse_into
 from hybridfusion_core.fusion.blank_slices import with_blank_slices
 from hybridfusion_core.fusion.focus_range import FocusRanges
 from hybridfusion_core.fusion.job import Decider, Job, resolve
+from hybridfusion_core.fusion.light_of_slices import with_own_light
 from hybridfusion_core.fusion.loop import measure
 from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION, with_focus
 from hybridfusion_core.fusion.request import FuseRequest
@@ -276,7 +277,7 @@ def _fused(task: Task, settings: Settings, paths: BatchPaths, key: FieldKey, hal
             )
             _check_statistics(stack, job, statistics)
             if task.statistics is not None:
-                statistics = with_blank_slices(job, planes, statistics)
+                statistics = with_own_light(job, planes, with_blank_slices(job, planes, statistics))
             spec = describe(job, planes, statistics)
             staged = _staged(task, settings, paths)
             with staged.create(spec, job) as output:

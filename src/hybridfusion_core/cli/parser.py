@@ -186,6 +186,12 @@ def _add_corrections(parser: argparse.ArgumentParser) -> None:
         help="picture of how evenly the field is lit, one channel for each or one for all; batch: or auto, estimated "
         "over the fields",
     )
+    group.add_argument(
+        "--match-light",
+        action="store_true",
+        help="make slices that bleach or flicker as bright as the others, where it can be told from the specimen; the "
+        "decision is made so in any case",
+    )
     group.add_argument("--dark", metavar="FILE", help="picture of what the camera counts in the dark; batch: or auto")
 
 

@@ -88,6 +88,8 @@ class FuseRequest:
         align_frame: "keep" the frame of the middle slice, or "crop" to what all slices cover.
         flat_field: picture of how evenly the field is lit; "auto" estimates it over a plate.
         dark: picture of what the camera counts in the dark, or "auto" likewise.
+        match_light: multiply slices that bleach or flicker so that their pixels got the same light; the decision is
+            made as if they had in any case.
         nan: "refuse" NaN and infinite pixels, or "ignore" them.
         device: "auto" or a device that `devices.available` names.
         precision: "auto" and "float32" are the same everywhere; "bfloat16" is faster on some devices.
@@ -124,6 +126,7 @@ class FuseRequest:
     align_frame: AlignFrame = "keep"
     flat_field: str | None = None
     dark: str | None = None
+    match_light: bool = False
     nan: Nan = "refuse"
     device: str = "auto"
     precision: Precision = "auto"

@@ -124,7 +124,7 @@ class _Cells:
     """Evidence for every slice, gathered over cells of a field."""
 
     def __init__(self, job: Job, stack: Stack, statistics: FieldStatistics) -> None:
-        self._job, self._kept = job, kept_slices(job, statistics)
+        self._job, self._kept, self._light = job, kept_slices(job, statistics), statistics.light
         self._falling = stack.z_um is not None and stack.z_um[-1] < stack.z_um[0]
         sizes = [tuple(-(-size // cell) for size in stack.shape[3:]) for cell in _CELLS]
         fitting = [at for at, shape in enumerate(sizes) if len(self._kept) * math.prod(shape) <= _LARGEST]
@@ -147,7 +147,9 @@ class _Cells:
             mass = mass * says[core]
         cells = _binned(mass.float().cpu().numpy(), self._cell)
         if self._job.request.prefer == "brightest":
-            cells *= _brightness(planes[decider.guide[0]][self._kept][(slice(None), *core)], self._cell)
+            counts = planes[decider.guide[0]][self._kept][(slice(None), *core)]
+            counts = self._light[0].matched(counts) if self._light else counts
+            cells *= _brightness(counts, self._cell)
         y, x = tile.y.start // self._cell, tile.x.start // self._cell
         self._mass[:, y : y + cells.shape[1], x : x + cells.shape[2]] = cells
         ones = np.ones((1, tile.y.stop - tile.y.start, tile.x.stop - tile.x.start), np.float32)

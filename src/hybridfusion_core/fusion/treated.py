@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.job import Job
+from hybridfusion_core.fusion.light_of_slices import lights_as_json, lights_of, measure_lights
 from hybridfusion_core.fusion.request import FuseRequest
 from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.io.suffixes import output_suffix
@@ -25,6 +26,7 @@ from hybridfusion_core.registration.notice import visible_drift
 from hybridfusion_core.registration.placement import Placement, check_fit, placement_of, read_placement
 from hybridfusion_core.registration.resampled import aligned
 from hybridfusion_core.shading.lit import evenly_lit
+from hybridfusion_core.shading.matched import matched
 from hybridfusion_core.shading.profiles import read_profiles
 from hybridfusion_core.stack import Stack
 
@@ -33,7 +35,9 @@ _QUICK = 1024  # px, side of a plane whose drift classical methods look for: in 
 
 def is_treated(request: FuseRequest) -> bool:
     """Say whether a request changes pixels before they are fused."""
-    return request.align != "none" or bool(request.align_from or request.flat_field or request.dark)
+    return request.align != "none" or bool(
+        request.align_from or request.flat_field or request.dark or request.match_light
+    )
 
 
 def treated(job: Job, stack: Stack, *, notice: bool = True) -> Generator[Progress, None, Stack]:
@@ -54,6 +58,11 @@ def treated(job: Job, stack: Stack, *, notice: bool = True) -> Generator[Progres
     if request.flat_field or request.dark:
         profiles = read_profiles(request.flat_field, request.dark, stack.shape[3:], stack.shape[1], stack.name)
         stack, about["light"] = evenly_lit(stack, profiles), profiles.about
+    if request.match_light:
+        lights = yield from measure_lights(job, stack)
+        stack, about["slice_light"] = matched(stack, lights), lights_as_json(lights)
+        if not lights:
+            about["notes"] = ["All slices got the same light as far as can be told, so none was matched."]
     if request.align_from is not None:
         placement = read_placement(Path(request.align_from))
         check_fit(placement, stack.shape, job.slices, stack.name)
@@ -62,14 +71,17 @@ def treated(job: Job, stack: Stack, *, notice: bool = True) -> Generator[Progres
         placement = yield from measure_placement(guides, request.align, stack.shape[2])
     else:
         if notice and job.method.decides and (job.method.by_network or min(stack.shape[3:]) >= _QUICK):
-            about["notes"] = _notes(job, stack)
+            about["notes"] = [*about.get("notes", ()), *_notes(job, stack)]
         return replace(stack, treatment={key: value for key, value in about.items() if value} or None)
     about["alignment"] = {**placement.as_json(), "farthest_px": round(placement.farthest_px, 3)}
     if request.align_frame == "crop":
         rows, columns = placement.covered()
         about["alignment"]["frame"] = {"y": [rows.start, rows.stop], "x": [columns.start, columns.stop]}
     if not placement.moves:
-        about["notes"] = ["No alignment made the slices agree better, so none was moved."]
+        about["notes"] = [
+            *about.get("notes", ()),
+            "No alignment made the slices agree better, so none was moved.",
+        ]
     return replace(aligned(stack, placement, request.align_frame), treatment=about)
 
 
@@ -80,6 +92,7 @@ def treated_again(request: FuseRequest, stack: Stack, treatment: Mapping[str, An
     if request.flat_field or request.dark:
         profiles = read_profiles(request.flat_field, request.dark, stack.shape[3:], stack.shape[1], stack.name)
         stack = evenly_lit(stack, profiles)
+    stack = matched(stack, lights_of(treatment.get("slice_light", ())))
     if "alignment" in treatment:
         stack = aligned(stack, placement_of(treatment["alignment"]), request.align_frame)
     return replace(stack, treatment=dict(treatment))
