@@ -27,7 +27,7 @@ from hybridfusion_core.registration.placement import Placement, check_fit, place
 from hybridfusion_core.registration.resampled import aligned
 from hybridfusion_core.shading.lit import evenly_lit
 from hybridfusion_core.shading.matched import matched
-from hybridfusion_core.shading.profiles import read_profiles
+from hybridfusion_core.shading.profiles import Profiles, read_profiles
 from hybridfusion_core.stack import Stack
 
 _QUICK = 1024  # px, side of a plane whose drift classical methods look for: in smaller ones the look would count
@@ -56,7 +56,7 @@ def treated(job: Job, stack: Stack, *, notice: bool = True) -> Generator[Progres
     """
     request, about = job.request, dict[str, Any]()
     if request.flat_field or request.dark:
-        profiles = read_profiles(request.flat_field, request.dark, stack.shape[3:], stack.shape[1], stack.name)
+        profiles = _profiles(request, stack)
         stack, about["light"] = evenly_lit(stack, profiles), profiles.about
     if request.match_light:
         lights = yield from measure_lights(job, stack)
@@ -90,12 +90,16 @@ def treated_again(request: FuseRequest, stack: Stack, treatment: Mapping[str, An
     if not treatment:
         return stack
     if request.flat_field or request.dark:
-        profiles = read_profiles(request.flat_field, request.dark, stack.shape[3:], stack.shape[1], stack.name)
-        stack = evenly_lit(stack, profiles)
+        stack = evenly_lit(stack, _profiles(request, stack))
     stack = matched(stack, lights_of(treatment.get("slice_light", ())))
     if "alignment" in treatment:
         stack = aligned(stack, placement_of(treatment["alignment"]), request.align_frame)
     return replace(stack, treatment=dict(treatment))
+
+
+def _profiles(request: FuseRequest, stack: Stack) -> Profiles:
+    names = [channel.name for channel in stack.channels]
+    return read_profiles(request.flat_field, request.dark, stack.shape[3:], names, stack.name)
 
 
 def placement_in(treatment: Mapping[str, Any] | None) -> Placement | None:
