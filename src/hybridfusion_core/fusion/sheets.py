@@ -34,6 +34,7 @@ _CELLS = (4, 8, 16)  # px, the side of a cell: the smallest of which there are n
 _LARGEST = 1 << 26  # cells × slices; several times 4 bytes are held of each
 _PENALTY = 0.15  # of a step by one slice between cells, for `smooth` = 1
 _NEAR = 1.0  # slices, standard deviation of what belongs to a sheet
+_TOLD = 2.0  # slices apart, from where two sheets share no slice
 _WITHIN = 1.5  # slices around a sheet that speak for it
 _AROUND = 2.0  # cells, standard deviation of the surroundings that speak for it
 _SUPPORTED = 0.1  # of the evidence lies on a sheet that is there
@@ -47,17 +48,24 @@ class Sheet:
         height: cells y x, position among the slices that take part.
         support: cells y x in [0, 1], whether it is there at all; None: wherever something is in focus.
         cell: side of a cell in pixels.
+        other: cells y x, height of the other one of two; None: there is one.
     """
 
     height: NDArray[np.float64]
     support: NDArray[np.float64] | None = None
     cell: int = _CELLS[0]
+    other: NDArray[np.float64] | None = None
 
     def plane(self, tile: Rect, depth: int, device: torch.device) -> Plane:
         """Say what a tile's core takes from the slices."""
         away = torch.arange(depth, device=device)[:, None, None] - self._at(self.height, tile, device)
         present = None if self.support is None else self._at(self.support, tile, device)
-        return Plane(torch.exp(-0.5 * (away / _NEAR) ** 2), present)
+        share = torch.exp(-0.5 * (away / _NEAR) ** 2)
+        if self.other is not None:  # what is sharp on the other side is no evidence, however near that is
+            apart = self._at(self.height - self.other, tile, device)
+            own = (away + apart / 2) * apart.sign()  # slices on this side of the middle between both
+            share = share * (0.5 + own * (apart.abs() / _TOLD).clamp(max=1)).clamp(min=0, max=1)
+        return Plane(share, present)
 
     def _at(self, cells: NDArray[np.float64], tile: Rect, device: torch.device) -> Tensor:
         """Values of cells at pixels, linear between the middles of cells."""
@@ -171,7 +179,8 @@ class _Cells:
         low, high = two_surfaces(cost, smooth)
         sides = [(height, self._support(height, total)) for height in ((low, high) if self._falling else (high, low))]
         if request.surfaces == 2:
-            return tuple(Sheet(height, support, self._cell) for height, support in sides)
+            others = (sides[1][0], sides[0][0])
+            return tuple(Sheet(*side, self._cell, other) for side, other in zip(sides, others, strict=True))
         (wanted, there), (other, _) = sides if request.prefer == "top" else sides[::-1]
         return (Sheet(median_filter(np.where(there > 0.5, wanted, other), 3, mode="nearest"), None, self._cell),)
 
