@@ -207,7 +207,7 @@ def test_each_field_takes_its_own_transforms_from_an_earlier_batch(tmp_path: Pat
     folder = write_plain(
         tmp_path / "in", plane_places(wells=((2, 3),), fields=(1, 2), slices=(1, 2, 3, 4, 5), channels=(1,))
     )
-    texture = gaussian_filter(np.random.default_rng(0).uniform(0, 9000, (2, 140, 140)), (0, 1.5, 1.5))
+    texture = gaussian_filter(np.random.default_rng(0).uniform(0, 9000, (2, 140, 150)), (0, 1.5, 1.5))
     for path in folder.rglob("*.tif"):
         field, z = (int(re.search(rf"{letter}(\d+)", path.name)[1]) for letter in "fz")
         moved = 3 * z if field == 1 else 16 - 2 * z
