@@ -26,7 +26,7 @@ from hybridfusion_core.fusion.job import Decider, Job
 from hybridfusion_core.fusion.tile import Plane, Scored, score_window
 from hybridfusion_core.fusion.tiles import Rect, blocks, tiles
 from hybridfusion_core.model.noise import FieldStatistics
-from hybridfusion_core.model.smooth_surface import costs, one_surface, two_surfaces
+from hybridfusion_core.model.smooth_surface import costs, one_surface, told_apart, two_surfaces
 from hybridfusion_core.progress import Progress
 from hybridfusion_core.stack import Stack
 
@@ -171,7 +171,8 @@ class _Cells:
         low, high = two_surfaces(cost, smooth)
         sides = [(height, self._support(height, total)) for height in ((low, high) if self._falling else (high, low))]
         if request.surfaces == 2:
-            return tuple(Sheet(height, support, self._cell) for height, support in sides)
+            told = told_apart(self._mass, low, high)
+            return tuple(Sheet(height, support * told, self._cell) for height, support in sides)
         (wanted, there), (other, _) = sides if request.prefer == "top" else sides[::-1]
         return (Sheet(median_filter(np.where(there > 0.5, wanted, other), 3, mode="nearest"), None, self._cell),)
 

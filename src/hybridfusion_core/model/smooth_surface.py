@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, median_filter
+from scipy.ndimage import gaussian_filter, map_coordinates, median_filter, minimum_filter
 
 Volume = NDArray[np.float32]  # Z Y X
 Plane = NDArray[np.float64]  # Y X
@@ -20,6 +20,9 @@ _DOUBT = 0.02  # probability of every slice whatever the evidence: how wrong it 
 _ROUNDS = 3  # of telling two surfaces apart
 _MERGED = 1.0  # slices apart at which two surfaces are one
 _FLAT = 1e-3  # by which a cell that shows one surface alone holds the sheet between two
+_VALLEY = 0.9  # of the evidence on the weaker of two surfaces, that may lie halfway between them
+_CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
+_BESIDE = 1.0  # cells, standard deviation of the surroundings that speak for two surfaces
 _STIFF = 2.0  # times as smooth as the surfaces is the sheet between them
 _APART = 6.0  # cost of the wrong side of the sheet between two surfaces, in those of a slice without evidence
 
@@ -78,6 +81,30 @@ def two_surfaces(cost: Volume, smooth: float) -> tuple[Plane, Plane]:
         low = _lowest(aggregated(cost + _APART * unit * beyond.clip(0, 1), smooth))
         high = _lowest(aggregated(cost + _APART * unit * (-beyond).clip(0, 1), smooth))
     return np.minimum(low, high), np.maximum(low, high)
+
+
+def told_apart(evidence: Volume, low: Plane, high: Plane) -> NDArray[np.bool_]:
+    """Say where two surfaces are two, or one: not where they lie so close that their blur hides which is where.
+
+    Two have less evidence halfway between them than on either. Nearer ones attract one another, and what is nearer to
+    the one may be said of the other.
+
+    Args:
+        evidence: Z Y X, ≥ 0, how much speaks for each slice.
+        low: height of the one, Y X.
+        high: height of the other.
+
+    Returns:
+        Y X.
+    """
+    around = gaussian_filter(evidence, (0, _BESIDE, _BESIDE))
+    grid = np.indices(low.shape)
+    at_low, at_high, between = (
+        map_coordinates(around, [height, *grid], order=1, mode="nearest") for height in (low, high, (low + high) / 2)
+    )
+    told = (between <= _VALLEY * np.minimum(at_low, at_high)) | (high - low <= _MERGED)
+    told = median_filter(told, 3, mode="nearest")  # a lone cell may just show little
+    return np.asarray(minimum_filter(told, footprint=_CROSS, mode="nearest"))  # pixels take from the next cells, too
 
 
 def _best_pair(total: Volume) -> tuple[Plane, Plane, Plane]:
