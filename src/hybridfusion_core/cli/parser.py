@@ -171,7 +171,10 @@ def _add_corrections(parser: argparse.ArgumentParser) -> None:
         "better; measured on the channel that decides, applied to all in one interpolation",
     )
     group.add_argument(
-        "--align-from", metavar="FILE", help="apply an X.transforms.json that an earlier fusion wrote beside its result"
+        "--align-from",
+        metavar="FILE",
+        help="apply an X.transforms.json that an earlier fusion wrote beside its result; batch: or NAME.hybridfusion, "
+        "of which each field takes its own",
     )
     add_choice(
         group,

@@ -5,6 +5,7 @@ What was done stands in `Stack.treatment`, from where provenance has it, and fro
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -136,13 +137,17 @@ def check_transforms(output: Path, request: FuseRequest, *, overwrite: bool) -> 
 
 def write_transforms(output: Path, stack: Stack) -> None:
     """Write where slices lay beside a result; what an older result of this name left there goes."""
-    import json  # noqa: PLC0415
+    text = transforms_text(stack)
+    if text is not None:
+        write_whole(transforms_path(output), text.encode())
 
-    placement, path = placement_in(stack.treatment), transforms_path(output)
+
+def transforms_text(stack: Stack) -> str | None:
+    """Return what a file of transforms says of a stack that was aligned; None of any other."""
+    placement = placement_in(stack.treatment)
     if placement is None:
-        return
-    text = json.dumps({"stack": stack.name, **placement.as_json()}, indent=1, ensure_ascii=False)
-    write_whole(path, text.encode())
+        return None
+    return json.dumps({"stack": stack.name, **placement.as_json()}, indent=1, ensure_ascii=False)
 
 
 def guide_of(job: Job, stack: Stack, t: int) -> Guide:
