@@ -19,6 +19,7 @@ from hybridfusion_core.fusion.blank_slices import BlankSlices, kept_slices
 from hybridfusion_core.fusion.block import Planes, guide_planes, read_planes
 from hybridfusion_core.fusion.device_settings import device_settings
 from hybridfusion_core.fusion.job import Decider, Job
+from hybridfusion_core.fusion.light_of_slices import light_collector, with_light
 from hybridfusion_core.fusion.products import PRODUCTS
 from hybridfusion_core.fusion.tile import FusedTile, Plane, fuse_tile
 from hybridfusion_core.fusion.tiles import Rect, Span, blocks, spans, tiles
@@ -49,19 +50,20 @@ def measure(job: Job, stack: Stack) -> Generator[Progress, None, list[list[Field
         found = []
         for decider in job.deciders:
             collector = StatisticsCollector(1 if stack.rgb else len(decider.guide), stack.shape[3:], len(job.slices))
-            blank = BlankSlices(math.prod(stack.shape[3:]))
+            blank, light = BlankSlices(math.prod(stack.shape[3:])), light_collector(job, stack, decider)
             for first, slices in _batches(job, stack):
                 for core in cores:
                     planes = read_planes(job, stack, t, decider, core, slices, with_halo=False)
                     for index, counts in enumerate(guide_planes(stack, decider, planes)):
                         for number, plane in enumerate(counts):  # a slice's share of scratch memory, not a stack's
                             collector.add(index, plane[np.newaxis], core.y.start, core.x.start, first + number)
+                            light.add(index, first + number, plane, core.y.start, core.x.start)
                     for channel, number in itertools.product(planes, range(len(slices))):
                         blank.add(channel, slices[number], planes[channel][number])
                     yield steps.add(core, decider, len(slices))
             without = {job.slices.index(number) for number in blank.without_guide(job, decider, in_any=True)}
             measured = job.request.stats or collector.finish(known, without)
-            found.append(blank.applied(job, decider, measured))
+            found.append(with_light(job, light, blank.applied(job, decider, measured)))
         statistics.append(found)
     return statistics
 

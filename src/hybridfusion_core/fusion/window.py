@@ -169,7 +169,7 @@ def _guide(job: Job, counts: Sequence[NDArray[Any]], statistics: FieldStatistics
     guide = np.empty(counts[0].shape, np.float32)
 
     def make(z: int) -> None:
-        guide[z] = statistics.guide([each[z] for each in counts])
+        guide[z : z + 1] = statistics.guide([each[z : z + 1] for each in counts], z)
 
     lanes(thread_count(job.request.threads)).each(lambda: make, range(len(guide)))
     return guide

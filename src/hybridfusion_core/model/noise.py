@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hybridfusion_core.model.slice_light import SliceLight
+
 CELL = 8  # pixels; noise is measured in cells of this side on one global grid
 MAX_CELLS = 2**18  # per field; a larger field is sampled evenly
 _BINS = 12
@@ -68,6 +70,8 @@ class FieldStatistics:
         scale: contrast of the field in noise standard deviations, ≥ 1.
         blank: indices of Z of the slices that are constant in every channel that decides: they get no weight.
         blank_of: index of C and Z of further slices that get no weight in that channel, which is saturated there.
+        light: of the slices that are not `blank`, one for each of `models`: how much each got, where they flicker or
+            bleach; () if all got the same.
     """
 
     models: tuple[NoiseModel, ...]
@@ -75,23 +79,27 @@ class FieldStatistics:
     scale: float
     blank: tuple[int, ...] = ()
     blank_of: tuple[tuple[int, int], ...] = ()
+    light: tuple[SliceLight, ...] = ()
 
     @property
     def noise(self) -> float:
         """Standard deviation of the noise in the normalised guide."""
         return 1 / self.scale
 
-    def guide(self, channels: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+    def guide(self, channels: Sequence[NDArray[Any]], first: int = 0) -> NDArray[np.float32]:
         """Make the network's input from the channels that decide.
 
         Channels are added in units of their own noise, which weights each by its signal-to-noise ratio.
 
         Args:
             channels: Z Y X counts each, in the order of `models`.
+            first: place of the first slice among all that are not blank, which `light` counts.
 
         Returns:
             Z Y X, contrast of order one.
         """
+        matched = self.light and [light.matched(each, first) for light, each in zip(self.light, channels, strict=True)]
+        channels = matched or channels
         stable = _combine([model.stabilise(counts) for model, counts in zip(self.models, channels, strict=True)])
         return (stable - np.float32(self.centre)) / np.float32(self.scale)
 
