@@ -11,6 +11,7 @@ from napari.utils.notifications import notification_manager
 from scipy.ndimage import gaussian_filter
 
 import hybridfusion_core as hf
+from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.api import steps_in_memory
 from hybridfusion_core.progress import Progress, run_to_end
 from hybridfusion_core.scenes.samples.organoid import organoid_stack
@@ -390,6 +391,19 @@ def test_a_full_gpu_means_smaller_tiles_and_the_same_pixels(monkeypatch):
     assert tried == [64, 32]
     assert made.job.plan.tile == 32
     np.testing.assert_allclose(made.levels["fused"][0][0, 0, 0], hf.fuse(focal_stack()).fused, atol=1)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint64"])
+def test_whole_numbers_of_any_type_are_fused_without_loss_or_refused(dtype):
+    counts = np.arange(3 * 20 * 20).reshape(3, 20, 20) % 100
+    channels = [Image(counts.astype(dtype), axis_labels=("z", "y", "x")) for _ in range(2)]
+    stack = prepare(Choices(channels[0], channels[1:], options=(("method", "tenengrad"),))).source.stack
+    np.testing.assert_array_equal(stack.array, np.stack([counts, counts]).astype(float))
+    if np.dtype(dtype).itemsize == 8:
+        channels[0].data[0, 0, 0] = 2**53 + 1
+        source = prepare(Choices(channels[0], options=(("method", "tenengrad"),))).source
+        with pytest.raises(UserInputError, match=r"above 2\^53.*Scale them down"):
+            np.asarray(source.stack.array)
 
 
 def test_pace_says_how_long_it_will_take():
