@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 from magicgui.widgets import CheckBox, Container, Label, PushButton
 from napari.utils.notifications import notification_manager, show_error
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
-from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QWidget
+from qtpy.QtWidgets import QComboBox, QFrame, QLabel, QScrollArea, QSizePolicy, QWidget
 
 from hybridfusion_core.errors import HybridFusionError
 from napari_hybridfusion.job.task import FieldError, in_this_window
 from napari_hybridfusion.parts.ink import inks
 from napari_hybridfusion.parts.settings import recalled, remember
+
+_LETTERS = 12  # of a choice that are seen at least
 
 
 class FieldForm(Container):  # type: ignore[misc]
@@ -22,6 +24,8 @@ class FieldForm(Container):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__(labels=True)
+        self.margins = (0, 0, 0, 0)  # one left edge with what stands below the form
+        self._edge = _Edge(self.native)
         self._messages: dict[str, Label] = {}
         self._folds: list[tuple[CheckBox, Container]] = []
         self._name = ""
@@ -73,6 +77,9 @@ class FieldForm(Container):  # type: ignore[misc]
     def _add(self, into: Any = None, **fields: Any) -> None:
         for name, widget in fields.items():
             target = self if into is None else into
+            if isinstance(widget.native, QComboBox):  # a long name of a layer must not widen the window
+                widget.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+                widget.native.setMinimumContentsLength(_LETTERS)
             target.append(widget)
             self._messages[name] = text_label("")
             target.append(self._messages[name])
@@ -106,6 +113,8 @@ class FieldForm(Container):  # type: ignore[misc]
         inside.margins = (0, 0, 0, 0)
         self.append(box)
         self.append(inside)
+        _without_label(inside.native)
+        self._edge.of(inside.native)
         inside.visible = False
         box.changed.connect(lambda: setattr(inside, "visible", box.value))
         self._folds.append((box, inside))
@@ -120,6 +129,48 @@ def text_label(text: str) -> Label:
     label.native.setWordWrap(True)
     label.native.setTextFormat(Qt.TextFormat.PlainText)
     return label
+
+
+class _Edge(QObject):  # type: ignore[misc]
+    """Lets the fields of a form and of its folded parts begin at one edge, whatever font the window has.
+
+    magicgui measures labels before they have the window's font, and each container by itself.
+    """
+
+    def __init__(self, form: QWidget) -> None:
+        super().__init__(form)
+        self._parts = [form]
+        form.installEventFilter(self)
+
+    def of(self, part: QWidget) -> None:
+        """Let a folded part of the form have the edge too."""
+        self._parts.append(part)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Measure the labels when they have another font, and when they are shown."""
+        if event.type() in (QEvent.Type.Show, QEvent.Type.FontChange, QEvent.Type.StyleChange):
+            labels = [label for part in self._parts for label in _labels(part)]
+            for label in labels:
+                label.ensurePolished()
+            width = max((label.sizeHint().width() for label in labels), default=0)
+            for label in labels:
+                label.setMinimumWidth(width)
+        return bool(super().eventFilter(watched, event))
+
+
+def _labels(part: QWidget) -> Iterator[QLabel]:
+    """Yield what stands before the fields of a form."""
+    rows = [part.layout().itemAt(at).widget() for at in range(part.layout().count())]
+    for row in rows:
+        inside = None if row is None else row.layout()
+        label = inside.itemAt(0).widget() if inside is not None and inside.count() == 2 else None
+        if isinstance(label, QLabel):
+            yield label
+
+
+def _without_label(part: QWidget) -> None:
+    """Take away the empty label that magicgui puts before a container in a form: it would move all fields in it."""
+    part.parentWidget().layout().itemAt(0).widget().hide()
 
 
 class _Upright(QScrollArea):  # type: ignore[misc]
