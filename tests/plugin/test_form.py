@@ -54,18 +54,6 @@ def test_nothing_is_wrong_before_there_is_a_stack(qtbot):
     assert [form.message(name) for name in form.fields if form.message(name)] == []
 
 
-def test_a_layer_of_64_bit_counts_is_told_how_to_become_one_that_can_be_fused(qtbot):
-    viewer = ViewerModel()
-    layer = viewer.add_image(focal_stack().astype(np.int64), name="counts", **PLACE)
-    form = form_of(qtbot, viewer)
-    (said,) = filter(None, map(form.message, form.fields))
-    assert "pixels are int64" in said
-    exec(said.partition("list): ")[2].rstrip("."), {"viewer": viewer})  # noqa: S102 - what the user is told to type
-    assert layer.dtype == np.int32
-    form._on_stack()
-    assert not any(map(form.message, form.fields))
-
-
 def test_a_renamed_layer_is_offered_under_its_new_name(qtbot):
     viewer = ViewerModel()
     layer = viewer.add_image(focal_stack(), name="before", **PLACE)

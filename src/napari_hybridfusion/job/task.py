@@ -243,11 +243,6 @@ _LABELS: dict[str, str] = {
 # What messages of the core say of the command line and of Python, and how this window calls it.
 _WORDS = (
     (r"\s*\((?:Python: )?[a-z_]+=[^)]*\)", ""),
-    (
-        r"in Python: array\.astype\(('\w+')\)",
-        r"select the layer, and type into napari's console (the button >_ below the layer list): "
-        r"layer = viewer.layers.selection.active; layer.data = layer.data.astype(\1)",
-    ),
     (r"--nan ignore\b", "NaN pixels: ignore, in Advanced options"),
     (r"--overwrite\b", "tick Replace what is there"),
     (r"--([a-z]+(?:-[a-z]+)*)", lambda found: _LABELS.get(found[1], found[1].replace("-", " "))),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hybridfusion_core.errors import UserInputError
 
-_ALL_FIT = ("int8", "int32")
+_ALL_FIT = ("int8",)
 _MOST_FIT = ("int64", "uint64")
 _EXACT = 2**53  # up to here float64 holds every whole number
 
@@ -40,7 +40,8 @@ def as_floats(array: Any, name: str) -> Any:
         return block.astype(np.float64)
 
     blocks = lazy(array)
-    return blocks.map_blocks(exact, dtype=np.float64, meta=np.empty((0,) * blocks.ndim, np.float64))
+    empty = np.empty((0,) * blocks.ndim, np.float64)
+    return da.map_blocks(exact, blocks, dtype=np.float64, meta=empty)  # type: ignore[no-untyped-call]
 
 
 def lazy(array: Any) -> da.Array:
@@ -48,4 +49,5 @@ def lazy(array: Any) -> da.Array:
     if isinstance(array, da.Array):
         return array
     # Without a name dask would read every pixel to make one.
-    return da.from_array(array, name=False)  # type: ignore[no-untyped-call]
+    found: da.Array = da.from_array(array, name=False)  # type: ignore[no-untyped-call]
+    return found

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
+from weakref import ref
 
 from magicgui.widgets import CheckBox, Container, Label, PushButton
 from napari.utils.notifications import notification_manager, show_error
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
-from qtpy.QtWidgets import QComboBox, QFrame, QLabel, QScrollArea, QSizePolicy, QWidget
+from qtpy.QtWidgets import QComboBox, QFrame, QScrollArea, QSizePolicy, QWidget
 
 from hybridfusion_core.errors import HybridFusionError
 from napari_hybridfusion.job.task import FieldError, in_this_window
@@ -25,12 +26,20 @@ class FieldForm(Container):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__(labels=True)
         self.margins = (0, 0, 0, 0)  # one left edge with what stands below the form
-        self._edge = _Edge(self.native)
         self._messages: dict[str, Label] = {}
         self._folds: list[tuple[CheckBox, Container]] = []
         self._name = ""
         self._lasting: dict[str, Any] = {}
         self._defaults: dict[str, Any] = {}
+        self.native.installEventFilter(_LinesUp(self))
+
+    def line_up(self) -> None:
+        """Let all fields begin at one place; magicgui has measured their labels in a font that is not the window's."""
+        parts = [self, *(inside for _, inside in self._folds)]
+        labels = [lines._label_widget for part in parts for each in part if (lines := each._labeled_widget())]
+        width = max((each.native.sizeHint().width() for each in labels), default=0)
+        for each in labels:
+            each.min_width = width
 
     def say(self, error: FieldError | None, *, hint: bool = False) -> None:
         """Show a message under the field that it is about, unfolded, and none under all others.
@@ -112,9 +121,9 @@ class FieldForm(Container):  # type: ignore[misc]
         inside = Container(labels=True)
         inside.margins = (0, 0, 0, 0)
         self.append(box)
+        self._labels = False  # a label without words would move all of it to the right
         self.append(inside)
-        _without_label(inside.native)
-        self._edge.of(inside.native)
+        self._labels = True
         inside.visible = False
         box.changed.connect(lambda: setattr(inside, "visible", box.value))
         self._folds.append((box, inside))
@@ -131,46 +140,19 @@ def text_label(text: str) -> Label:
     return label
 
 
-class _Edge(QObject):  # type: ignore[misc]
-    """Lets the fields of a form and of its folded parts begin at one edge, whatever font the window has.
+class _LinesUp(QObject):  # type: ignore[misc]
+    """Lines up a form whenever its font may have become another."""
 
-    magicgui measures labels before they have the window's font, and each container by itself.
-    """
+    def __init__(self, form: FieldForm) -> None:
+        super().__init__(form.native)
+        self._form = ref(form)
 
-    def __init__(self, form: QWidget) -> None:
-        super().__init__(form)
-        self._parts = [form]
-        form.installEventFilter(self)
-
-    def of(self, part: QWidget) -> None:
-        """Let a folded part of the form have the edge too."""
-        self._parts.append(part)
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Measure the labels when they have another font, and when they are shown."""
-        if event.type() in (QEvent.Type.Show, QEvent.Type.FontChange, QEvent.Type.StyleChange):
-            labels = [label for part in self._parts for label in _labels(part)]
-            for label in labels:
-                label.ensurePolished()
-            width = max((label.sizeHint().width() for label in labels), default=0)
-            for label in labels:
-                label.setMinimumWidth(width)
-        return bool(super().eventFilter(watched, event))
-
-
-def _labels(part: QWidget) -> Iterator[QLabel]:
-    """Yield what stands before the fields of a form."""
-    rows = [part.layout().itemAt(at).widget() for at in range(part.layout().count())]
-    for row in rows:
-        inside = None if row is None else row.layout()
-        label = inside.itemAt(0).widget() if inside is not None and inside.count() == 2 else None
-        if isinstance(label, QLabel):
-            yield label
-
-
-def _without_label(part: QWidget) -> None:
-    """Take away the empty label that magicgui puts before a container in a form: it would move all fields in it."""
-    part.parentWidget().layout().itemAt(0).widget().hide()
+    def eventFilter(self, _watched: QObject, event: QEvent) -> bool:
+        """Heed that it is shown, or has another style."""
+        form = self._form()
+        if form is not None and event.type() in (QEvent.Type.Show, QEvent.Type.StyleChange, QEvent.Type.FontChange):
+            form.line_up()
+        return False
 
 
 class _Upright(QScrollArea):  # type: ignore[misc]
