@@ -342,7 +342,7 @@ def test_compare_shows_what_one_would_have_without_and_goes_away_by_the_same_but
     before = [(each.name, each.visible) for each in viewer.layers]
     fuse(qtbot, widget, "compare")
     stack = focal_stack()
-    names = [f"DAPI {title}" for title in TITLES]
+    names = ["DAPI fused", *(f"{title}: DAPI" for title in TITLES[1:])]
     assert cells(viewer) == [[name] for name in names]
     assert all(viewer.layers[name].name_overlay.visible for name in names)
     sharpest, maximum, classical = (viewer.layers[name].data[0] for name in names[1:])
@@ -373,7 +373,7 @@ def test_compare_keeps_channels_together_beside_strays_and_under_new_names(qtbot
     assert [len(cell) for cell in cells(viewer)] == [2] * 4
     assert cells(viewer)[0] == ["mine", "rfp fused"]
     for cell, title in zip(cells(viewer)[1:], TITLES[1:], strict=True):
-        assert [name.removesuffix(title) for name in cell] == ["stack ", "rfp "]
+        assert cell == [f"{title}: stack", f"{title}: rfp"]
 
 
 def test_a_full_gpu_means_smaller_tiles_and_the_same_pixels(monkeypatch):

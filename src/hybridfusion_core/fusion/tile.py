@@ -224,8 +224,8 @@ def _copied(posterior: Array, chosen: Array, counts: NDArray[Any], valid: NDArra
 
 def _averaged(weights: Array, counts: NDArray[Any], valid: NDArray[np.bool_] | None) -> NDArray[Any]:
     """Average one channel's counts, Z Y X, in its own dtype."""
-    # float32 holds neither every uint32 nor a float64; such counts are added up on the CPU.
-    wide = counts.dtype.itemsize > 4 or counts.dtype == np.uint32
+    # float32 holds neither every int32 and uint32 nor a float64; such counts are added up on the CPU.
+    wide = counts.dtype.itemsize > (4 if counts.dtype.kind == "f" else 2)
     weights = to_numpy(weights).astype(np.float64) if wide else weights
     slices = like(counts.astype(np.float64 if wide else np.float32), weights)
     if valid is None:

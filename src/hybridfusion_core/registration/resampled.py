@@ -113,11 +113,7 @@ def _interpolated(
 ) -> NDArray[Any]:
     """Return what cubic splines give, in the pixels' own type; NaN and infinite pixels leave NaN where they count."""
     matrix: Any = np.diag(place.matrix) if place.angle_deg == 0 else place.matrix  # of two numbers is quicker
-    values = counts.astype(
-        np.float64
-        if counts.dtype.itemsize > 4 or (counts.dtype.kind == "u" and counts.dtype.itemsize > 2)
-        else np.float32
-    )
+    values = counts.astype(np.float64 if counts.dtype.itemsize > (4 if counts.dtype.kind == "f" else 2) else np.float32)
     wrong = None
     if counts.dtype.kind == "f" and not np.isfinite(values).all():
         wrong = ~np.isfinite(values)

@@ -155,7 +155,7 @@ def test_soft_fusion_stays_within_what_was_measured(tiny_model: str, dtype: str)
     assert (fused <= stack.max(axis=0)).all()
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "uint32", "float16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "uint32", "float16", "float32", "float64"])
 @pytest.mark.parametrize("method", ["network", "tenengrad"])
 def test_hard_selection_copies_bit_for_bit(tiny_model: str, dtype: str, method: str) -> None:
     stack = textured_stack((4, 60, 70), dtype)
@@ -168,6 +168,17 @@ def test_hard_selection_copies_bit_for_bit(tiny_model: str, dtype: str, method: 
     assert result.fused.dtype == stack.dtype
     assert (result.fused == copied)[decided].all()
     assert (result.fused == stack).any(axis=0).all()
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32"])
+@pytest.mark.parametrize("select", ["soft", "hard"])
+def test_large_counts_are_fused_to_the_last_unit(dtype: str, select: str) -> None:
+    """Float32 holds no whole number above 2²⁴ for sure; what all slices agree on must come out."""
+    plane = textured_stack((1, 40, 40))[0].astype(dtype) + np.iinfo(dtype).max - 5001
+    fused = hf.fuse(np.stack([plane] * 3), method="tenengrad", select=select, device="cpu").fused
+    np.testing.assert_array_equal(fused, plane)
+    with pytest.raises(hf.UserInputError, match=r"int64.*Convert the image to int32.*2,147,483,647"):
+        hf.fuse(np.stack([plane.astype(np.int64)] * 3), method="tenengrad")
 
 
 @pytest.mark.parametrize(("factor", "shift"), [(2.0, 0.0), (0.25, 64.0), (37.0, -900.0)])
