@@ -40,6 +40,7 @@ from hybridfusion_core.batch.records.store import (
 from hybridfusion_core.batch.records.writing import written
 from hybridfusion_core.batch.result import Event, Result
 from hybridfusion_core.batch.settings import new_record, settings_of, settle, statistics_of, with_statistics
+from hybridfusion_core.batch.stitch.image import mosaic_folders
 from hybridfusion_core.batch.task import Outcome, Settings, Task
 from hybridfusion_core.batch.whole_wells import Stitcher
 from hybridfusion_core.errors import HybridFusionError, UserInputError
@@ -197,10 +198,13 @@ class _Run:
         return [*doubts, *([lacks] if lacks else []), *([gaps] if cut else []), *stitched, *workers]
 
     def _recheck(self) -> None:
-        """Forget that fields are finished whose pixels are damaged, and images of whole wells."""
-        for record, fault in damaged_wells(self._paths):
-            record.unlink(missing_ok=True)
-            self._damaged.append(f"The image of a whole well was damaged; --stitch makes it again: {fault}")
+        """Forget that fields are finished whose pixels are damaged, and remove such images of whole wells."""
+        for key, fault in damaged_wells(self._paths):
+            self._paths.mosaic(key).unlink(missing_ok=True)
+            for folder in mosaic_folders(self._paths, key):
+                shutil.rmtree(folder)
+            what = "was removed; --stitch makes it again" if self._choices.stitch == "none" else "is made again"
+            self._damaged.append(f"The image of a whole well was damaged and {what}: {fault}")
         fields: dict[FieldKey, list[PlateField]] = {}
         for unit in self._chosen:
             fields.setdefault(key_of(unit), []).append(unit)
