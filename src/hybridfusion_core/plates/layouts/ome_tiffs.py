@@ -199,9 +199,12 @@ def _named(found: Sequence[FieldImage]) -> list[FieldImage]:
     """Call the fields that have no name after their image, or else their file."""
     several = Counter(one.path for one in found)
     own = Counter(one.labels[1] for one in found if one.labels)
+    files = Counter(image_name(Path(path)) for path in several)
     named = []
     for one in found:
         name = image_name(Path(one.path))
+        if files[name] > 1:  # files of one name, in several folders
+            name = str(PurePosixPath(one.path).with_name(name))
         if several[one.path] > 1:
             image = one.labels[1] if one.labels else ""
             name = image if image and own[image] == 1 else f"{name}:{one.series}"
