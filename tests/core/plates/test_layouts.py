@@ -216,6 +216,8 @@ def test_ome_tiffs_that_name_no_well_are_fields_of_one(tmp_path: Path) -> None:
         ("A01", ["organoid 2", "organoid 10"])
     ]
     assert "No file says which well it shows" in plate.warnings[0]
+    make.write_plane(tmp_path / "extra.tif", 1)
+    assert "1 TIFF files have no OME-XML and are left out" in open_plate(tmp_path).warnings[-1]
     for folder in ("mouse1", "mouse2"):  # files of one name
         make.write_ome_tiffs(tmp_path / "all" / folder, ["a.ome.tif", "b.ome.tif"], (1, 1, 2))
     units = list(open_plate(tmp_path / "all").fields())
