@@ -40,6 +40,7 @@ from hybridfusion_core.batch.task import Outcome, Settings, Task
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
 from hybridfusion_core.fusion.api import fuse_into
 from hybridfusion_core.fusion.blank_slices import with_blank_slices
+from hybridfusion_core.fusion.enough_slices import refuse_single_slice
 from hybridfusion_core.fusion.focus_range import FocusRanges
 from hybridfusion_core.fusion.job import Decider, Job, resolve
 from hybridfusion_core.fusion.light_of_slices import with_own_light
@@ -241,11 +242,7 @@ def job_for(stack: Stack, settings: Settings, unit: PlateField, halvings: int = 
     # Planned once, for the run: what is free at this moment changes nothing.
     request = _of_unit(settings.request, settings.paths, unit)
     job = resolve(replace(request, channels=None, tile=tile, memory=_BOUNDLESS), stack)
-    if len(job.slices) < 2:
-        raise UserInputError(
-            f"{stack.name} has {stack.shape[2]} slice(s), {len(job.slices)} of them chosen; expected two or more to "
-            "fuse. Leave it out, or check --z."
-        )
+    refuse_single_slice(stack, len(job.slices), "fuse")
     known = dict(settings.models)
     for model in job.models:
         if known.get(model.card.name) != model.sha256:

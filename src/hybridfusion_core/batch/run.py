@@ -14,9 +14,10 @@ from typing import Any
 from distributed import Client, get_worker
 
 from hybridfusion_core.batch.choices import Choices
+from hybridfusion_core.batch.earlier_output import EarlierOutput
 from hybridfusion_core.batch.fit_workers import FitWorkers
 from hybridfusion_core.batch.fuse_field import KILLS, fuse_unit, killed, write_failure
-from hybridfusion_core.batch.handling import RESUME, Handling, as_stored, remove
+from hybridfusion_core.batch.handling import RESUME, Handling, as_stored
 from hybridfusion_core.batch.light import estimate_light
 from hybridfusion_core.batch.loop import Loop, Work
 from hybridfusion_core.batch.measuring import group_of, lacking, measured, named
@@ -40,6 +41,7 @@ from hybridfusion_core.batch.records.store import (
 from hybridfusion_core.batch.records.writing import written
 from hybridfusion_core.batch.result import Event, Result
 from hybridfusion_core.batch.settings import new_record, settings_of, settle, statistics_of, with_statistics
+from hybridfusion_core.batch.stitch.image import mosaic_folders
 from hybridfusion_core.batch.task import Outcome, Settings, Task
 from hybridfusion_core.batch.whole_wells import Stitcher
 from hybridfusion_core.errors import HybridFusionError, UserInputError
@@ -49,6 +51,7 @@ from hybridfusion_core.plates.plate import Plate, PlateField
 
 _DEPTHS = 8  # units to try when settings are resolved
 _LOSSES = 5  # workers that may go with a unit that had not begun
+_SHOWN = 3
 _PUBLISH = 60.0  # s between two times that the metadata of the plate are brought up to date
 
 Connect = Callable[[int], AbstractContextManager[Client]]
@@ -104,14 +107,30 @@ def run_plate(
     with written(paths.output):
         paths.folder.mkdir(exist_ok=True)
         with claimed(paths):
-            if handling.overwrite:
-                remove(paths)
+            earlier = None if paths.shard else EarlierOutput(paths)
+            if earlier is not None and handling.overwrite:
+                earlier.set_aside()
+
+            def told(event: Event) -> None:
+                if earlier is not None and event.outcome is not None and event.stage == "fusing":
+                    earlier.forget() if event.outcome.status == "done" else None
+                report(event)
+
             try:
                 stored = run_record(paths, choices.as_json(plate))
-                return _Run(plate, units, choices, report, stop).go(connect, stored, finish, recheck=handling.recheck)
+                run = _Run(plate, units, choices, told, stop)
+                result = run.go(connect, stored, finish, recheck=handling.recheck)
             finally:
                 end_session(paths)
                 shutil.rmtree(paths.staging, ignore_errors=True)
+                kept = earlier is not None and earlier.restore()
+            if kept and result.failures:
+                raise UserInputError(
+                    f"None of {result.total} fields × times could be fused, so the earlier result at {paths.output} "
+                    "stays as it was; expected one at least. The first reasons:",
+                    list(dict.fromkeys(why for _, why in result.failures))[:_SHOWN],
+                )
+            return result
 
 
 class _Run:
@@ -197,10 +216,13 @@ class _Run:
         return [*doubts, *([lacks] if lacks else []), *([gaps] if cut else []), *stitched, *workers]
 
     def _recheck(self) -> None:
-        """Forget that fields are finished whose pixels are damaged, and images of whole wells."""
-        for record, fault in damaged_wells(self._paths):
-            record.unlink(missing_ok=True)
-            self._damaged.append(f"The image of a whole well was damaged; --stitch makes it again: {fault}")
+        """Forget that fields are finished whose pixels are damaged, and remove such images of whole wells."""
+        for key, fault in damaged_wells(self._paths):
+            self._paths.mosaic(key).unlink(missing_ok=True)
+            for folder in mosaic_folders(self._paths, key):
+                shutil.rmtree(folder)
+            what = "was removed; --stitch makes it again" if self._choices.stitch == "none" else "is made again"
+            self._damaged.append(f"The image of a whole well was damaged and {what}: {fault}")
         fields: dict[FieldKey, list[PlateField]] = {}
         for unit in self._chosen:
             fields.setdefault(key_of(unit), []).append(unit)

@@ -19,6 +19,7 @@ from hybridfusion_core.cli.progress import ProgressLine
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.fusion.api import steps_to_disk
 from hybridfusion_core.fusion.doubtful_light import light_warnings
+from hybridfusion_core.fusion.enough_slices import refuse_single_slice
 from hybridfusion_core.fusion.job import Job, load_statistics, resolve
 from hybridfusion_core.fusion.rate import measured_rate
 from hybridfusion_core.fusion.request import FuseRequest, make_request
@@ -39,11 +40,7 @@ def fuse(options: argparse.Namespace) -> None:
     request = make_request(**chosen)
     with _open(options) as stack, ProgressLine("Mpx·slices", 1e6) as line:
         job = resolve(request, stack)
-        if len(job.slices) < 2:
-            raise UserInputError(
-                f"{stack.name} has {stack.shape[2]} slice(s), {len(job.slices)} chosen; expected two or more to fuse. "
-                "Check --z and --axes: `hybridfusion info` says how the file was understood."
-            )
+        refuse_single_slice(stack, len(job.slices), "fuse")
         started = time.monotonic()
         steps = steps_to_disk(
             job,
