@@ -85,7 +85,7 @@ def open_heights(
         StoredDataError: the file is damaged.
     """
     if isinstance(surface, str | Path):
-        path = _maps_beside(Path(surface))
+        path = maps_beside(Path(surface))
         with open_stack(str(path)) as maps:
             yield _checked(maps, stack, str(path), stored_provenance(path), unit, chosen, other_stack, sheet)
         return
@@ -99,8 +99,8 @@ def open_heights(
     yield _checked(Stack.from_array(surface, axes), stack, "the array", {}, unit, chosen, other_stack, sheet)
 
 
-def _maps_beside(path: Path) -> Path:
-    """Take the maps of a result for the result itself: people name what they see."""
+def maps_beside(path: Path) -> Path:
+    """Return the maps of a result for the result itself: people name what they see."""
     if ".maps." in path.name or not has_suffix(path, OUTPUT_SUFFIXES):
         return path
     beside = result_paths(path).get("maps", path)
@@ -166,12 +166,6 @@ def _same_stack(name: str, provenance: Mapping[str, Any], stack: Stack) -> None:
         raise UserInputError(
             f"{name} is the height of {', '.join(sorted(made_of)[:3])}; expected that of "
             f"{', '.join(sorted(ours)[:3])}. {cure}"
-        )
-    if (provenance.get("settings") or {}).get("align") not in (None, "none"):
-        raise UserInputError(
-            f"{name} was found on slices that were aligned, and those of {stack.name} are read as they are; expected "
-            "the same slices. Fuse with --project instead, which reads aligned slices, or say --other-stack if they "
-            "do not differ."
         )
     if isinstance(slices, int) and slices != stack.shape[2]:
         raise UserInputError(

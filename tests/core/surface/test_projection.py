@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from scipy.ndimage import gaussian_filter
 
 import hybridfusion_core as hf
 from hybridfusion_core.cli import main
 from hybridfusion_core.io.verify import verify
 from hybridfusion_core.surface import projection
+from hybridfusion_core.surface.followed import as_followed
 
 FUSING = {"method": "tenengrad", "device": "cpu"}
 
@@ -129,3 +131,23 @@ def test_the_command_line_gives_what_python_gives(tmp_path: Path, capsys: pytest
     assert verify(out) == []
     assert main(command) == 2
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_heights_of_an_aligned_stack_are_followed_through_aligned_slices(tmp_path: Path) -> None:
+    texture = gaussian_filter(np.random.default_rng(0).uniform(0, 9000, (140, 140)), 1.5)
+    drifting = np.stack([texture[6:134, 3 * z : 3 * z + 128] for z in range(4)]).astype(np.uint16)
+    tifffile.imwrite(path := tmp_path / "stack.tif", drifting, imagej=True, metadata={"axes": "ZYX"})
+    asked = {"align": "shift", "align_frame": "crop", "select": "hard", "z_step_um": 1.0}
+    fused = hf.fuse(path, **asked, **FUSING)
+    assert fused.spec.provenance["treatment"]["alignment"]["farthest_px"] > 3
+    heights = np.where(fused.decision > 0, fused.decision - 1.0, np.nan)
+    hf.fuse_to(path, tmp_path / "fused.ome.zarr", **asked, **FUSING)
+    with hf.open_stack(tmp_path / "fused.maps.ome.zarr") as maps:
+        assert maps.shape[3:] == fused.fused.shape[3:]
+    spec = hf.project_to(path, tmp_path / "fused.ome.zarr", tmp_path / "along.ome.zarr", z_step_um=1.0)
+    assert spec.shape[2:] == fused.fused.shape[3:]
+    assert spec.provenance["treatment"]["alignment"] == fused.spec.provenance["treatment"]["alignment"]
+    # Copied along the decision's own heights: the pixels of hard selection, aligned and cropped as they were.
+    with hf.open_stack(path) as recorded:
+        made = hf.project(as_followed(recorded, fused), heights, z_step_um=1.0).fused
+    np.testing.assert_array_equal(made, np.where(fused.decision > 0, fused.fused, 0))
