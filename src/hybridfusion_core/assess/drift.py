@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, laplace, shift
 
 from hybridfusion_core.assess.finding import Findings
+from hybridfusion_core.assess.limits import DRIFT_PX
 from hybridfusion_core.assess.looked_at import LookedAt
 
 _BLURS = 6.0, 2.5  # px; detail is followed coarsely first
@@ -17,7 +18,6 @@ _LEAST_STRUCTURE = 0.03  # of a square
 _PART = 48  # px, of the squares that are followed one by one
 _FEWEST, _MOST = 4, 48  # squares
 _LEAST_ALIKE = 0.8  # correlation of a square in two neighbouring slices
-_DRIFT_PX = 1.0
 _SURE = 6.0  # standard errors, as the squares' disagreement shows them; what tilts moves them alike
 _SURE_STEADY = 5.0  # likewise, where all steps together say it: sound stacks stay below 4
 _STEPS = 2.0  # that say as much as the weighted ones, at least, where a pace is carried on
@@ -39,7 +39,7 @@ def judge_drift(seen: LookedAt, found: Findings) -> None:
         "drift",
         move.apart,
         "px",
-        f"below {_DRIFT_PX:g}",
+        f"below {DRIFT_PX:g}",
         f"Between two of the slices the specimen moved sideways by up to {move.apart:.1f} px "
         f"(± {move.error:.1f}, from {len(guides)} squares).",
     )
@@ -69,7 +69,7 @@ class Move:
     @property
     def is_drift(self) -> bool:
         """It is no chance, and matters."""
-        return self.apart > max(self.sure * self.error, _DRIFT_PX) and self.error < _UNSURE_PX
+        return self.apart > max(self.sure * self.error, DRIFT_PX) and self.error < _UNSURE_PX
 
 
 def extent(steps: NDArray[np.float64], errors: NDArray[np.float64]) -> Move | None:
