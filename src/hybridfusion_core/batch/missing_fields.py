@@ -50,7 +50,7 @@ class MissingFields:
             self.list_field(key)
 
     def recheck(self, report: Callable[[Event], None]) -> list[str]:
-        """Forget that fields are finished whose pixels are damaged, and remove such images of wells; return what was damaged."""
+        """Forget fields whose pixels are damaged, and remove such images of wells; return what was damaged."""
         damaged: list[str] = []
         for key, fault in damaged_wells(self._paths):
             self._paths.mosaic(key).unlink(missing_ok=True)

@@ -151,7 +151,7 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
     slices = find_slices(request.z, stack.shape[2])
     channels = _channels(request.channels, stack)
     groups = slab_groups(request.slab, len(slices))
-    products, notes = _products(request, stack)
+    products, notes = _products(request, stack, len(slices))
     deciders = _deciders(request, stack, channels)
     projections = _projections(request, stack, channels)
     offsets, said = _offsets(request, stack, deciders)
@@ -343,8 +343,8 @@ def find_channel(wanted: str, stack: Stack) -> int:
     )
 
 
-def _products(request: FuseRequest, stack: Stack) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What will be made, and what to say about it."""
+def _products(request: FuseRequest, stack: Stack, slices: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What will be made of so many slices, and what to say about it."""
     wanted = request.products
     if not METHODS[request.method].decides:
         if wanted and set(wanted) != {"fused"}:
@@ -354,7 +354,9 @@ def _products(request: FuseRequest, stack: Stack) -> tuple[tuple[str, ...], tupl
     if wanted is None:
         note = f"{stack.name} does not say how far its slices are apart: heights are in slices. Give --z-step for µm."
         made = default_products()
-        return made, (note,) if unknown_z and any(PRODUCTS[name].along_z for name in made) else ()
+        # Of a single slice nothing is fused, and nothing is to be said of heights.
+        said = unknown_z and slices > 1 and any(PRODUCTS[name].along_z for name in made)
+        return made, (note,) if said else ()
     if unknown_z and any(PRODUCTS[name].along_z for name in wanted):
         raise UserInputError(
             f"{stack.name} does not say how far its slices are apart, so there is no height in µm. "
