@@ -285,7 +285,8 @@ def _fused(task: Task, settings: Settings, paths: BatchPaths, key: FieldKey, hal
                 with nullcontext() if job.device.type == "cpu" else _GPU:
                     thumbnails = _watched(steps, paths, settings)
                 seen = slice_figures(job, planes, output.arrays)
-                output.record(with_focus(spec, ranges).provenance)
+                spec = with_focus(spec, ranges)
+                output.record(spec.provenance)
                 output.commit()
     first = next(index for index in range(len(spec.channels)) if index not in absent)
     found = figures(job, spec, thumbnails.copies, seen, first=first, dropped=unit.frame.dropped)

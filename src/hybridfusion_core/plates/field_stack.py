@@ -182,7 +182,7 @@ def _of_planes(field: PlateField, channels: Sequence[int], z_step_um: float | No
         warnings=(
             *_dropped(dropped, positions),
             *_serving([imaging.channels[each] for each in flat], len(longest)),
-            *(f"{channel.name!r} was not acquired at this time point and reads as zeros." for channel in blank),
+            *map(_not_acquired, blank),
         ),
         decode_unit=(1, first.samples, 1, *first.shape),
     )
@@ -198,6 +198,10 @@ def _plane_index(runs: Sequence[Sequence[Plane]]) -> NDArray[np.int64]:
             for start, run in zip(starts, runs, strict=True)
         ]
     )
+
+
+def _not_acquired(channel: Channel) -> str:
+    return f"{channel.name!r} was not acquired at this time point and reads as zeros."
 
 
 def _serving(channels: Sequence[Channel], depth: int) -> Iterator[str]:
@@ -291,8 +295,9 @@ def _of_image(field: PlateField, channels: Sequence[str] | None, absent: Absent)
 
 def _of_images(field: PlateField, channels: Sequence[int], absent: Absent) -> Stack:
     """Open a field whose channels have an image each; all must have the same Z, Y and X."""
-    stacks = [_of_file(field, field.frame.images[each], absent) for each in channels]
-    first = stacks[0]
+    acquired = [each for each in channels if each not in field.frame.not_acquired]
+    stacks = [_of_file(field, field.frame.images[each], absent) for each in acquired]
+    first, names = stacks[0], field.imaging.channels
     for stack in stacks[1:]:
         if stack.shape[2:] != first.shape[2:] or stack.dtype != first.dtype:
             raise StoredDataError(
@@ -300,14 +305,21 @@ def _of_images(field: PlateField, channels: Sequence[int], absent: Absent) -> St
                 f"{first.shape[2:]} {first.dtype}; expected the same for every channel. Fuse them one after the other, "
                 "with --channels."
             )
+    arrays = {each: (stack.array, stack.axes) for each, stack in zip(acquired, stacks, strict=True)}
+    nothing = np.broadcast_to(np.zeros((), first.dtype), first.shape[2:]), "ZYX"  # takes no memory
     return replace(
         first,
-        array=JoinedChannels([stack.array for stack in stacks], [stack.axes for stack in stacks]),
+        array=JoinedChannels(
+            [arrays.get(each, nothing)[0] for each in channels], [arrays.get(each, nothing)[1] for each in channels]
+        ),
         axes="CZYX",
         name=field.name,
-        channels=tuple(field.imaging.channels[each] for each in channels),
+        channels=tuple(names[each] for each in channels),
         source=tuple(path for stack in stacks for path in stack.source),
-        warnings=tuple(dict.fromkeys(warning for stack in stacks for warning in stack.warnings)),
+        warnings=(
+            *dict.fromkeys(warning for stack in stacks for warning in stack.warnings),
+            *(_not_acquired(names[each]) for each in channels if each not in acquired),
+        ),
         closers=tuple(close for stack in stacks for close in stack.closers),
     )
 
