@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import hybridfusion_core as hf
 from hybridfusion_core.cli import main
 from hybridfusion_core.evaluate import cases
+from hybridfusion_core.fusion.doubtful_light import looks_transmitted
 from hybridfusion_core.fusion.job import Job, auto_model, resolve
 from hybridfusion_core.fusion.rate import measured_rate
 from hybridfusion_core.fusion.request import make_request
@@ -202,3 +203,16 @@ def test_unseen_scenes_say_what_a_microscope_would(kind: str, expected: set[str]
         (found[stack.shape[2]],) = chosen(replace(stack, array=np.zeros(stack.array.shape, np.uint8)))
     assert set(found.values()) == expected
     assert 2 in found
+
+
+@pytest.mark.parametrize(
+    ("ground", "structure", "asked"), [(2000, -900, True), (2000, 900, False), (100, 900, False), (0, 0, False)]
+)
+def test_a_bright_ground_with_dark_structure_is_asked_about(ground: int, structure: int, asked: bool) -> None:
+    noise = np.random.default_rng(3).normal(0, 10, (3, 64, 64))
+    plane = np.full((64, 64), float(ground))
+    plane[20:30, 20:30] += structure
+    counts = (plane + noise).clip(0).astype("uint16") if ground else np.zeros((3, 64, 64), "uint16")
+    assert looks_transmitted(Stack.from_array(counts, "ZYX")) is asked
+    lit = Stack(array=counts, axes="ZYX", name="lit", channels=(Channel("a", transmitted=False),))
+    assert not looks_transmitted(lit)  # it says which light it is
