@@ -164,7 +164,7 @@ def test_a_channel_that_was_not_acquired_reads_as_zeros_and_the_others_decide_wi
     folder = write_plain(tmp_path / "in", [*planes, *plane_places(channels=(2,), wells=((2, 3),), fields=(1,))])
     noise = np.random.default_rng(5)
     for path in folder.rglob("*.tif"):
-        tifffile.imwrite(path, noise.integers(90, 900, (48, 64), "uint16"))
+        tifffile.imwrite(path, np.kron(noise.integers(90, 9000, (6, 8), "uint16"), np.ones((8, 8), "uint16")))
     plate = with_acquired_times(open_plate(folder, pattern=PLAIN), None)
     units = list(plate.fields())
     paths, settings = a_run(tmp_path)
@@ -181,6 +181,17 @@ def test_a_channel_that_was_not_acquired_reads_as_zeros_and_the_others_decide_wi
     assert field.attrs["hybridfusion"]["not_acquired"] == {"2": [1]}
     rows = {row.unit.t: row.not_acquired for row in field_rows(plate, paths, {key_of(units[0]): set()})}
     assert rows == {0: (), 1: ("2",)}
+    # One that decides for itself decides nothing where it is absent, and the record names it.
+    (tmp_path / "each").mkdir()
+    paths, settings = a_run(tmp_path / "each")
+    settings = replace(settings, choices=replace(settings.choices, request=replace(TENENGRAD, focus_from="each")))
+    assert fuse_unit(Task(units[1], 1, 2), settings).status == "done"
+    decision = zarr.open_array(paths.output / "B" / "03" / "1" / "labels" / "decision" / "0", mode="r")[1]
+    assert decision[0].any()
+    assert not decision[1].any()
+    record = read_json(paths.record(key_of(units[1]), 1))
+    assert record is not None
+    assert record["not_acquired"] == ["2"]
 
 
 def test_a_channel_that_decides_for_itself_decides_nothing_where_it_was_not_acquired(tmp_path: Path) -> None:
