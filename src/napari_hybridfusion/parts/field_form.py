@@ -10,12 +10,14 @@ from weakref import ref
 from magicgui.widgets import CheckBox, Container, Label, PushButton
 from napari.utils.notifications import notification_manager, show_error
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
-from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QWidget
+from qtpy.QtWidgets import QComboBox, QFrame, QScrollArea, QSizePolicy, QWidget
 
 from hybridfusion_core.errors import HybridFusionError
 from napari_hybridfusion.job.task import FieldError, in_this_window
 from napari_hybridfusion.parts.ink import inks
 from napari_hybridfusion.parts.settings import recalled, remember
+
+_LETTERS = 12  # of a choice that are seen at least
 
 
 class FieldForm(Container):  # type: ignore[misc]
@@ -23,6 +25,7 @@ class FieldForm(Container):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__(labels=True)
+        self.margins = (0, 0, 0, 0)  # what stands around it has some
         self._messages: dict[str, Label] = {}
         self._folds: list[tuple[CheckBox, Container]] = []
         self._name = ""
@@ -82,6 +85,9 @@ class FieldForm(Container):  # type: ignore[misc]
 
     def _add(self, into: Any = None, **fields: Any) -> None:
         for name, widget in fields.items():
+            if isinstance(widget.native, QComboBox):  # a long name of a layer would make the window as wide as itself
+                widget.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+                widget.native.setMinimumContentsLength(_LETTERS)
             target = self if into is None else into
             target.append(widget)
             self._messages[name] = text_label("")
