@@ -62,7 +62,7 @@ class ResultPanel(Container):  # type: ignore[misc]
         self.about_window: AboutResult | None = None
         self._saved: set[str] = set()  # tokens of results that were written to a file
         self._before: list[tuple[Layer, bool]] = []  # what was visible before the surface was shown
-        self._aside: list[Layer] = []  # hidden while somebody paints
+        self._aside: list[Layer] = []  # hidden while the user paints
         self.probe = attend(viewer)
         self.plot: FocusPlot | None = None
         self.posterior: FocusPosterior | None = None
