@@ -41,7 +41,7 @@ def as_followed(stack: Stack, surface: Any) -> Stack:
         check_fit(placement, stack.shape, range(stack.shape[2]), stack.name)  # an offset may lead to any slice
     except UserInputError as error:
         raise UserInputError(
-            f"The height was found on slices that were aligned, and those of {stack.name} cannot be aligned so: {error} "
+            f"The height was found on slices that were aligned, and those of {stack.name} cannot be so: {error} "
             "Or fuse again with --project, which reads channels while the slices are aligned."
         ) from error
     frame = treatment["alignment"].get("frame")
