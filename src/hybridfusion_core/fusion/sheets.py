@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates, median_filter
-from torch import Tensor
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.blank_slices import kept_slices
 from hybridfusion_core.fusion.block import Planes, read_planes
 from hybridfusion_core.fusion.device_settings import device_settings
 from hybridfusion_core.fusion.job import Decider, Job
-from hybridfusion_core.fusion.tile import Plane, Scored, score_window
+from hybridfusion_core.fusion.tile import Plane
 from hybridfusion_core.fusion.tiles import Rect, blocks, tiles
+from hybridfusion_core.fusion.window import Window, score_window
+from hybridfusion_core.model.arrays import to_numpy
 from hybridfusion_core.model.noise import FieldStatistics
 from hybridfusion_core.model.smooth_surface import costs, one_surface, two_surfaces
 from hybridfusion_core.progress import Progress
@@ -56,22 +56,22 @@ class Sheet:
     cell: int = _CELLS[0]
     other: NDArray[np.float64] | None = None
 
-    def plane(self, tile: Rect, depth: int, device: torch.device) -> Plane:
+    def plane(self, tile: Rect, depth: int) -> Plane:
         """Say what a tile's core takes from the slices."""
-        away = torch.arange(depth, device=device)[:, None, None] - self._at(self.height, tile, device)
-        present = None if self.support is None else self._at(self.support, tile, device)
-        share = torch.exp(-0.5 * (away / _NEAR) ** 2)
+        away = np.arange(depth, dtype=np.float32)[:, None, None] - self._at(self.height, tile)
+        present = None if self.support is None else self._at(self.support, tile)
+        share = np.exp(-0.5 * (away / _NEAR) ** 2)
         if self.other is not None:  # what is sharp on the other side is no evidence, however near that is
-            apart = self._at(self.height - self.other, tile, device)
-            own = (away + apart / 2) * apart.sign()  # slices on this side of the middle between both
-            share = share * (0.5 + own * (apart.abs() / _TOLD).clamp(max=1)).clamp(min=0, max=1)
+            apart = self._at(self.height - self.other, tile)
+            own = (away + apart / 2) * np.sign(apart)  # slices on this side of the middle between both
+            share = share * (0.5 + own * (np.abs(apart) / _TOLD).clip(max=1)).clip(min=0, max=1)
         return Plane(share, present)
 
-    def _at(self, cells: NDArray[np.float64], tile: Rect, device: torch.device) -> Tensor:
+    def _at(self, cells: NDArray[np.float64], tile: Rect) -> NDArray[np.float32]:
         """Values of cells at pixels, linear between the middles of cells."""
         y, x = ((np.arange(span.start, span.stop) + 0.5) / self.cell - 0.5 for span in (tile.y, tile.x))
         found = map_coordinates(cells, np.meshgrid(y, x, indexing="ij"), order=1, mode="nearest")
-        return torch.from_numpy(found.astype(np.float32)).to(device)
+        return np.asarray(found, np.float32)
 
 
 def planes_for(
@@ -82,14 +82,14 @@ def planes_for(
         return [None]
     kept = kept_slices(job, statistics)
     if isinstance(sheets, int):
-        return [_group((sheets,), kept, job.device)]
+        return [_group((sheets,), kept)]
     if sheets is not None:
-        return [sheet.plane(tile, len(kept), job.device) for sheet in sheets]
-    return [_group(group, kept, job.device) if len(group) < len(job.slices) else None for group in job.groups]
+        return [sheet.plane(tile, len(kept)) for sheet in sheets]
+    return [_group(group, kept) if len(group) < len(job.slices) else None for group in job.groups]
 
 
-def _group(group: tuple[int, ...], kept: list[int], device: torch.device) -> Plane:
-    inside = torch.tensor([float(position in group) for position in kept], device=device)
+def _group(group: tuple[int, ...], kept: list[int]) -> Plane:
+    inside = np.array([position in group for position in kept], np.float32)
     return Plane(inside[:, None, None], None, exact=True)
 
 
@@ -118,9 +118,7 @@ def find_sheets(
                             channel: counts[:, tile.y.window_in(core.y), tile.x.window_in(core.x)]
                             for channel, counts in planes.items()
                         }
-                        with torch.inference_mode():
-                            scored, structure = score_window(job, stack, decider, cut, measured, structure=True)
-                        cells.add(scored, structure, cut, decider, tile)
+                        cells.add(score_window(job, stack, decider, cut, measured, structure=True), cut, decider, tile)
                         done += (tile.y.stop - tile.y.start) * (tile.x.stop - tile.x.start)
                         yield Progress("looking for the surface", done, total)
                 row.append(cells.best_slice() if job.method.one_slice else cells.sheets())
@@ -146,14 +144,12 @@ class _Cells:
         self._mass = np.zeros((len(self._kept), *shape), np.float32)
         self._area = np.zeros(shape, np.float32)
 
-    def add(self, scored: Scored, structure: Tensor | None, planes: Planes, decider: Decider, tile: Rect) -> None:
+    def add(self, window: Window, planes: Planes, decider: Decider, tile: Rect) -> None:
         """Take a tile: what its core shows."""
+        seen = window.part(tile.y.core_in_scores, tile.x.core_in_scores)
+        mass = seen.posterior() * seen.in_focus
+        cells = _binned(to_numpy(mass), self._cell)
         core = (tile.y.core_in_window, tile.x.core_in_window)
-        says = structure.float() if scored.in_focus is None and structure is not None else scored.in_focus
-        mass = scored.posterior[(slice(None), *core)]
-        if says is not None:
-            mass = mass * says[core]
-        cells = _binned(mass.float().cpu().numpy(), self._cell)
         if self._job.request.prefer == "brightest":
             counts = planes[decider.guide[0]][self._kept][(slice(None), *core)]
             counts = self._light[0].matched(counts) if self._light else counts
