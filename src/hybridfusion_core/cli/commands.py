@@ -15,8 +15,6 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hybridfusion_core.cli.progress import ProgressLine
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.fusion.api import steps_to_disk
@@ -26,8 +24,8 @@ from hybridfusion_core.fusion.job import Job, load_statistics, resolve
 from hybridfusion_core.fusion.rate import measured_rate
 from hybridfusion_core.fusion.request import FuseRequest, make_request
 from hybridfusion_core.io.open import open_stack
-from hybridfusion_core.io.verify import verify as find_faults
 from hybridfusion_core.model.devices import resolve_device
+from hybridfusion_core.model.threads import set_usual_threads
 from hybridfusion_core.progress import run_to_end
 from hybridfusion_core.stack import Axis, Stack
 
@@ -117,6 +115,7 @@ def verify(options: argparse.Namespace) -> int:
     """Look through a result, from its metadata to its last pixel."""
     from hybridfusion_core.batch.output.verify import paths_of
     from hybridfusion_core.cli.batch_verify import verify_batch
+    from hybridfusion_core.io.verify import verify as find_faults
 
     paths = paths_of(Path(options.output))
     if paths is not None:
@@ -152,6 +151,8 @@ def models(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """Train a model."""
+    import torch
+
     from hybridfusion_core.evaluate.run import evaluate_methods
     from hybridfusion_core.model.model_file import load_model, save_model
     from hybridfusion_core.train.loop import train as run_training
@@ -163,7 +164,7 @@ def train(options: argparse.Namespace) -> None:
         path = run_training(
             recipe,
             Path(options.output),
-            device=resolve_device(options.device),
+            device=torch.device(resolve_device(options.device)),
             stacks=None if options.stacks is None else Path(options.stacks),
             processes=options.processes,
             report=lambda step, terms: line.update(
@@ -304,5 +305,9 @@ def _print(options: argparse.Namespace, summary: dict[str, Any], text: str) -> N
 
 
 def _set_threads(count: int | None) -> None:
-    if count is not None:
-        torch.set_num_threads(count)
+    if count is None:
+        return
+    import torch
+
+    set_usual_threads(count)
+    torch.set_num_threads(count)

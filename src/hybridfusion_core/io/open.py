@@ -22,7 +22,7 @@ from hybridfusion_core.io.suffixes import (
     has_suffix,
 )
 from hybridfusion_core.io.tiff.file import open_tiff
-from hybridfusion_core.io.units import usual
+from hybridfusion_core.io.units import doubtful_step, usual
 from hybridfusion_core.io.zarr.chunk_files import Absent
 from hybridfusion_core.io.zarr.image import is_zarr, open_ome_zarr
 from hybridfusion_core.stack import Axis, Stack
@@ -81,7 +81,8 @@ def open_stack(
     if pixel_size_um is not None:
         size = Axis(pixel_size_um, "micrometer")
         stack = replace(stack, y=size, x=size)
-    return stack
+    doubt = doubtful_step(stack.z, stack.x) if stack.shape[2] > 1 else ""
+    return replace(stack, warnings=(*stack.warnings, doubt)) if doubt else stack
 
 
 def _impossible_sizes(stack: Stack) -> Iterator[str]:

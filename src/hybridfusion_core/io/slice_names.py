@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 
@@ -57,6 +58,36 @@ def doubt(paths: Sequence[Path]) -> Doubt | None:
     tokens = [reading.tokens(stem) for stem in stems]
     skeletons = {each.skeleton for each in tokens}
     return _doubt_of_numbers(tokens, paths) if len(skeletons) == 1 else _doubt_of_words(tokens, paths)
+
+
+def gap(paths: Sequence[Path]) -> str:
+    """Say where a counter in the names of slices jumps, so that slices may be missing; "" where none does.
+
+    Args:
+        paths: slices of one stack, in natural order.
+    """
+    stems = [_stem(path) for path in paths]
+    reading = _Reading.of(stems)
+    tokens = [reading.tokens(stem) for stem in stems]
+    if len({each.skeleton for each in tokens}) > 1:
+        return ""
+    jumps = [_jump(column) for column in _columns(tokens) if len(set(column)) == len(paths)]
+    if not jumps or None in jumps:  # some number counts the files without a gap
+        return ""
+    at = jumps[0] or 0
+    return (
+        f"The numbers in the names jump from {paths[at].name} to {paths[at + 1].name}: slices may be missing between "
+        "them, and the heights above are then too small. Copy them into the folder, if they were taken."
+    )
+
+
+def _jump(column: Sequence[float]) -> int | None:
+    """Return behind which value a counter first leaves values out; None if it counts evenly, or is no counter."""
+    steps = [after - before for before, after in pairwise(column)]
+    usual = min(steps, default=0.0)
+    odd = [index for index, step in enumerate(steps) if step != usual]
+    whole = all(value.is_integer() for value in column) and usual > 0 and all(step % usual == 0 for step in steps)
+    return odd[0] if odd and whole and len(odd) <= len(steps) / 2 else None
 
 
 def _stem(path: Path) -> str:

@@ -142,7 +142,7 @@ def test_verify_says_how_much_is_there(tmp_path: Path, capsys: pytest.CaptureFix
     broken.write_bytes(b"")
     assert run(folder, output) == 3
     assert main(["verify", str(output)]) == 3
-    assert "incomplete; 1 of 2 fields × times that were asked for are there, 1 failed" in capsys.readouterr().out
+    assert "incomplete; 1 of 2 focal stacks that were asked for are there, 1 failed" in capsys.readouterr().out
     assert main(["verify", str(output), "--json", "--failures", str(tmp_path / "list.csv")]) == 3
     assert last(capsys)["failed"] == 1
     assert "A2,1,0," in (tmp_path / "list.csv").read_text().replace("A02", "A2")

@@ -94,6 +94,23 @@ def test_the_order_of_a_shell_is_told_where_it_is_not_that_of_the_numbers(tmp_pa
             assert stack.warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("numbers", "jump"),
+    [
+        ((0, 1, 2, 4, 5), "from s2.tif to s4.tif"),
+        ((0, 5, 10, 20), "from s10.tif to s20.tif"),
+        ((0, 1, 2, 3), ""),
+        ((0, 2, 4), ""),
+        ((3, 17, 29, 58), ""),
+    ],
+)
+def test_a_slice_that_is_missing_by_its_number_is_said(tmp_path: Path, numbers: tuple[int, ...], jump: str) -> None:
+    for number in numbers:
+        tifffile.imwrite(tmp_path / f"s{number}.tif", np.full((4, 5), number, "uint8"))
+    with open_stack(tmp_path) as stack:
+        assert [jump in warning for warning in stack.warnings] == [True] * bool(jump)
+
+
 def test_a_folder_of_folders_names_one_of_them(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -36,7 +36,7 @@ class Inventory:
     """How much of what was asked for is there.
 
     Attributes:
-        asked: fields × times.
+        asked: focal stacks, one for each field and time.
         failed: of them.
         waiting: of them, neither fused nor failed.
         damaged: of them, fused and not whole.
@@ -57,7 +57,7 @@ class Inventory:
         done = self.asked - len(self.unfinished)
         parts = {"failed": self.failed, "not fused yet": self.waiting, "damaged": self.damaged}
         rest = "".join(f", {len(units)} {word}" for word, units in parts.items() if units)
-        return f"{done} of {self.asked} fields × times that were asked for are there{rest}"
+        return f"{done} of {self.asked} focal stacks that were asked for are there{rest}"
 
 
 def paths_of(output: Path) -> BatchPaths | None:
