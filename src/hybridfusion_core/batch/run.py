@@ -6,8 +6,8 @@ import shutil
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from distributed import Client, get_worker
 from hybridfusion_core.batch.choices import Choices
 from hybridfusion_core.batch.fit_workers import FitWorkers
 from hybridfusion_core.batch.fuse_field import KILLS, fuse_unit, killed, write_failure
-from hybridfusion_core.batch.handling import RESUME, Handling, as_stored, remove
+from hybridfusion_core.batch.handling import RESUME, Handling, SetAside, as_stored, recover
 from hybridfusion_core.batch.light import estimate_light
 from hybridfusion_core.batch.loop import Loop, Work
 from hybridfusion_core.batch.measuring import group_of, lacking, measured, named
@@ -25,7 +25,7 @@ from hybridfusion_core.batch.output.plate import Publisher
 from hybridfusion_core.batch.output.verify import damage, damaged_wells
 from hybridfusion_core.batch.records.claim import alone, claimed
 from hybridfusion_core.batch.records.finished import missing_times
-from hybridfusion_core.batch.records.paths import FieldKey, key_of
+from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
 from hybridfusion_core.batch.records.store import (
     begin_session,
     end_session,
@@ -104,14 +104,40 @@ def run_plate(
     with written(paths.output):
         paths.folder.mkdir(exist_ok=True)
         with claimed(paths):
-            if handling.overwrite:
-                remove(paths)
-            try:
-                stored = run_record(paths, choices.as_json(plate))
-                return _Run(plate, units, choices, report, stop).go(connect, stored, finish, recheck=handling.recheck)
-            finally:
-                end_session(paths)
-                shutil.rmtree(paths.staging, ignore_errors=True)
+            recover(paths)
+            with _begun_anew(paths, report) if handling.overwrite else nullcontext(report) as told:
+                try:
+                    stored = run_record(paths, choices.as_json(plate))
+                    run = _Run(plate, units, choices, told, stop)
+                    result = run.go(connect, stored, finish, recheck=handling.recheck)
+                finally:
+                    end_session(paths)
+                    shutil.rmtree(paths.staging, ignore_errors=True)
+    if handling.overwrite and not result.fused:
+        result.warnings.append(_NOTHING_NEW)
+    return result
+
+
+@contextmanager
+def _begun_anew(paths: BatchPaths, report: Callable[[Event], None]) -> Iterator[Callable[[Event], None]]:
+    """Set an earlier result aside; it goes with the first field of the new one, and comes back without any.
+
+    Yields:
+        What to report events to, so that this is noticed.
+    """
+    old = SetAside(paths)
+
+    def told(event: Event) -> None:
+        fused = event.stage == "fusing" and event.outcome is not None and event.outcome.status == "done"
+        if fused and old.is_there:
+            old.drop()
+        report(event)
+
+    try:
+        yield told
+    finally:
+        if old.is_there:
+            old.restore()
 
 
 class _Run:
@@ -394,6 +420,7 @@ class _Run:
         self._report(Event("fusing", unit, outcome, result.fused + failed, result.total - result.kept, failed, wells))
 
 
+_NOTHING_NEW = "No field was fused, so that nothing was overwritten: what an earlier batch left is there as it was."
 _DIED = (
     "Workers died while they opened a field and a model; expected memory for both. Free memory, or use fewer workers "
     "with more memory each, and run the batch again."

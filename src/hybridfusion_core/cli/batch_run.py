@@ -153,7 +153,7 @@ def _say(result: Result, *, as_json: bool) -> None:
     print(f"{paths.folder / 'report.html'}")
     if result.flagged:
         print(f"flagged there: {', '.join(f'{count} {flag}' for flag, count in result.flagged.items())}")
-    if failed:
+    if failed and paths.failures.exists():
         print(f"{paths.failures}: what failed; give it to --only to try these again")
 
 

@@ -13,9 +13,13 @@ from distributed import Client, LocalCluster
 from plate_makers import edit_json, write_harmony, write_plain, write_zarr_plate
 from plate_makers import places as plane_places
 
+from hybridfusion_core.batch import run as running
+from hybridfusion_core.batch.handling import SetAside
 from hybridfusion_core.batch.records import claim
 from hybridfusion_core.batch.records.paths import BatchPaths
+from hybridfusion_core.batch.task import Outcome
 from hybridfusion_core.cli import batch_run, main
+from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.disk.lock import Lock
 
 PATTERN = ("--pattern", "{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif")
@@ -99,6 +103,35 @@ def test_overwrite_begins_anew_and_touches_nothing_else(tmp_path: Path, capsys: 
     assert run(folder, tmp_path / "mine.ome.zarr", "--overwrite") == 2
     assert (tmp_path / "mine.ome.zarr" / "precious").exists()
     assert run(folder, output, "--overwrite", "--shard", "1/2") == 2
+
+
+def test_overwrite_that_fuses_nothing_loses_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_harmony(tmp_path / "in", plane_places(wells=((1, 1),), fields=(1,)))
+    output = tmp_path / "out.ome.zarr"
+    assert run(folder, output) == 0
+    roots = [output, tmp_path / "out.maps.ome.zarr", tmp_path / "out.hybridfusion"]
+    before = contents(*roots)
+
+    def refuse(*_: object) -> None:
+        raise UserInputError("no scheduler there")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(batch_run, "connected", refuse)
+        assert run(folder, output, "--overwrite") == 2
+    assert contents(*roots) == before
+    paths = BatchPaths(output)
+    SetAside(paths)  # and the run is killed
+    assert not output.exists()
+    assert run(folder, output, "--json") == 0
+    assert last(capsys)["kept"] == 1
+    assert contents(*roots[:2]) == before[:2]
+    before = contents(*roots)
+    monkeypatch.setattr(running, "fuse_unit", lambda *_: Outcome("failed", "no luck"))
+    assert run(folder, output, "--overwrite") == 3
+    assert "nothing was overwritten" in capsys.readouterr().err
+    assert contents(*roots) == before
 
 
 @pytest.mark.parametrize("words", [(), ("--format", "tiff")])
