@@ -97,8 +97,8 @@ def make_plan(
     if solver > (memory or free):  # no tile is small enough to change that
         raise UserInputError(
             f"Finding the surface through {slices} slices of {plane_size[0]} × {plane_size[1]} px needs "
-            f"{solver / 2**20:,.0f} MiB; expected at most the {(memory or free) / 2**20:,.0f} MiB that may be used. Raise "
-            "--memory, fuse fewer slices (--z), or leave --surface-from out."
+            f"{solver / 2**20:,.0f} MiB; expected at most the {(memory or free) / 2**20:,.0f} MiB that may be used. "
+            "Raise --memory, fuse fewer slices (--z), or leave --surface-from out."
         )
     beside = evidence_bytes(plane_size, slices) if surfaces else 0
     plane = max(geometry.round_up(size) for size in stack.shape[3:])
