@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from distributed import get_worker
 from pydantic import TypeAdapter
 
@@ -41,6 +40,7 @@ from hybridfusion_core.batch.task import Outcome, Settings, Task
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
 from hybridfusion_core.fusion.api import fuse_into
 from hybridfusion_core.fusion.blank_slices import with_blank_slices
+from hybridfusion_core.fusion.enough_slices import refuse_single_slice
 from hybridfusion_core.fusion.focus_range import FocusRanges
 from hybridfusion_core.fusion.job import Decider, Job, resolve
 from hybridfusion_core.fusion.light_of_slices import with_own_light
@@ -53,6 +53,7 @@ from hybridfusion_core.io.decode_cache import decoded_once
 from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.io.disk.lock import Lock
 from hybridfusion_core.io.zarr.source import is_url
+from hybridfusion_core.model.devices import out_of_memory
 from hybridfusion_core.model.noise import FieldStatistics
 from hybridfusion_core.plates.field_stack import find_channels, open_field
 from hybridfusion_core.plates.plate import PlateField
@@ -241,11 +242,7 @@ def job_for(stack: Stack, settings: Settings, unit: PlateField, halvings: int = 
     # Planned once, for the run: what is free at this moment changes nothing.
     request = _of_unit(settings.request, settings.paths, unit)
     job = resolve(replace(request, channels=None, tile=tile, memory=_BOUNDLESS), stack)
-    if len(job.slices) < 2:
-        raise UserInputError(
-            f"{stack.name} has {stack.shape[2]} slice(s), {len(job.slices)} of them chosen; expected two or more to "
-            "fuse. Leave it out, or check --z."
-        )
+    refuse_single_slice(stack, len(job.slices), "fuse")
     known = dict(settings.models)
     for model in job.models:
         if known.get(model.card.name) != model.sha256:
@@ -304,7 +301,7 @@ def _fused(task: Task, settings: Settings, paths: BatchPaths, key: FieldKey, hal
             with staged.create(spec, job) as output:
                 ranges = FocusRanges(output.arrays, spec)
                 steps = fuse_into(ranges.arrays, job, planes, spec, statistics)
-                with nullcontext() if job.device.type == "cpu" else _GPU:
+                with nullcontext() if job.device == "cpu" else _GPU:
                     thumbnails = _watched(steps, paths, settings)
                 seen = slice_figures(job, planes, output.arrays)
                 output.record(with_focus(spec, ranges).provenance)
@@ -372,7 +369,7 @@ def _reason(error: Exception) -> str:
 
 def _is_memory(error: BaseException | None) -> bool:
     """Say whether memory ran out, however a library wrapped it."""
-    while error is not None and not isinstance(error, MemoryError | torch.OutOfMemoryError):
+    while error is not None and not out_of_memory(error):
         error = error.__cause__ or error.__context__
     return error is not None
 

@@ -10,7 +10,6 @@ from typing import Any
 from hybridfusion_core.io.create import refuse_input_as_output
 from hybridfusion_core.progress import run_to_end
 from hybridfusion_core.stack import Stack
-from hybridfusion_core.surface.followed import as_followed
 from hybridfusion_core.surface.heights import open_heights
 from hybridfusion_core.surface.labels_table import measure_labels, write_table
 from hybridfusion_core.surface.mesh import write_mesh
@@ -33,7 +32,6 @@ def project(options: argparse.Namespace, stack: Stack, report: Any) -> tuple[dic
         other_stack=options.other_stack,
     )
     started = time.monotonic()
-    stack = as_followed(stack, options.surface)
     with open_heights(
         options.surface,
         stack,

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hybridfusion_core.fusion.blank_slices import BlankSlices, kept_slices
@@ -22,9 +21,10 @@ from hybridfusion_core.fusion.device_settings import device_settings
 from hybridfusion_core.fusion.job import Decider, Job
 from hybridfusion_core.fusion.light_of_slices import light_collector, with_light
 from hybridfusion_core.fusion.products import PRODUCTS
-from hybridfusion_core.fusion.sheets import find_sheets, planes_for
-from hybridfusion_core.fusion.tile import FusedTile, fuse_tile, score_window
+from hybridfusion_core.fusion.tile import FusedTile, Plane, fuse_tile
 from hybridfusion_core.fusion.tiles import Rect, Span, blocks, spans, tiles
+from hybridfusion_core.fusion.window import score_window
+from hybridfusion_core.model.arrays import to_numpy
 from hybridfusion_core.model.noise import FieldStatistics, NoiseModel, StatisticsCollector
 from hybridfusion_core.progress import Progress
 from hybridfusion_core.stack import Stack
@@ -93,7 +93,7 @@ def run(
         statistics: what `measure` returned.
         arrays: "fused", and "decision" and "maps" if requested, T C Z Y X each; whole blocks are assigned to them.
     """
-    sheets = yield from find_sheets(job, stack, statistics)
+    follows = (yield from _followed(job, stack, statistics)) if job.groups or job.needs_field else None
     steps = _Steps("fusing", job, stack)
     cores = list(blocks(stack.shape[3:], job.plan.block, job.geometry))
     order = list(itertools.product(range(stack.shape[0]), range(len(job.deciders)), cores))
@@ -109,13 +109,12 @@ def run(
                 ahead = reading(*following)
             decider, measured = job.deciders[number], statistics[t][number] if statistics[t] else None
             made = _Block(job, decider, core)
-            field = sheets[t][number]
             for tile in tiles(core, job.plan.tile, job.geometry):
                 cut = {
                     channel: counts[:, tile.y.window_in(core.y), tile.x.window_in(core.x)]
                     for channel, counts in planes.items()
                 }
-                wanted = planes_for(job, measured, field, tile)
+                wanted = (None,) if follows is None else follows(t, number, tile)
                 for plane, fused in enumerate(fuse_tile(job, stack, decider, cut, measured, tile, wanted)):
                     made.take(tile, plane, fused)
                 yield steps.add(tile, decider)
@@ -124,6 +123,16 @@ def run(
             writing = beside.submit(made.write, arrays, t)
         if writing is not None:
             writing.result()
+
+
+def _followed(
+    job: Job, stack: Stack, statistics: list[list[FieldStatistics]]
+) -> Generator[Progress, None, Callable[[int, int, Rect], Sequence[Plane | None]]]:
+    """Look through the field for what the planes of the result follow; what each takes of a tile's slices."""
+    from hybridfusion_core.fusion.sheets import find_sheets, planes_for  # whose libraries few fusions need
+
+    sheets = yield from find_sheets(job, stack, statistics)
+    return lambda t, number, tile: planes_for(job, statistics[t][number], sheets[t][number], tile)
 
 
 @contextmanager
@@ -183,11 +192,12 @@ def posterior_at(
     y0, x0 = y // lattice * lattice, x // lattice * lattice
     rect = Rect(_span(job, slice(y0, y0 + lattice)), _span(job, slice(x0, x0 + lattice)))
     decider = job.deciders[number]
-    with device_settings(job), torch.inference_mode():
+    with device_settings(job):
         planes = read_planes(job, stack, t, decider, rect, job.slices, with_halo=True)
-        scored, _ = score_window(job, stack, decider, planes, statistics[number])
+        window = score_window(job, stack, decider, planes, statistics[number])
     posterior = np.zeros(len(job.slices), dtype=np.float32)
-    posterior[kept_slices(job, statistics[number])] = scored.posterior[:, y - rect.y.low, x - rect.x.low].cpu().numpy()
+    at = window.part(slice(y - y0, y - y0 + 1), slice(x - x0, x - x0 + 1))
+    posterior[kept_slices(job, statistics[number])] = to_numpy(at.posterior())[:, 0, 0]
     return posterior
 
 

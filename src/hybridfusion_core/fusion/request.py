@@ -219,7 +219,7 @@ def make_request(**options: Any) -> FuseRequest:
     Raises:
         UserInputError: an option is unknown or impossible.
     """
-    from pydantic import ValidationError  # noqa: PLC0415
+    from pydantic import ValidationError
 
     try:
         return _adapter().validate_python(options)
@@ -239,8 +239,8 @@ def as_json(request: FuseRequest) -> dict[str, Any]:
 
 @cache  # it takes milliseconds, and forms ask for every field
 def _adapter() -> TypeAdapter[FuseRequest]:
-    from pydantic import TypeAdapter  # noqa: PLC0415
+    from pydantic import TypeAdapter
 
-    from hybridfusion_core.model.noise import FieldStatistics  # noqa: F401, PLC0415 - the annotation of `stats`
+    from hybridfusion_core.model.noise import FieldStatistics  # noqa: F401 - the annotation of `stats`
 
     return TypeAdapter(FuseRequest)

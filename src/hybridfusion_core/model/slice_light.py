@@ -21,9 +21,9 @@ class SliceLight:
     gains: tuple[float, ...]
     dark: float
 
-    def matched(self, counts: NDArray[Any]) -> NDArray[np.float32]:
-        """Return counts Z Y X of all slices as they were in even light, not rounded."""
-        gains = np.asarray(self.gains, np.float32)[:, np.newaxis, np.newaxis]
+    def matched(self, counts: NDArray[Any], first: int = 0) -> NDArray[np.float32]:
+        """Return counts Z Y X as they were in even light, not rounded; of all slices, or of some from `first` on."""
+        gains = np.asarray(self.gains[first : first + len(counts)], np.float32)[:, np.newaxis, np.newaxis]
         dark = np.float32(self.dark)
         return np.asarray((counts.astype(np.float32) - dark) * gains + dark)
 

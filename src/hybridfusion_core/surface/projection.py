@@ -18,7 +18,7 @@ from hybridfusion_core.fusion.api import as_stack
 from hybridfusion_core.fusion.job import find_channel
 from hybridfusion_core.fusion.projections import to_dtype
 from hybridfusion_core.fusion.provenance import identify
-from hybridfusion_core.fusion.result import FuseResult, start_of
+from hybridfusion_core.fusion.result import FuseResult
 from hybridfusion_core.fusion.slab import Slab, along_heights
 from hybridfusion_core.fusion.tiles import Geometry, blocks
 from hybridfusion_core.io.create import create_output, refuse_input_as_output
@@ -27,7 +27,6 @@ from hybridfusion_core.io.result_spec import ResultSpec
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
 from hybridfusion_core.progress import Progress, run_to_end
 from hybridfusion_core.stack import Axis, Stack
-from hybridfusion_core.surface.followed import as_followed
 from hybridfusion_core.surface.heights import Heights, open_heights
 from hybridfusion_core.surface.request import ProjectRequest, make_project_request
 
@@ -90,12 +89,13 @@ def project(
     """
     request = make_project_request(**options)
     with (
-        as_stack(source, axes=axes, z_step_um=z_step_um) as recorded,
-        _heights(surface, stack := as_followed(recorded, surface), request) as heights,
-        decoded_once(stack, _BLOCK, room=_ROOM) as planes,
+        as_stack(source, axes=axes, z_step_um=z_step_um) as stack,
+        _heights(surface, stack, request) as heights,
+        decoded_once(stack, _BLOCK, room=_ROOM) as decoded,
     ):
-        made = resolved(request, stack, heights)
-        spec = describe(made, stack)
+        planes = heights.placed(decoded)
+        made = resolved(request, planes, heights)
+        spec = describe(made, planes)
         arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.array_shapes().items()}
         run_to_end(into_array(made, planes, arrays["fused"]), progress)
         planar = not isinstance(source, str | Path | list | tuple | Stack) and set(stack.axes) <= set("ZYX")
@@ -133,10 +133,7 @@ def project_to(
         What was written.
     """
     request = make_project_request(**options)
-    with (
-        as_stack(source, axes=axes, z_step_um=z_step_um) as recorded,
-        _heights(surface, stack := as_followed(recorded, surface), request) as heights,
-    ):
+    with as_stack(source, axes=axes, z_step_um=z_step_um) as stack, _heights(surface, stack, request) as heights:
         made = resolved(request, stack, heights)
         return run_to_end(steps_to_disk(made, stack, Path(path), overwrite, ngff, checksum=checksum), progress)
 
@@ -150,12 +147,12 @@ def steps_to_disk(
         (on exhaustion) the `ResultSpec` of what was written.
     """
     refuse_input_as_output(path, [*stack.source, *made.heights.array.source])
-    spec = describe(made, stack, checksum=checksum)
+    spec = describe(made, made.heights.placed(stack), checksum=checksum)
     with (
         create_output(path, spec, block=made.block, overwrite=overwrite, ngff=ngff) as output,
         decoded_once(stack, made.block, room=_ROOM, folder=path.parent) as planes,
     ):
-        yield from into_array(made, planes, output.arrays["fused"])
+        yield from into_array(made, made.heights.placed(planes), output.arrays["fused"])
         output.commit()
     return spec
 
@@ -206,7 +203,6 @@ def describe(made: Projection, stack: Stack, *, checksum: bool = False) -> Resul
         dtype=dtype,
         channels=tuple(stack.channels[index] for index in made.channels),
         rgb=stack.rgb and len(made.channels) == 3,
-        start=start_of(stack),
         t=stack.t,
         z=Axis(step, "micrometer") if known else stack.z,
         y=stack.y,
@@ -279,8 +275,12 @@ def _provenance(made: Projection, stack: Stack, *, checksum: bool) -> dict[str, 
         "input": [identify(each, checksum=checksum) for each in stack.source],
         "slices": stack.shape[2],
         "z_positions_um": None if stack.z_positions_um is None else [float(each) for each in stack.z_positions_um],
-        **({} if not stack.treatment else {"treatment": dict(stack.treatment)}),
         "surface": {"input": of, "unit": heights.unit, "made_by": heights.provenance.get("software")},
+        **(
+            {}
+            if heights.placement is None
+            else {"treatment": {"alignment": heights.provenance["treatment"]["alignment"]}}
+        ),
         "settings": {
             **asdict(replace(made.request, by_channel={})),
             "by_channel": {

@@ -28,10 +28,10 @@ def test_two_surfaces_are_told_apart_everywhere(hollow: tuple[np.ndarray, ...]) 
     found = hf.fuse(counts, surface_from="posterior", surfaces=2, **FUSING)
     assert found.fused.shape == found.decision.shape == found.confidence.shape == (2, 160, 160)
     error = np.abs(found.height_slices - heights)[:, apart]
-    assert np.isfinite(error).mean() > 0.93
+    assert np.isfinite(error).mean() > 0.97
     assert np.nanquantile(error, 0.95) < 0.5
     swapped = np.abs(found.height_slices - heights[::-1])[:, apart] < error
-    assert not swapped.any()  # where the sides cannot be told apart, neither has a height
+    assert not swapped.any()
     falling = hf.fuse(hf.Stack(counts, "ZYX", z_positions_um=tuple(range(12, 0, -1))), surface_from="posterior",
                       surfaces=2, **FUSING)  # fmt: skip
     np.testing.assert_array_equal(falling.fused[0, 0], found.fused[::-1])

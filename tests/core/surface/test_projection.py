@@ -1,17 +1,17 @@
 """Channels along a height map: what a projection must be, whatever the map."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from scipy.ndimage import gaussian_filter
 
 import hybridfusion_core as hf
 from hybridfusion_core.cli import main
 from hybridfusion_core.io.verify import verify
+from hybridfusion_core.registration.placement import Placement, Slice
 from hybridfusion_core.surface import projection
-from hybridfusion_core.surface.followed import as_followed
 
 FUSING = {"method": "tenengrad", "device": "cpu"}
 
@@ -75,6 +75,20 @@ def test_blocks_change_no_pixel_and_positions_may_run_down(monkeypatch: pytest.M
     np.testing.assert_array_equal(hf.project(stack, heights).fused[0, 0, 0], array[1])
 
 
+@pytest.mark.parametrize("frame", ["keep", "crop"])
+def test_heights_of_aligned_slices_are_followed_through_aligned_slices(tmp_path: Path, frame: str) -> None:
+    stack, transforms = _stack(), tmp_path / "x.transforms.json"
+    placement = Placement("shift", 9, (48, 48), 4, ({z: Slice(dy=z - 4.0, dx=0.5 * (z - 4)) for z in range(9)},))
+    transforms.write_text(json.dumps(placement.as_json()))
+    about = {"align_from": str(transforms), "align_frame": frame, "z_step_um": 1.0, **FUSING}
+    within = hf.fuse(stack, project=("0:0.3:0:max",), **about)
+    after = hf.project(stack, within, offset_um=0.3, z_step_um=1.0)
+    np.testing.assert_array_equal(after.fused, within.fused)
+    assert after.spec.provenance["treatment"]["alignment"] == within.spec.provenance["treatment"]["alignment"]
+    with pytest.raises(hf.UserInputError, match="found on slices that were aligned"):
+        hf.project(stack[1:], within, z_step_um=1.0)
+
+
 def _refused(heights: np.ndarray, match: str, **options: object) -> None:
     with pytest.raises(hf.UserInputError, match=match):
         hf.project(_stack(), heights, **{"z_step_um": 1.0, **options})
@@ -131,23 +145,3 @@ def test_the_command_line_gives_what_python_gives(tmp_path: Path, capsys: pytest
     assert verify(out) == []
     assert main(command) == 2
     assert "--overwrite" in capsys.readouterr().err
-
-
-def test_heights_of_an_aligned_stack_are_followed_through_aligned_slices(tmp_path: Path) -> None:
-    texture = gaussian_filter(np.random.default_rng(0).uniform(0, 9000, (140, 140)), 1.5)
-    drifting = np.stack([texture[6:134, 3 * z : 3 * z + 128] for z in range(4)]).astype(np.uint16)
-    tifffile.imwrite(path := tmp_path / "stack.tif", drifting, imagej=True, metadata={"axes": "ZYX"})
-    asked = {"align": "shift", "align_frame": "crop", "select": "hard", "z_step_um": 1.0}
-    fused = hf.fuse(path, **asked, **FUSING)
-    assert fused.spec.provenance["treatment"]["alignment"]["farthest_px"] > 3
-    heights = np.where(fused.decision > 0, fused.decision - 1.0, np.nan)
-    hf.fuse_to(path, tmp_path / "fused.ome.zarr", **asked, **FUSING)
-    with hf.open_stack(tmp_path / "fused.maps.ome.zarr") as maps:
-        assert maps.shape[3:] == fused.fused.shape[3:]
-    spec = hf.project_to(path, tmp_path / "fused.ome.zarr", tmp_path / "along.ome.zarr", z_step_um=1.0)
-    assert spec.shape[2:] == fused.fused.shape[3:]
-    assert spec.provenance["treatment"]["alignment"] == fused.spec.provenance["treatment"]["alignment"]
-    # Copied along the decision's own heights: the pixels of hard selection, aligned and cropped as they were.
-    with hf.open_stack(path) as recorded:
-        made = hf.project(as_followed(recorded, fused), heights, z_step_um=1.0).fused
-    np.testing.assert_array_equal(made, np.where(fused.decision > 0, fused.fused, 0))
