@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 
 from hybridfusion_core.batch.choices import Choices
@@ -12,6 +13,7 @@ from hybridfusion_core.batch.records.finished import missing_times
 from hybridfusion_core.batch.records.paths import FieldKey, key_of
 from hybridfusion_core.batch.records.store import unit_record
 from hybridfusion_core.batch.result import Event
+from hybridfusion_core.batch.stitch.image import mosaic_folders
 from hybridfusion_core.batch.task import Outcome
 from hybridfusion_core.plates.plate import Plate, PlateField
 
@@ -48,11 +50,14 @@ class MissingFields:
             self.list_field(key)
 
     def recheck(self, report: Callable[[Event], None]) -> list[str]:
-        """Forget that fields are finished whose pixels are damaged, and images of wells; return what was damaged."""
+        """Forget fields whose pixels are damaged, and remove such images of wells; return what was damaged."""
         damaged: list[str] = []
-        for record, fault in damaged_wells(self._paths):
-            record.unlink(missing_ok=True)
-            damaged.append(f"The image of a whole well was damaged; --stitch makes it again: {fault}")
+        for key, fault in damaged_wells(self._paths):
+            self._paths.mosaic(key).unlink(missing_ok=True)
+            for folder in mosaic_folders(self._paths, key):
+                shutil.rmtree(folder)
+            what = "was removed; --stitch makes it again" if self._choices.stitch == "none" else "is made again"
+            damaged.append(f"The image of a whole well was damaged and {what}: {fault}")
         fields: dict[FieldKey, list[PlateField]] = {}
         for unit in self._chosen:
             fields.setdefault(key_of(unit), []).append(unit)

@@ -13,8 +13,9 @@ from typing import Any
 from distributed import Client
 
 from hybridfusion_core.batch.choices import Choices
+from hybridfusion_core.batch.earlier_output import EarlierOutput
 from hybridfusion_core.batch.fuse_field import KILLS, fuse_unit, killed, write_failure
-from hybridfusion_core.batch.handling import RESUME, Handling, as_stored, remove
+from hybridfusion_core.batch.handling import RESUME, Handling, as_stored
 from hybridfusion_core.batch.loop import Loop, Work
 from hybridfusion_core.batch.measuring import group_of, lacking
 from hybridfusion_core.batch.missing_fields import MissingFields
@@ -41,6 +42,7 @@ from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.plates.plate import Plate, PlateField
 
 _LOSSES = 5  # workers that may go with a unit that had not begun
+_SHOWN = 3
 _PUBLISH = 60.0  # s between two times that the metadata of the plate are brought up to date
 
 Connect = Callable[[int], AbstractContextManager[Client]]
@@ -92,14 +94,30 @@ def run_plate(
     with written(paths.output):
         paths.folder.mkdir(exist_ok=True)
         with claimed(paths):
-            if handling.overwrite:
-                remove(paths)
+            earlier = None if paths.shard else EarlierOutput(paths)
+            if earlier is not None and handling.overwrite:
+                earlier.set_aside()
+
+            def told(event: Event) -> None:
+                if earlier is not None and event.outcome is not None and event.stage == "fusing":
+                    earlier.forget() if event.outcome.status == "done" else None
+                report(event)
+
             try:
                 stored = run_record(paths, choices.as_json(plate))
-                return _Run(plate, units, choices, report, stop).go(connect, stored, finish, recheck=handling.recheck)
+                run = _Run(plate, units, choices, told, stop)
+                result = run.go(connect, stored, finish, recheck=handling.recheck)
             finally:
                 end_session(paths)
                 shutil.rmtree(paths.staging, ignore_errors=True)
+                kept = earlier is not None and earlier.restore()
+            if kept and result.failures:
+                raise UserInputError(
+                    f"None of {result.total} fields × times could be fused, so the earlier result at {paths.output} "
+                    "stays as it was; expected one at least. The first reasons:",
+                    list(dict.fromkeys(why for _, why in result.failures))[:_SHOWN],
+                )
+            return result
 
 
 class _Run:

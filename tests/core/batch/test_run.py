@@ -265,7 +265,7 @@ def test_a_worker_that_dies_before_anything_is_settled_is_explained(
 
 
 def test_every_worker_of_this_computer_gets_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "resolve_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(cluster, "resolve_device", lambda _: "cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert [cluster.default_workers("auto", units) for units in (1, 2, 9)] == [1, 2, 3]

@@ -203,9 +203,9 @@ def _methods(rows: Sequence[Row], record: Mapping[str, Any]) -> str:
         decided = ""
     digest = hashlib.sha256(json.dumps([asked, settled], sort_keys=True).encode()).hexdigest()
     return (
-        f"Focal stacks{slices} of {len(done)} fields × time points were fused into one plane each with "
+        f"{len(done)} focal stacks{slices} were fused into one plane each with "
         f"{record.get('software')} (algorithm version {asked.get('algorithm_version')}; {record.get('runtime')}), by "
         f"{how}, in {settled.get('precision')} on {settled.get('device')}, in tiles of {settled.get('tile')} px."
-        f"{decided} {len(rows) - len(done)} fields × time points could "
+        f"{decided} {len(rows) - len(done)} focal stacks could "
         f"not be fused or were left out. All settings are listed in run.json (their sha256: {digest})."
     )
