@@ -18,9 +18,8 @@ from distributed import Client, Future, KilledWorker, LocalCluster
 from plate_makers import harmony_image, harmony_index, harmony_name, write_harmony, write_plane
 from plate_makers import places as plane_places
 
-from hybridfusion_core.batch import fit_workers, fitness, measuring
+from hybridfusion_core.batch import fit_workers, fitness, groundwork, measuring
 from hybridfusion_core.batch import fuse_field as fusing_units
-from hybridfusion_core.batch import run as running
 from hybridfusion_core.batch import scheduler as cluster
 from hybridfusion_core.batch.choices import Choices
 from hybridfusion_core.batch.records.failure_list import read_failures
@@ -177,7 +176,7 @@ def test_settings_are_resolved_once(tmp_path: Path, connect: Connect, monkeypatc
     plate = a_plate(tmp_path, wells=((2, 3),))
     run(plate, tmp_path / "out.ome.zarr", connect, Selection(fields="1"))
     stored = read_json(BatchPaths(tmp_path / "out.ome.zarr").run_record)
-    monkeypatch.setattr(running, "settle", lambda *_: pytest.fail("it is resolved already"))
+    monkeypatch.setattr(groundwork, "settle", lambda *_: pytest.fail("it is resolved already"))
     run(plate, tmp_path / "out.ome.zarr", connect)
     assert read_json(BatchPaths(tmp_path / "out.ome.zarr").run_record) == stored
     assert stored is not None
@@ -258,7 +257,7 @@ def test_a_worker_that_dies_before_anything_is_settled_is_explained(
 ) -> None:
     plate = a_plate(tmp_path)
     with monkeypatch.context() as dying:
-        dying.setattr(running, "_settled", die)
+        dying.setattr(groundwork, "_settled", die)
         with pytest.raises(UserInputError, match="Workers died while they opened a field"):
             run(plate, tmp_path / "out.ome.zarr", connect)
     assert not BatchPaths(tmp_path / "out.ome.zarr").run_record.exists()
