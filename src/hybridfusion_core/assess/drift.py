@@ -16,7 +16,11 @@ _PART = 48  # px, of the squares that are followed one by one
 _FEWEST, _MOST = 8, 48  # squares
 _LEAST_ALIKE = 0.8  # correlation of a square in two neighbouring slices
 _DRIFT_PX = 1.0
-_SURE = 6.0  # standard errors, as the squares' disagreement shows them; what tilts moves them alike
+_SURE = (
+    8.0  # standard errors, as the squares' disagreement shows them, that some pair lies apart: tilt moves them alike
+)
+_SEEN_PX = 0.4  # that this pair lies apart at least
+_LIKELY = 2.0  # standard errors taken off where the farthest pair is looked for
 _UNSURE_PX = 0.4  # standard error above which nothing is said
 _LARGEST_STEP = 8.0  # px; more between two slices is a mistake
 
@@ -24,10 +28,11 @@ _LARGEST_STEP = 8.0  # px; more between two slices is a mistake
 def judge_drift(seen: LookedAt, found: Findings) -> None:
     """Follow detail from slice to slice in many squares, and say how far they all moved."""
     guides = [part for tile in seen.tiles for part in _squares(tile.guide, tile.structure)][:_MOST]
-    path = common_path(guides) if len(guides) >= _FEWEST else None
-    if path is None:
+    if len(guides) < _FEWEST:
         return
-    apart, error = extent(*path)
+    apart, error, sure = extent(*common_path(guides))
+    if not np.isfinite(error):
+        return
     found.add(
         "drift",
         apart,
@@ -36,7 +41,7 @@ def judge_drift(seen: LookedAt, found: Findings) -> None:
         f"Between two of the slices the specimen moved sideways by up to {apart:.1f} px "
         f"(± {error:.1f}, from {len(guides)} squares).",
     )
-    if apart > _SURE * error and apart > _DRIFT_PX and error < _UNSURE_PX:
+    if sure and apart > _DRIFT_PX:
         found.warn(
             "drift",
             "drift",
@@ -46,38 +51,47 @@ def judge_drift(seen: LookedAt, found: Findings) -> None:
         )
 
 
-def extent(steps: NDArray[np.float64], errors: NDArray[np.float64]) -> tuple[float, float]:
-    """Surest distance between two slices of a path, and its standard error, in pixels.
+def extent(steps: NDArray[np.float64], errors: NDArray[np.float64]) -> tuple[float, float, bool]:
+    """Farthest that two slices of a path lie apart, as far as it is known, and whether the path moves at all.
+
+    The pair that is surest to lie apart is seldom the farthest one: slices out of focus are known less well. So one
+    pair shows that there is drift, and another how much.
 
     Args:
         steps: n 2, from each slice to the next one.
-        errors: n, standard error of each.
+        errors: n, standard error of each; infinite where a step is not known, which parts the path.
+
+    Returns:
+        Distance and its standard error, in pixels, the error infinite if no pair is known; whether some pair surely
+        lies apart.
     """
-    path = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])
-    known = np.concatenate([[0.0], np.cumsum(errors**2)])
+    known = np.isfinite(errors)
+    path = np.concatenate([np.zeros((1, 2)), np.cumsum(np.where(known[:, None], steps, 0), axis=0)])
+    variance = np.concatenate([[0.0], np.cumsum(np.where(known, errors, 0) ** 2)])
+    part = np.concatenate([[0], np.cumsum(~known)])
     away = np.linalg.norm(path[:, None] - path[None], axis=-1)
-    error = np.sqrt(np.abs(known[:, None] - known[None]))
-    sure = away - _SURE * error
-    np.fill_diagonal(sure, -np.inf)
-    a, b = np.unravel_index(int(sure.argmax()) if sure.max() > 0 else int(away.argmax()), away.shape)
-    return float(away[a, b]), float(error[a, b])
+    error = np.sqrt(np.abs(variance[:, None] - variance[None]))
+    error[(part[:, None] != part[None]) | np.eye(len(path), dtype=bool) | (error > _UNSURE_PX)] = np.inf
+    sure = (away > _SURE * error) & (away > _SEEN_PX)
+    a, b = np.unravel_index(int((away - _LIKELY * error).argmax()), away.shape)
+    return float(away[a, b]), float(error[a, b]), bool(sure.any())
 
 
-def common_path(guides: list[NDArray[np.float32]]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """How squares, Z Y X each, move together: steps n 2 and their standard errors n; None if they share nothing."""
+def common_path(guides: list[NDArray[np.float32]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How squares, Z Y X each, move together: steps n 2 and their standard errors n, infinite where nothing is shared."""
     followed = [_blurred(guide) for guide in guides]
-    steps, errors = [], []
-    for z in range(1, len(guides[0])):
-        move, error = np.zeros(2), np.inf
-        for scale in range(len(_BLURS)):
-            pairs = [(shift(each[scale][z - 1], move, order=1, mode="nearest"), each[scale][z]) for each in followed]
-            more, error = _together([_move(before, after) for before, after in pairs])
-            move = move + more
-        if not np.isfinite(error) or np.abs(move).max() > _LARGEST_STEP:
-            return None
-        steps.append(move)
-        errors.append(error)
-    return np.array(steps), np.array(errors)
+    found = [_step([[each[z - 1 : z + 1] for each in scales] for scales in followed]) for z in range(1, len(guides[0]))]
+    return np.array([move for move, _ in found]), np.array([error for _, error in found])
+
+
+def _step(pairs: list[list[NDArray[np.float32]]]) -> tuple[NDArray[np.float64], float]:
+    """How all squares move from one slice to the next, coarse detail first; of each square its pair by scale."""
+    move, error = np.zeros(2), np.inf
+    for scale in range(len(_BLURS)):
+        moved = [(shift(each[scale][0], move, order=1, mode="nearest"), each[scale][1]) for each in pairs]
+        more, error = _together([_move(before, after) for before, after in moved])
+        move = move + more
+    return move, error if np.abs(move).max() <= _LARGEST_STEP else np.inf
 
 
 def _squares(guide: NDArray[np.float32], structure: NDArray[np.bool_]) -> list[NDArray[np.float32]]:
