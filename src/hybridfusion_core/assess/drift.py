@@ -78,7 +78,7 @@ def extent(steps: NDArray[np.float64], errors: NDArray[np.float64]) -> tuple[flo
 
 
 def common_path(guides: list[NDArray[np.float32]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How squares, Z Y X each, move together: steps n 2 and their standard errors n, infinite where nothing is shared."""
+    """How squares, Z Y X each, move together: steps n 2 and standard errors n, infinite where nothing is shared."""
     followed = [_blurred(guide) for guide in guides]
     found = [_step([[each[z - 1 : z + 1] for each in scales] for scales in followed]) for z in range(1, len(guides[0]))]
     return np.array([move for move, _ in found]), np.array([error for _, error in found])
