@@ -28,7 +28,7 @@ class Fused:
 
     Attributes:
         spec: what the arrays are.
-        levels: "fused", "decision" and "maps" as far as there are any: T C 1 Y X each, and smaller copies of it.
+        levels: "fused", "decision" and "maps" those that exist: T C 1 Y X each, and smaller copies of it.
         job: as it was run.
     """
 

@@ -57,7 +57,7 @@ class RequestBoxes:
             "nan": ComboBox(
                 label="NaN pixels",
                 choices=[("refuse the stack", "refuse"), ("leave such pixels out", "ignore")],
-                tooltip="What to do about pixels that are no numbers (NaN), as stitching leaves them.",
+                tooltip="What to do about NaN and infinite pixels, as stitching leaves them.",
             ),
             "precision": ComboBox(
                 label="precision",

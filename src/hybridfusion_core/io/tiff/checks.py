@@ -25,7 +25,7 @@ def check_companions(root: Any, path: Path) -> dict[str, str]:
     """Check that every file that the OME-XML names lies beside this one.
 
     Returns:
-        How files are called on the disk whose names look the same in the OME-XML and are spelt otherwise.
+        How files are named on the disk whose names look the same in the OME-XML and are spelt otherwise.
 
     Raises:
         StoredDataError: a companion is missing or lies elsewhere.

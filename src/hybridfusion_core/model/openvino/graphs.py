@@ -73,7 +73,7 @@ class Frame:
         return cls(height, width, halo, inner + -(-sum(config.dilations) // side) * side, inner, side)
 
     def size(self, beyond: int) -> tuple[int, int]:
-        """Height and width of the core and so many pixels around it."""
+        """Height and width of the core with `halo` pixels on each side."""
         less = 2 * (self.halo - beyond)
         return self.height - less, self.width - less
 

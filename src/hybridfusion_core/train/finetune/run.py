@@ -138,7 +138,7 @@ class _Prepared:
     beside: tuple[tuple[Source, ...], ...]  # the height standard and the repeats, opened before hours of training
 
     def fields(self) -> dict[str, Any]:
-        """What is trained on and held out, to compare with when it is gone on with."""
+        """What is trained on and held out, to compare with when it is resumed."""
         return {
             "training": sorted(self.survey.training),
             "held out": sorted(crop.group for crop in self.survey.held_out),

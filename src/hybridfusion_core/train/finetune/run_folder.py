@@ -1,6 +1,6 @@
 """What a fine-tuning keeps beside its model: its state, its best weights, and what it has measured. Nothing else grows.
 
-State is read as what a stranger may have changed: no pickle, and nothing large.
+State is read as an untrusted file: no pickle, and nothing large.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hybridfusion_core.train.finetune.request import FinetuneRequest
 
 _FORMAT = 1
 _LARGEST_RECORD, _LARGEST_STATE = 1 << 20, 256 << 20  # bytes
-_ANYWHERE = ("device", "threads", "overwrite")  # of a request: they may change when it is gone on with
+_ANYWHERE = ("device", "threads", "overwrite")  # of a request: they may change when it is resumed
 
 
 @dataclass(frozen=True)
