@@ -28,7 +28,7 @@ COLUMNS = (
         "bias",
         "flags",
     ),
-    *("dropped_slices", "not_acquired"),
+    *("warnings", "dropped_slices", "not_acquired"),
     *("best_slice", "focus_first", "focus_last"),  # of each channel that decides, in their order
 )
 
@@ -60,6 +60,7 @@ class Figures:
     bias: float | None = None
     dropped: tuple[int, ...] = ()
     flags: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # kinds of `assess`; none in records of versions before 0.2.0
     focus: tuple[FocusFigures, ...] = ()
 
 
@@ -133,7 +134,7 @@ def report_csv(rows: Sequence[Row]) -> str:
             *(row.unit.well, row.unit.field, row.unit.t, row.status, row.reason, row.seconds, row.tile),
             *(found.median_confidence, found.in_focus, low, high, found.height_unit, found.sharpest_slice),
             *(found.slices, found.drift_px, found.drift_taken_px, found.bias, "; ".join(found.flags)),
-            *(" ".join(map(str, found.dropped)), "; ".join(row.not_acquired)),
+            *("; ".join(found.warnings), " ".join(map(str, found.dropped)), "; ".join(row.not_acquired)),
             *(_by_channel(found.focus, name) for name in ("best_slice", "first_slice", "last_slice")),
         )
         writer.writerow(guarded_cell(cell) if isinstance(cell, str) else _number(cell) for cell in cells)

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from hybridfusion_core.assess.limits import END, END_TRANSMITTED
 from hybridfusion_core.batch.figures.flags import (
     BIAS_ABOVE,
     DRIFT_ABOVE,
@@ -60,7 +61,7 @@ def render(
         lstrip_blocks=True,
     )
     counts = Counter(row.status for row in rows)
-    flagged = [row for row in rows if row.figures.flags]
+    flagged = [row for row in rows if row.figures.flags or row.figures.warnings]
     return environment.get_template("page.html").render(
         title=printable(plate.name),
         counts=counts,
@@ -69,7 +70,9 @@ def render(
         cell=_CELL if plate.columns <= 24 else _SMALL_CELL,
         left=_LEFT,
         failures=[_named(row) | {"reason": printable(row.reason)} for row in rows if row.status == "failed"],
-        flagged=[_named(row) | {"flags": ", ".join(row.figures.flags)} for row in flagged],
+        flagged=[_named(row) | {"flags": ", ".join(row.figures.flags), "warnings": _warned(row)} for row in flagged],
+        warned_counts=Counter(each.replace("_", " ") for row in flagged for each in row.figures.warnings),
+        ends={"light": END_TRANSMITTED, "other": END},
         flag_counts={flag: sum(flag in row.figures.flags for row in flagged) for flag in FLAGS},
         limits={
             "empty": EMPTY_BELOW,
@@ -138,6 +141,10 @@ def _cell(place: Place, names: Mapping[Place, str], color: str, text: str) -> di
 def _status(rows: Sequence[Row]) -> str:
     found = {row.status for row in rows}
     return found.pop() if len(found) == 1 else "partly"
+
+
+def _warned(row: Row) -> str:
+    return printable(", ".join(each.replace("_", " ") for each in row.figures.warnings))
 
 
 def _named(row: Row) -> dict[str, Any]:

@@ -90,8 +90,7 @@ def _write_pair(folder: Path, overwrite: bool) -> list[Path]:
 def _write_plate(path: Path, overwrite: bool) -> list[Path]:
     if not has_suffix(path, ZARR_SUFFIXES):
         raise UserInputError(
-            f"The plate is one OME-Zarr, {path.name!r} is no such name; expected a name that ends in .ome.zarr. "
-            "Rename it."
+            f"The plate is one OME-Zarr, {path.name!r} is no such name; expected a name that ends in .ome.zarr."
         )
     delivery = Delivery((path,), overwrite=overwrite)
     try:
