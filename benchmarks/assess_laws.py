@@ -2,21 +2,15 @@
 
     python benchmarks/assess_laws.py                       # 200 sound stacks and 40 of each fault: about half an hour
     python benchmarks/assess_laws.py --sound 20 --faults 4
-    python benchmarks/assess_laws.py --into laws.jsonl     # a line for each stack; run again, it resumes
 
 Stacks are drawn by `scenes.faulty_stacks`. The thresholds of `assess` were chosen on seeds below 100000; figures are
-reported on seeds from there on. Sound and faulty stacks take turns, so that a run that was stopped says something of
-all of them. Prints rows for docs/assess.md.
+reported on seeds from there on. Prints rows for docs/assess.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
-from collections.abc import Iterator
-from itertools import chain
-from pathlib import Path
 
 import torch
 
@@ -39,48 +33,49 @@ def kinds_of(stack: Stack) -> list[str]:
     return [each.kind for each in found.warnings]
 
 
-def turns(sound: int, faults: int) -> Iterator[tuple[str, int, Drawn]]:
-    """Name, number and kind of each stack: five sound ones, then one of each fault, and again."""
-    for turn in range(max(-(-sound // 5), faults)):
-        for number in range(5 * turn, min(5 * turn + 5, sound)):
-            yield "sound", number, Drawn(transmitted=number % 5 == 4)
-        for name, (_, what) in FAULTS.items() if turn < faults else ():
-            yield name, turn, what
-
-
-def print_rows(found: dict[tuple[str, int], list[str]]) -> None:
-    """Print how many stacks of each name were warned of, and of what else."""
-    sound = [kinds for (name, _), kinds in found.items() if name == "sound"]
-    print(f"| sound | warned of {sum(map(bool, sound))} of {len(sound)} | {dict(Counter(chain(*sound)))} |")
-    for name, (kind, _) in FAULTS.items():
-        warned = [kinds for (each, _), kinds in found.items() if each == name]
-        others = Counter(each for each in chain(*warned) if each != kind)
-        named = sum(kind in kinds for kinds in warned)
-        print(f"| {name} | `{kind}` named in {named} of {len(warned)} | also {dict(others)} |")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sound", type=int, default=200)
     parser.add_argument("--faults", type=int, default=40)
     parser.add_argument("--first", type=int, default=100_000, help="seed of the first stack")
-    parser.add_argument("--into", type=Path, help="keeps what was found, a line of JSON for each stack")
-    parser.add_argument("--show", action="store_true", help="print what is in --into, and draw nothing")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found: dict[tuple[str, int], list[str]] = {}
-    if options.into and options.into.exists():
-        for line in options.into.read_text().splitlines():
-            name, number, kinds = json.loads(line)
-            found[name, number] = kinds
-    for name, number, what in () if options.show else turns(options.sound, options.faults):
-        if (name, number) in found:
-            continue
-        kinds = found[name, number] = kinds_of(draw_stack(options.first + number, what))
-        if options.into:
-            with options.into.open("a") as file:
-                file.write(json.dumps([name, number, kinds]) + "\n")
-    print_rows(found)
+    sound, faults = Tally("sound", ""), [(Tally(name, kind), what) for name, (kind, what) in FAULTS.items()]
+    rounds = max(options.faults, 1)
+    for number in range(rounds):  # all in turn: a run that is stopped has seen some of each
+        for seed in range(number * options.sound // rounds, (number + 1) * options.sound // rounds):
+            sound.add(kinds_of(draw_stack(options.first + seed, Drawn(transmitted=seed % 5 == 4))))
+        for tally, what in faults[: len(faults) if options.faults else 0]:
+            tally.add(kinds_of(draw_stack(options.first + number, what)))
+        print(f"after {number + 1} of {rounds} rounds:", *[each.row() for each in (sound, *(t for t, _ in faults))],
+              sep="\n", flush=True)  # fmt: skip
+
+
+class Tally:
+    """What was said of the stacks of one kind.
+
+    Args:
+        name: of the kind.
+        kind: of the warning that is right; empty: none is.
+    """
+
+    def __init__(self, name: str, kind: str) -> None:
+        self._name, self._kind = name, kind
+        self._count = self._right = 0
+        self._others = Counter[str]()
+
+    def add(self, kinds: list[str]) -> None:
+        """Count one stack by the warnings about it."""
+        self._count += 1
+        self._right += self._kind in kinds if self._kind else not kinds
+        self._others.update(each for each in kinds if each != self._kind)
+
+    def row(self) -> str:
+        """Of the table in docs/assess.md."""
+        others = ", ".join(f"`{kind}` {count}" for kind, count in self._others.most_common())
+        if not self._kind:
+            return f"| {self._name} | warned of {self._count - self._right} of {self._count} | {others} |"
+        return f"| {self._name} | `{self._kind}` named in {self._right} of {self._count} | {others} |"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridfusion_core.assess.finding import Findings
-from hybridfusion_core.assess.limits import END, END_TRANSMITTED, FEWEST_PIXELS, FEWEST_SLICES
+from hybridfusion_core.assess.limits import END, END_DETAIL, END_TRANSMITTED, FEWEST_PIXELS, FEWEST_SLICES
 from hybridfusion_core.assess.looked_at import LookedAt
 from hybridfusion_core.scenes.optics import Microscope, refractive_index
 
@@ -17,7 +17,6 @@ _LEAST_NA, _LARGEST_NA = 0.02, 1.7  # beyond, it is a mistake
 _LARGEST_RATIO = 1.5  # steps in depths of field
 _LEAST_LEFT = 0.2  # of the sharpness, in the slices beside the sharpest one
 _LEAST_LEFT_BY_OPTICS = 0.12  # the same where the optics say that the step is small enough
-_END_DETAIL = 0.05  # of the detail in focus that has to lie there, too: glow has none
 
 
 def judge_sampling(seen: LookedAt, found: Findings) -> None:
@@ -120,7 +119,7 @@ def _judge_ends(seen: LookedAt, found: Findings) -> None:
             f"below {100 * most:g}",
             f"{at_end:.0%} of what is in focus is sharpest in the {'first' if end == 0 else 'last'} slice.",
         )
-        if at_end >= most and detail[end] >= _END_DETAIL:
+        if at_end >= most and detail[end] >= END_DETAIL:
             missing = _missing(share if end == 0 else share[::-1])
             step = seen.step_um
             amount = f"{missing} slice{'' if missing == 1 else 's'}" + (

@@ -13,13 +13,15 @@ from typing import Any
 from distributed import Client
 
 from hybridfusion_core.batch.choices import Choices
+from hybridfusion_core.batch.earlier_output import EarlierOutput
 from hybridfusion_core.batch.fuse_field import KILLS, fuse_unit, killed, write_failure
-from hybridfusion_core.batch.groundwork import Groundwork, StopAsked
-from hybridfusion_core.batch.handling import RESUME, Handling, as_stored, remove
-from hybridfusion_core.batch.listed_fields import ListedFields
+from hybridfusion_core.batch.handling import RESUME, Handling, as_stored
 from hybridfusion_core.batch.loop import Loop, Work
-from hybridfusion_core.batch.measuring import Statistics, group_of, lacking
-from hybridfusion_core.batch.recheck import forget_damaged
+from hybridfusion_core.batch.measuring import group_of, lacking
+from hybridfusion_core.batch.missing_fields import MissingFields
+from hybridfusion_core.batch.output.load_data import FileList
+from hybridfusion_core.batch.output.plate import Publisher
+from hybridfusion_core.batch.plate_settings import PlateSettings, StopAsked
 from hybridfusion_core.batch.records.claim import alone, claimed
 from hybridfusion_core.batch.records.paths import key_of
 from hybridfusion_core.batch.records.store import (
@@ -40,6 +42,8 @@ from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.plates.plate import Plate, PlateField
 
 _LOSSES = 5  # workers that may go with a unit that had not begun
+_SHOWN = 3
+_PUBLISH = 60.0  # s between two times that the metadata of the plate are brought up to date
 
 Connect = Callable[[int], AbstractContextManager[Client]]
 
@@ -90,14 +94,30 @@ def run_plate(
     with written(paths.output):
         paths.folder.mkdir(exist_ok=True)
         with claimed(paths):
-            if handling.overwrite:
-                remove(paths)
+            earlier = None if paths.shard else EarlierOutput(paths)
+            if earlier is not None and handling.overwrite:
+                earlier.set_aside()
+
+            def told(event: Event) -> None:
+                if earlier is not None and event.outcome is not None and event.stage == "fusing":
+                    earlier.forget() if event.outcome.status == "done" else None
+                report(event)
+
             try:
                 stored = run_record(paths, choices.as_json(plate))
-                return _Run(plate, units, choices, report, stop).go(connect, stored, finish, recheck=handling.recheck)
+                run = _Run(plate, units, choices, told, stop)
+                result = run.go(connect, stored, finish, recheck=handling.recheck)
             finally:
                 end_session(paths)
                 shutil.rmtree(paths.staging, ignore_errors=True)
+                kept = earlier is not None and earlier.restore()
+            if kept and result.failures:
+                raise UserInputError(
+                    f"None of {result.total} fields × times could be fused, so the earlier result at {paths.output} "
+                    "stays as it was; expected one at least. The first reasons:",
+                    list(dict.fromkeys(why for _, why in result.failures))[:_SHOWN],
+                )
+            return result
 
 
 class _Run:
@@ -111,19 +131,21 @@ class _Run:
         report: Callable[[Event], None],
         stop: Callable[[], bool],
     ) -> None:
-        self._choices, self._paths = choices, choices.paths
+        self._plate, self._choices, self._paths = plate, choices, choices.paths
         self._report, self._stop = report, stop
         self._session = uuid.uuid4().hex
+        self._publisher = _publisher(plate, choices)
         self._chosen = list(units)
-        self._started = time.monotonic()
+        self._missing = MissingFields(plate, choices, self._chosen, self._publisher)
+        self._started = self._published = time.monotonic()
         self._left: Counter[str] = Counter()
         self._wells = len({unit.well for unit in units})
         self._damaged: list[str] = []
-        self._fields = ListedFields(plate, choices)
-        self.result = Result(self._paths, total=len(units), missing=self._fields.missing)
-        self._groundwork = Groundwork(plate, choices, self._session, self.result, report, stop)
-        wells = {unit.well for unit in units}
-        self._stitcher = Stitcher(plate, choices, wells, self._fields.holes, self.result, report)
+        self.result = Result(self._paths, total=len(units), missing=self._missing.by_field)
+        self._stitcher = Stitcher(
+            plate, choices, {unit.well for unit in units}, self._missing.holes, self.result, report
+        )
+        self._shared = PlateSettings(plate, choices, self._session, self.result, report, stop)
 
     def go(
         self,
@@ -138,11 +160,11 @@ class _Run:
         self._paths.staging.mkdir()
         note_asked(self._paths, self._chosen)
         if recheck:
-            self._damaged = forget_damaged(self._paths, self._chosen, self._report)
-        self._fields.find()
+            self._damaged = self._missing.recheck(self._report)
+        self._missing.look()
         if not self._paths.shard:
-            self._fields.publish()
-        pending = [unit for unit in self._chosen if self._fields.lacks(unit)]
+            self._publisher.publish()
+        pending = [unit for unit in self._chosen if unit.t in self._missing.by_field[key_of(unit)]]
         self.result.kept = len(self._chosen) - len(pending)
         self._left.update(unit.well for unit in pending)
         pending = self._without_defects(pending)
@@ -161,11 +183,11 @@ class _Run:
         shard, paths = self._paths.shard, self._paths
         with alone(paths.folder / "publish.lock", paths.output) if shard else nullcontext():
             if shard:
-                self._fields.find()
+                self._missing.look()
             else:
-                self._fields.list_partial()
-            self._fields.publish()
-            self.result.warnings = [*self._damaged, *self._fields.warnings, *self._remarks()]
+                self._missing.list_partial()
+            self._publisher.publish()
+            self.result.warnings = [*self._damaged, *self._publisher.warnings.values(), *self._remarks()]
             self.result.seconds = time.monotonic() - self._started
             finish(self.result)
 
@@ -173,7 +195,7 @@ class _Run:
         record = read_json(self._paths.run_record) or {}
         lacks = lacking(record.get("left_out") or ())
         doubts = [str(each) for each in (record.get("settings") or {}).get("warnings") or ()]
-        cut = self._fields.partial()
+        cut = self._missing.partial()
         gaps = (
             f"{len(cut)} fields lack time points that failed or are not fused yet; their metadata name them as "
             "missing_times, and they read as zeros."
@@ -186,7 +208,7 @@ class _Run:
         """Write down what fails without a look at its pixels."""
         sound = []
         for unit in units:
-            problems = self._groundwork.defects(unit)
+            problems = self._shared.defects(unit)
             if problems:
                 write_failure(self._paths, unit, problems)
                 self._end(Task(unit), Outcome("failed", problems))
@@ -198,19 +220,23 @@ class _Run:
         settle_lock = self._paths.folder / "settle.lock"
         with alone(settle_lock, self._paths.output, self._stop) if self._paths.shard else nullcontext():
             stored = stored or read_json(self._paths.run_record)  # another shard may have written it meanwhile
-            workers, settings, statistics = self._groundwork.lay(client, stored)
+            settings = self._shared.settings(client, stored)
+            workers = self._shared.fit(client, settings)
+            self._shared.light(client, workers, settings)
+            statistics = self._shared.statistics(client, workers, settings)
         tasks = [self._task(unit, statistics) for unit in pending]
         work = Work(fuse_unit, self._lost, self._has_begun)
         loop = Loop(client, workers, settings, work, self._begin, self._end, self._stop)
         self.result.interrupted = loop.run(tasks)
         if not self.result.interrupted and not self.result.full:
-            self._fields.list_partial()  # a mosaic is described as its fields are
+            self._missing.list_partial()  # a mosaic is described as its fields are
             self.result.interrupted = self._stitcher.run(client, workers, settings, self._stop)
 
-    def _task(self, unit: PlateField, statistics: Statistics | None) -> Task:
+    def _task(self, unit: PlateField, statistics: Mapping[str, Any] | None) -> Task:
+        index, count = self._missing.place(unit)
         # A group without any measurement has no sound field; the task will tell why.
         common = None if statistics is None else statistics.get(group_of(unit, self._choices.stats))
-        return Task(unit, *self._fields.place(unit), common)
+        return Task(unit, index, count, common)
 
     def _lost(self, task: Task, count: int) -> str:
         """Say why a unit is given up after a worker was lost: only what had begun is at fault."""
@@ -222,14 +248,17 @@ class _Run:
 
     def _end(self, task: Task, outcome: Outcome) -> None:
         """Take note of how a unit ended."""
-        unit, result = task.unit, self.result
+        unit, result, key = task.unit, self.result, key_of(task.unit)
         if outcome.status == "done":
             result.flagged.update(outcome.flags)
             result.fused += 1
-            self._fields.finish(unit)
+            self._missing.finish(unit)
+            if time.monotonic() - self._published > _PUBLISH and not self._paths.shard:
+                self._publisher.publish()
+                self._published = time.monotonic()
         elif outcome.status == "failed":
             result.failures.append((unit, outcome.reason))
-            if (unit_record(self._paths, key_of(unit), unit.t) or {}).get("status") != "failed":
+            if (unit_record(self._paths, key, unit.t) or {}).get("status") != "failed":
                 write_failure(self._paths, unit, outcome.reason)  # its worker could not
         elif outcome.status == "full":
             result.full = outcome.reason
@@ -247,3 +276,12 @@ class _Run:
         failed = len(result.failures)
         wells = self._wells - len(self._left), self._wells
         self._report(Event("fusing", unit, outcome, result.fused + failed, result.total - result.kept, failed, wells))
+
+
+def _publisher(plate: Plate, choices: Choices) -> Publisher | FileList:
+    paths = choices.paths
+    return (
+        FileList(plate, paths)
+        if paths.files
+        else Publisher(plate, paths, choices.output_format.ngff, choices.request.channels)
+    )

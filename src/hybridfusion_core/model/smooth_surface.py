@@ -19,6 +19,9 @@ Plane = NDArray[np.float64]  # Y X
 _DOUBT = 0.02  # probability of every slice whatever the evidence: how wrong it may be
 _ROUNDS = 3  # of telling two surfaces apart
 _MERGED = 1.0  # slices apart at which two surfaces are one
+_NEAR = 2.0  # slices apart at which one blurs into the other, so that there is no ridge between them
+_CLEAR = 3.0  # slices apart from where there is one
+_AROUND = 2.0  # cells, standard deviation of the surroundings that say how far surfaces are apart
 _FLAT = 1e-3  # by which a cell that shows one surface alone holds the sheet between two
 _STIFF = 2.0  # times as smooth as the surfaces is the sheet between them
 _APART = 6.0  # cost of the wrong side of the sheet between two surfaces, in those of a slice without evidence
@@ -75,9 +78,29 @@ def two_surfaces(cost: Volume, smooth: float) -> tuple[Plane, Plane]:
         held = np.asarray((seen + _FLAT) * away, np.float32)
         middle = gaussian_filter(one_surface(held, _STIFF * smooth), 2, mode="nearest")
         beyond = (number - middle).astype(np.float32)
-        low = _lowest(aggregated(cost + _APART * unit * beyond.clip(0, 1), smooth))
-        high = _lowest(aggregated(cost + _APART * unit * (-beyond).clip(0, 1), smooth))
+        own_low, own_high = _own(cost[::-1], len(cost) - 1 - high, high - low)[::-1], _own(cost, low, high - low)
+        low = _lowest(aggregated(own_low + _APART * unit * beyond.clip(0, 1), smooth))
+        high = _lowest(aggregated(own_high + _APART * unit * (-beyond).clip(0, 1), smooth))
     return np.minimum(low, high), np.maximum(low, high)
+
+
+def _own(cost: Volume, other: Plane, apart: Plane) -> Volume:
+    """What speaks against each slice above another surface, without what the blur of that one says.
+
+    Evidence that only falls off from the other surface is of that one: a cell that is dark on this side would pull it
+    there. So what counts is by how much slices are cheaper than the ridge between, and nothing where there is none.
+
+    Args:
+        cost: Z Y X, see `costs`.
+        other: Y X, height of the surface below.
+        apart: Y X ≥ 0, how far both are apart as far as is known; near ones have no ridge between them.
+    """
+    number = np.arange(len(cost), dtype=np.float32)[:, None, None]
+    above = number >= np.round(other)
+    ridge = np.maximum.accumulate(np.where(above, cost, -np.inf), axis=0)
+    gain = np.where(above, ridge - cost, 0)
+    clear = ((gaussian_filter(apart, _AROUND) - _NEAR) / (_CLEAR - _NEAR)).clip(0, 1).astype(np.float32)
+    return np.asarray(clear * (gain.max(axis=0) - gain) + (1 - clear) * cost, np.float32)
 
 
 def _best_pair(total: Volume) -> tuple[Plane, Plane, Plane]:

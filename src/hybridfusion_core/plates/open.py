@@ -62,7 +62,7 @@ def open_plate(
     Args:
         path: OME-Zarr plate, folder, or the index file in it (such as Index.idx.xml or an .HTD file); or the URL of an
             OME-Zarr plate, `s3://` or `https://`; or a microscope's own file, whose positions are fields.
-        pattern: how the files are named, for names that no layout knows; see `parse_pattern`.
+        pattern: what the files are called, for names that no layout knows; see `parse_pattern`.
         axes: what the axes of stacks are that do not say it, such as "ZYX".
         absent: what to do about slices of which an OME-Zarr in a folder of stacks has no chunk: "refuse", or "fill".
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, NonNegativeFloat, TypeAdapter, ValidationError, with_config
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.model.network import NetworkConfig
+from hybridfusion_core.model.config import NetworkConfig
 from hybridfusion_core.scenes.scene import KINDS, SceneKind
 from hybridfusion_core.train.losses.presets import PresetName
 

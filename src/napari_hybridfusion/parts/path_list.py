@@ -29,15 +29,16 @@ class PathList(Container):  # type: ignore[misc]
         self.files = PushButton(text="Files…", tooltip="Add files.")
         self.folder = PushButton(text="Folder…", tooltip="Add a folder: of stacks, a plate, or an OME-Zarr.")
         self.remove = PushButton(text="Remove", tooltip="Take the selected ones off the list, or all if none is.")
-        buttons = [self.files, self.folder, self.remove]
+        rows = [[self.files, self.folder, self.remove]]
         if more is not None:
             text, explained, paths = more
             self.more = PushButton(text=text, tooltip=explained)
             self.more.changed.connect(lambda: self.add(paths()))
-            buttons.insert(2, self.more)
-        row = Container(widgets=buttons, layout="horizontal", labels=False)
-        row.margins = (0, 0, 0, 0)
-        self.append(row)
+            rows = [[self.files, self.folder], [self.more, self.remove]]  # four are too wide in a large font
+        for buttons in rows:
+            row = Container(widgets=buttons, layout="horizontal", labels=False)
+            row.margins = (0, 0, 0, 0)
+            self.append(row)
         self.native.layout().insertWidget(0, self.list)
         self.files.changed.connect(self._ask_for_files)
         self.folder.changed.connect(self._ask_for_folder)

@@ -107,7 +107,7 @@ class PlateForm(FieldForm):
         )
         self.name_template = LineEdit(
             label="names",
-            tooltip="How the files are named, for example {well}_s{field}_w{channel}.tif, of {plate}, {well},\n"
+            tooltip="What the files are called, for example {well}_s{field}_w{channel}.tif, of {plate}, {well},\n"
             "{row}, {column}, {field}, {t} from 0, {channel} from 1 and {channel_name}.\n"
             "Without a channel in it, one file holds all of them. Empty: plate, well, time, field and channel.",
         )
@@ -147,7 +147,7 @@ class PlateForm(FieldForm):
         self.advanced = CheckBox(text="Advanced options", tooltip="How fields are fused, and with what.")
         self.pattern = LineEdit(
             label="file names",
-            tooltip="How the files are named, where that is not found out by itself, for example\n"
+            tooltip="What the files are called, where that is not found out by itself, for example\n"
             "{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif\n"
             "Without {z}, each file is a whole stack. * stands for anything.",
         )

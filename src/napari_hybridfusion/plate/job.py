@@ -40,7 +40,7 @@ class PlateChoices:
 
     Attributes:
         folder: the plate, or the index file in its folder.
-        pattern: how the files are named, where no layout knows their names.
+        pattern: what the files are called, where no layout knows their names.
         output: the plate to write.
         wells: such as "B02:C05,D07"; None for all.
         fields: such as "1,3-5"; None for all.
@@ -53,7 +53,7 @@ class PlateChoices:
         scheduler_file: of one.
         format: of the results.
         ngff: version of the OME-Zarr; None for files.
-        name: how files are named; None takes the usual name.
+        name: what files are called; None takes the usual name.
         z_step_um: replaces the distance between slices.
         pixel_size_um: replaces the distance between pixels.
         options: further fields of `FuseRequest`.

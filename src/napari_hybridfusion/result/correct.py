@@ -32,7 +32,7 @@ _SUFFIX = ".corrected.ome.zarr"
 
 @dataclass(frozen=True)
 class Edit:
-    """A layer that somebody paints on.
+    """A layer that the user paints on.
 
     Attributes:
         result: whose decision it is; one that nobody corrected.

@@ -62,7 +62,7 @@ class ResultPanel(Container):  # type: ignore[misc]
         self.about_window: AboutResult | None = None
         self._saved: set[str] = set()  # tokens of results that were written to a file
         self._before: list[tuple[Layer, bool]] = []  # what was visible before the surface was shown
-        self._aside: list[Layer] = []  # hidden while somebody paints
+        self._aside: list[Layer] = []  # hidden while the user paints
         self.probe = attend(viewer)
         self.plot: FocusPlot | None = None
         self.posterior: FocusPosterior | None = None
@@ -106,9 +106,11 @@ class ResultPanel(Container):  # type: ignore[misc]
     def show_result(self, task: Task, fused: Fused, *, replace: bool = False) -> None:
         """Add a result to the window, and take out, if that is wanted, the last one of the same layers."""
         old = self.results.latest_of(task.source) if replace else None
-        self._add(task.source, fused, task.path)
+        # Made before the old ones go, and added after: else napari would give them other names.
+        layers = _made(fused, task.source)
         if old is not None:
             self._take_out(old.layers)
+        self._add(layers, task.source, fused, task.path)
 
     def show_about(self) -> None:
         """Show how the selected result was made."""
@@ -272,8 +274,7 @@ class ResultPanel(Container):  # type: ignore[misc]
             self.posterior.close()
         self._viewer.layers.selection.events.active.disconnect(self.follow_selection)
 
-    def _add(self, source: Any, fused: Fused, path: Any, base: ShownResult | None = None) -> None:
-        layers = [Layer.create(*each) for each in result_layers(fused.spec, fused.levels, source)]
+    def _add(self, layers: list[Layer], source: Any, fused: Fused, path: Any, base: ShownResult | None = None) -> None:
         token = uuid4().hex
         for layer in layers:
             layer.metadata["hybridfusion"]["result"] = token
@@ -283,6 +284,9 @@ class ResultPanel(Container):  # type: ignore[misc]
             # The decision's legend is the strip under the plot: a colorbar would not say where a slice ends.
             if layer.metadata["hybridfusion"]["product"] not in ("fused", "decision"):
                 layer.colorbar.visible = True
+                # The colorbar has no words: the name says what it is and in which unit.
+                layer.name_overlay.position = layer.colorbar.position
+                layer.name_overlay.visible = True
         self.results.add(ShownResult(tuple(layers), source, fused, path, base))
         # The pointer reads what lies under the selected layer.
         self._viewer.layers.selection.active = layers[0]
@@ -296,7 +300,7 @@ class ResultPanel(Container):  # type: ignore[misc]
             edit.layer.visible = False  # it would cover what has become of it
             edit.layer.mode = "pan_zoom"
         path = None if base.path is None else corrected_path(base.path)
-        self._add(base.source, fused, path, base)
+        self._add(_made(fused, base.source), base.source, fused, path, base)
 
     def _take_out(self, layers: Iterable[Layer]) -> None:
         for layer in list(layers):
@@ -374,6 +378,10 @@ class ResultPanel(Container):  # type: ignore[misc]
         fused = result.fused
         numbers = [index + 1 for index in fused.job.slices]
         self.plot.show_posterior(numbers, result.source.stack.shape[2], posterior)
+
+
+def _made(fused: Fused, source: Any) -> list[Layer]:
+    return [Layer.create(*each) for each in result_layers(fused.spec, fused.levels, source)]
 
 
 def proposed_path(result: ShownResult) -> Path:

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridfusion_core.batch.figures.flags import figures
-from hybridfusion_core.batch.figures.warned import warned_of
 from hybridfusion_core.batch.plate_statistics import common_statistics, sampled
 from hybridfusion_core.batch.records.failure_list import read_failures
 from hybridfusion_core.batch.records.paths import BatchPaths, key_of
@@ -69,7 +68,6 @@ def written(plate: Plate, tmp_path: Path, failed: int = 0) -> tuple[BatchPaths, 
             continue
         flags = ["empty"] if number % 7 == 0 else []
         found = {"median_confidence": 0.5 + number % 40 / 100, "height": [1.0, 2.0 + number % 9], "flags": flags}
-        found["warnings"] = ["cut_at_end"] if number == 3 else []
         figures = found | {"height_unit": "um", "sharpest_slice": 2, "slices": 3, "in_focus": 0.9}
         done = {"format": 1, "status": "done", "seconds": 1.5, "settings": {"tile": 64}, "figures": figures}
         write_json(record, done)
@@ -88,25 +86,6 @@ def test_the_table_has_a_row_for_every_unit(tmp_path: Path) -> None:
     assert table[0]["reason"] == f"'{HOSTILE}"  # no spreadsheet runs it
     assert (table[2]["well"], table[2]["median_confidence"], table[2]["height_high"]) == ("A3", "0.52", "4")
     assert read_failures(paths.failures) == {("A1", "1", 0), ("A2", "1", 0)}
-
-
-def test_what_assess_would_warn_of_stands_in_table_and_page(tmp_path: Path) -> None:
-    plate = a_plate(2, 3)
-    paths, result = written(plate, tmp_path)
-    write_reports(plate, result)
-    table = list(csv.DictReader(io.StringIO((paths.folder / "report.csv").read_text(encoding="utf-8"))))
-    assert [row["warnings"] for row in table] == ["", "", "", "cut_at_end", "", ""]
-    assert "<td>cut at end</td>" in (paths.folder / "report.html").read_text(encoding="utf-8")
-
-
-def test_a_decision_at_an_end_of_the_stack_is_a_stack_cut_there() -> None:
-    decision = np.full((40, 40), 3)
-    decision[:8] = 6
-    facts = {"transmitted": False, "drift": False, "saturated": True}
-    assert warned_of(decision, range(6), **facts) == ["cut_at_end", "saturated"]
-    assert warned_of(decision, range(6), **facts | {"transmitted": True}) == ["saturated"]
-    assert warned_of(decision, range(1, 7), **facts) == ["saturated"]  # slice 6 is not the last one
-    assert warned_of(np.zeros((40, 40)), range(6), **facts) == ["nothing_in_focus", "saturated"]
 
 
 def test_what_was_not_asked_for_is_none_of_the_table(tmp_path: Path) -> None:
@@ -137,7 +116,7 @@ def test_a_plate_of_1536_wells_fits_on_a_page(tmp_path: Path) -> None:
     page = render(plate, paths, rows, RECORD)
     assert page.count("<rect x=") == 1536 + 3 * 1531  # status of all, figures of those that are fused
     assert page.count("data:image/jpeg") == 1531
-    assert "1531 fields × time points were fused" in page
+    assert "1531 focal stacks" in page
     assert "abc123" in page
 
 

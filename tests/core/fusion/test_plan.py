@@ -2,17 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import opinionated_network, textured_stack
 
 import hybridfusion_core as hf
-from hybridfusion_core.fusion import bioimageio, tile
+from hybridfusion_core.fusion import bioimageio, window
 from hybridfusion_core.fusion.plan import common_geometry
 from hybridfusion_core.model import posterior
-from hybridfusion_core.model.focus_measures import has_structure, structure_reach
+from hybridfusion_core.model.config import NetworkConfig
+from hybridfusion_core.model.focus_measures import exceeds_noise, has_structure, structure_reach
 from hybridfusion_core.model.model_file import ModelCard, save_model
-from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig
+from hybridfusion_core.model.network import HybridFusionNet
 from hybridfusion_core.model.noise import field_statistics
 from hybridfusion_core.train.finetune import live_preview
 from hybridfusion_core.train.finetune.crops import Crop
@@ -29,8 +31,13 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
         shapes.append(tuple(guide.shape[2:]))
         return has_structure(guide, noise)
 
-    for module in (tile, bioimageio, live_preview, posterior):
+    def watched_window(energies: list[np.ndarray], noise: np.ndarray, slices: int) -> np.ndarray:
+        shapes.append(energies[0].shape[1:])
+        return exceeds_noise(energies, noise, slices)
+
+    for module in (bioimageio, live_preview, posterior):
         monkeypatch.setattr(module, "has_structure", watched, raising=False)
+    monkeypatch.setattr(window, "exceeds_noise", watched_window)
     return shapes
 
 

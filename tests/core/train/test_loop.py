@@ -8,8 +8,9 @@ import torch
 from conftest import textured_stack
 
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.model.config import NetworkConfig
 from hybridfusion_core.model.model_file import load_model
-from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig, Scores
+from hybridfusion_core.model.network import HybridFusionNet, Scores
 from hybridfusion_core.scenes.scene import KINDS
 from hybridfusion_core.train import calibration, validation
 from hybridfusion_core.train import loop as training

@@ -20,7 +20,7 @@ class OutputFormat:
     Attributes:
         format: "ome-zarr" is a plate; the others are a folder of files.
         ngff: version of the OME-Zarr.
-        name: how files are named, see `NameTemplate`; "" for a plate.
+        name: what files are called, see `NameTemplate`; "" for a plate.
     """
 
     format: Format = "ome-zarr"
@@ -37,7 +37,7 @@ def make_output_format(kind: Format = "ome-zarr", ngff: Ngff | None = None, name
     Args:
         kind: format.
         ngff: version of the OME-Zarr, or None.
-        name: how files are named, or None.
+        name: what files are called, or None.
 
     Raises:
         UserInputError: an option belongs to another format.

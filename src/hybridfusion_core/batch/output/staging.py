@@ -107,7 +107,7 @@ class StagedFiles:
         if len(self.channels) != len(spec.channels):
             raise StoredDataError(
                 f"{spec.name} has {len(spec.channels)} channels, the plate {len(self.channels)}; expected the same, "
-                "because files are named after the channels of the plate. Leave the field out, or choose channels with "
+                "because files are called by the channels of the plate. Leave the field out, or choose channels with "
                 "--channels."
             )
         return self.template.names(self.unit, self.channels)

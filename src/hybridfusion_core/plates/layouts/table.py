@@ -1,4 +1,4 @@
-"""The one table of plate layouts: how the files are named, what describes them, in which unit.
+"""The one table of plate layouts: what the files are called, what describes them, in which unit.
 
 The expressions match the whole name of a file, or the whole path inside the plate's folder where they contain "/".
 Where no real export has been read, a row was written from public documentation and the sources of open readers

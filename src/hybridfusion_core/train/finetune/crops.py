@@ -107,8 +107,8 @@ class FieldReader:
             counts = self._read(stack, slices, *best[1:])
             if not np.isfinite(counts).all():
                 raise UserInputError(
-                    f"{self.source.name} has NaN or infinite pixels; expected finite values everywhere. Repair the "
-                    "file, or leave it out."
+                    f"{self.source.name} has NaN or infinite pixels; expected numbers everywhere. Repair the file, "
+                    "or leave it out."
                 )
             positions = None if stack.z_um is None else stack.z_um[list(slices)]
         return Crop(self._name(stack), self.source.group, counts, known, positions, best[0], best[1:])

@@ -1,6 +1,6 @@
 """What a fine-tuning keeps beside its model: its state, its best weights, and what it has measured. Nothing else grows.
 
-State is read as an untrusted file: no pickle, and nothing large.
+State is read as what a stranger may have changed: no pickle, and nothing large.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class Training:
         """Train, yielding after each step; closed early, the state stays and can be gone on from.
 
         Raises:
-            UserInputError: the loss is NaN, infinite or explodes; says when, why, and where the best weights are.
+            UserInputError: the loss is NaN or explodes; says at which step, why, and where the best weights are.
         """
         own, folder = self.lessons.own, self.folder.path
         learner = Learner.of(starting_network(own).to(self.device), own)
@@ -188,7 +188,7 @@ class Training:
         return terms, torch.stack(total).sum() + PULL * terms["pull"]
 
     def _check(self, terms: dict[str, Tensor], loss: Tensor, course: Course) -> None:
-        """Stop at a loss that is NaN or infinite, or far above the last ones."""
+        """Stop at a loss that is NaN, or far above the last ones."""
         value, usual = float(loss.detach()), course.usual()
         if course.remember(value):
             return

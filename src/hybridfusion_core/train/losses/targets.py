@@ -1,4 +1,4 @@
-"""The image that the slices' own sharpness asks for, made so that noise does not count as sharpness.
+"""The image that the slices' own sharpness asks for, made so that noise is no sharpness.
 
 Everything works on the variance-stabilised guide. There, noise adds the same known energy to every slice, however
 bright; that energy is taken off before slices are compared.

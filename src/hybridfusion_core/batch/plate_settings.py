@@ -1,4 +1,4 @@
-"""What a run needs before its first field: settings that hold for the whole plate, workers, light and statistics."""
+"""What all fields of a plate share, found before the first is fused: settings, workers, light and statistics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hybridfusion_core.batch.fit_workers import FitWorkers
 from hybridfusion_core.batch.fuse_field import KILLS
 from hybridfusion_core.batch.light import estimate_light
 from hybridfusion_core.batch.loop import Loop, Work
-from hybridfusion_core.batch.measuring import Statistics, group_of, measured, named
+from hybridfusion_core.batch.measuring import group_of, measured, named
 from hybridfusion_core.batch.records.store import read_json, write_json
 from hybridfusion_core.batch.result import Event, Result
 from hybridfusion_core.batch.settings import new_record, settings_of, settle, statistics_of, with_statistics
@@ -30,16 +30,16 @@ class StopAsked(Exception):
     """The user has had enough before a field was begun."""
 
 
-class Groundwork:
-    """Resolves and measures what all fields share, unless the record of the run has it.
+class PlateSettings:
+    """Finds what all fields share.
 
     Args:
         plate: all of it: a pilot has the settings of the whole plate.
-        choices: of the user.
-        session: of the run.
-        result: of the run; workers that are refused and a full disk are written there.
-        report: called with each event.
-        stop: whether the user wants no more.
+        choices: how it is fused.
+        session: of this run.
+        result: learns which workers took no part, and whether a disk is full.
+        report: called when a field was measured.
+        stop: whether the user wants it to stop.
     """
 
     def __init__(
@@ -54,37 +54,7 @@ class Groundwork:
         self._plate, self._choices, self._paths = plate, choices, choices.paths
         self._session, self._result, self._report, self._stop = session, result, report, stop
 
-    def lay(self, client: Client, stored: Mapping[str, Any] | None) -> tuple[FitWorkers, Settings, Statistics | None]:
-        """Return workers that are fit, the settings, and statistics by group; None where each field has its own.
-
-        Args:
-            client: connected.
-            stored: record of the run, if it began before.
-
-        Raises:
-            StopAsked: by the user, or the disk is full.
-            UserInputError: the request cannot be met, or no worker is fit.
-            HybridFusionError: no field can be opened, or the record is damaged.
-        """
-        settings = self._settings(client, stored)
-        workers = self._fit(client, settings)
-        if estimate_light(client, workers, settings, self._sound(), self._measuring, self._stop):
-            raise StopAsked
-        return workers, settings, self._statistics(client, workers, settings)
-
-    def defects(self, unit: PlateField) -> str:
-        """Return why a unit fails without a look at its pixels, or nothing."""
-        channels = find_channels(unit, self._choices.request.channels) if unit.imaging.channels else ()
-        return "; ".join(each.message for each in defects_of(unit, channels))
-
-    def _fit(self, client: Client, settings: Settings) -> FitWorkers:
-        workers = FitWorkers(client, settings, self._plate.folder)
-        self._result.refused = workers.refused
-        if not workers.wait(self._stop):
-            raise StopAsked
-        return workers
-
-    def _settings(self, client: Client, stored: Mapping[str, Any] | None) -> Settings:
+    def settings(self, client: Client, stored: Mapping[str, Any] | None) -> Settings:
         """Take the settings of the run that began, or resolve and store them."""
         if stored is not None:
             return settings_of(stored, self._choices, self._session)
@@ -93,7 +63,7 @@ class Groundwork:
         outcomes: list[Outcome] = []
         loop = Loop(
             client,
-            self._fit(client, bare),
+            self.fit(client, bare),
             bare,
             Work(partial(_settled, deepest), lambda _, count: _DIED if count >= KILLS else ""),
             lambda _: None,
@@ -109,7 +79,24 @@ class Groundwork:
         write_json(self._paths.run_record, record, durable=True)
         return settings_of(record, self._choices, self._session)
 
-    def _statistics(self, client: Client, workers: FitWorkers, settings: Settings) -> Statistics | None:
+    def fit(self, client: Client, settings: Settings) -> FitWorkers:
+        """Return the workers that can take part, once there is one."""
+        workers = FitWorkers(client, settings, self._plate.folder)
+        self._result.refused = workers.refused
+        if not workers.wait(self._stop):
+            raise StopAsked
+        return workers
+
+    def light(self, client: Client, workers: FitWorkers, settings: Settings) -> None:
+        """Estimate how evenly the plate is lit, if that was asked for and not done before."""
+
+        def report(unit: PlateField, done: int, total: int) -> None:
+            self._report(Event("measuring", unit, Outcome("done"), done, total, 0))
+
+        if estimate_light(client, workers, settings, self._sound(), report, self._stop):
+            raise StopAsked
+
+    def statistics(self, client: Client, workers: FitWorkers, settings: Settings) -> Mapping[str, Any] | None:
         """Take the statistics that were stored; measure what is not there yet, and store it."""
         stats = self._choices.stats
         if stats == "field" or not METHODS[self._choices.request.method].decides:
@@ -119,7 +106,11 @@ class Groundwork:
         wanted = [unit for unit in self._sound() if group_of(unit, stats) not in known]
         if not wanted:
             return known
-        found = measured(client, workers, settings, wanted, self._measuring, self._stop)
+
+        def report(unit: PlateField, done: int, total: int) -> None:
+            self._report(Event("measuring", unit, Outcome("done"), done, total, 0))
+
+        found = measured(client, workers, settings, wanted, report, self._stop)
         if found.stopped:
             self._result.full = found.full
             raise StopAsked
@@ -130,15 +121,17 @@ class Groundwork:
         write_json(self._paths.run_record, with_statistics(record, found.statistics, left_out), durable=True)
         return {**known, **found.statistics}
 
-    def _measuring(self, unit: PlateField, done: int, total: int) -> None:
-        self._report(Event("measuring", unit, Outcome("done"), done, total, 0))
-
     def _sound(self) -> list[PlateField]:
-        """Return units of the whole plate without known defects."""
+        """Return units of the whole plate without known defects: a pilot has the settings of the whole plate."""
         return [unit for unit in self._taken() if not self.defects(unit)]
 
     def _taken(self) -> list[PlateField]:
         return [unit for unit in self._plate.fields() if self._choices.takes(unit)]
+
+    def defects(self, unit: PlateField) -> str:
+        """Return what is wrong with a field's files, as far as that shows without its pixels."""
+        channels = find_channels(unit, self._choices.request.channels) if unit.imaging.channels else ()
+        return "; ".join(each.message for each in defects_of(unit, channels))
 
 
 _DIED = (
