@@ -304,7 +304,8 @@ def _fused(task: Task, settings: Settings, paths: BatchPaths, key: FieldKey, hal
                 with nullcontext() if job.device == "cpu" else _GPU:
                     thumbnails = _watched(steps, paths, settings)
                 seen = slice_figures(job, planes, output.arrays)
-                output.record(with_focus(spec, ranges).provenance)
+                spec = with_focus(spec, ranges)
+                output.record(spec.provenance)
                 output.commit()
     if (text := transforms_text(planes)) is not None:
         path = paths.transforms(key, unit.t)

@@ -179,8 +179,9 @@ class _Cells:
 
     def _support(self, height: NDArray[np.float64], total: NDArray[np.float32]) -> NDArray[np.float64]:
         """Whether enough of the evidence around a cell lies on a sheet, in [0, 1]."""
-        number = np.arange(len(self._mass))[:, None, None]
-        near = np.where(np.abs(number - height) <= _WITHIN, self._mass, 0).sum(axis=0)
+        near = np.zeros(height.shape)
+        for number, mass in enumerate(self._mass):  # several times the memory of all that is known, if done at once
+            near += np.where(np.abs(number - height) <= _WITHIN, mass, 0)
         share = gaussian_filter(near, _AROUND) / np.maximum(gaussian_filter(total, _AROUND), 1e-9)
         return np.asarray(np.clip(share / _SUPPORTED, 0, 1), np.float64)
 

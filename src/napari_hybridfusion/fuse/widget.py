@@ -175,7 +175,7 @@ class FuseWidget(Dock):
     def _on_parent(self, parent: object) -> None:
         super()._on_parent(parent)
         if parent is None:
-            self.live.value = False
+            self.live.value = self.panel.follow.value = False  # another dock may be opened in its place
 
     def _on_destroyed(self) -> None:
         super()._on_destroyed()

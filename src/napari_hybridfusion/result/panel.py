@@ -21,7 +21,7 @@ from napari_hybridfusion.layers.results import result_layers
 from napari_hybridfusion.parts.field_form import text_label
 from napari_hybridfusion.result.about import AboutResult
 from napari_hybridfusion.result.along_height import AlongHeight
-from napari_hybridfusion.result.correct import corrected_path, correcting, edit_layer
+from napari_hybridfusion.result.correct import corrected_path, correcting, edit_layer, leave_no_ground
 from napari_hybridfusion.result.probe import attend
 from napari_hybridfusion.result.shown import ShownResult, results_of, shows_result, together, window_of
 from napari_hybridfusion.result.surface import height_surface
@@ -169,6 +169,7 @@ class ResultPanel(Container):  # type: ignore[misc]
             each.visible = False
         self._aside += hidden
         self._viewer.layers.selection.active = edit.layer
+        leave_no_ground(self._viewer)
         edit.layer.mode = "paint"
         self.follow.visible = True
         self._use_shown_slice()

@@ -164,7 +164,7 @@ def test_a_channel_that_was_not_acquired_reads_as_zeros_and_the_others_decide_wi
     folder = write_plain(tmp_path / "in", [*planes, *plane_places(channels=(2,), wells=((2, 3),), fields=(1,))])
     noise = np.random.default_rng(5)
     for path in folder.rglob("*.tif"):
-        tifffile.imwrite(path, noise.integers(90, 900, (48, 64), "uint16"))
+        tifffile.imwrite(path, np.kron(noise.integers(90, 9000, (6, 8), "uint16"), np.ones((8, 8), "uint16")))
     plate = with_acquired_times(open_plate(folder, pattern=PLAIN), None)
     units = list(plate.fields())
     paths, settings = a_run(tmp_path)
@@ -181,6 +181,38 @@ def test_a_channel_that_was_not_acquired_reads_as_zeros_and_the_others_decide_wi
     assert field.attrs["hybridfusion"]["not_acquired"] == {"2": [1]}
     rows = {row.unit.t: row.not_acquired for row in field_rows(plate, paths, {key_of(units[0]): set()})}
     assert rows == {0: (), 1: ("2",)}
+    # One that decides for itself decides nothing where it is absent, and the record names it.
+    (tmp_path / "each").mkdir()
+    paths, settings = a_run(tmp_path / "each")
+    settings = replace(settings, choices=replace(settings.choices, request=replace(TENENGRAD, focus_from="each")))
+    assert fuse_unit(Task(units[1], 1, 2), settings).status == "done"
+    decision = zarr.open_array(paths.output / "B" / "03" / "1" / "labels" / "decision" / "0", mode="r")[1]
+    assert decision[0].any()
+    assert not decision[1].any()
+    record = read_json(paths.record(key_of(units[1]), 1))
+    assert record is not None
+    assert record["not_acquired"] == ["2"]
+
+
+def test_a_channel_that_decides_for_itself_decides_nothing_where_it_was_not_acquired(tmp_path: Path) -> None:
+    planes = [*plane_places(channels=(1,), times=(0, 1), wells=((2, 3),), fields=(1,))]
+    folder = write_plain(tmp_path / "in", [*planes, *plane_places(channels=(2,), wells=((2, 3),), fields=(1,))])
+    plate = with_acquired_times(open_plate(folder, pattern=PLAIN), None)
+    paths, settings = a_run(tmp_path)
+    settings = replace(
+        settings, choices=replace(settings.choices, request=replace(TENENGRAD, focus_from="each", method="tenengrad"))
+    )
+    unit = list(plate.fields())[1]
+    measured = tuple(measure_unit(Task(unit), settings).value)
+    assert fuse_unit(Task(unit, 1, 2, measured), settings).status == "done"
+    image = paths.output / "B" / "03" / "1"
+    assert not zarr.open_array(image / "labels" / "decision" / "0", mode="r")[1, 1].any()
+    assert not zarr.open_array(image / "0", mode="r")[1, 1].any()
+    record = read_json(paths.record(key_of(unit), 1))
+    assert record is not None
+    assert record["not_acquired"] == ["2"]
+    assert [each["best_slice"] for each in record["figures"]["focus"] if each["channel"] == "2"] == [None]
+    assert any("Nothing is in focus in any slice of" in each and "2" in each for each in record["warnings"])
 
 
 def test_a_saturated_slice_has_no_weight_with_statistics_of_the_plate_either(tmp_path: Path) -> None:
@@ -199,7 +231,7 @@ def test_a_saturated_slice_has_no_weight_with_statistics_of_the_plate_either(tmp
     assert zarr.open_array(paths.output / "B" / "03" / "1" / "0", mode="r")[...].max() < 1000
     record = read_json(paths.record(key_of(unit), 0))
     assert record is not None
-    assert "Slice 1 (counted from 1) is constant" in record["warnings"][-1]
+    assert any("Slice 1 (counted from 1) is constant" in each for each in record["warnings"])
     assert record["figures"]["dropped"] == [9]
 
 

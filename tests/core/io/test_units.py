@@ -72,7 +72,7 @@ def test_capitals_tell_units_of_ome_xml_apart():
     ("pixels", "said"),
     [
         ("PhysicalSizeX='0,3' PhysicalSizeY='0,3'", r"PhysicalSizeX is '0,3'.*decimal comma"),
-        ("PhysicalSizeZ='wide'", r"PhysicalSizeZ is 'wide'.*no number"),
+        ("PhysicalSizeZ='wide'", r"PhysicalSizeZ is 'wide'.*not a number"),
         ("PhysicalSizeX='3' PhysicalSizeXUnit='cubit'", r"PhysicalSizeXUnit is 'cubit'"),
     ],
 )
