@@ -9,7 +9,7 @@ _LARGEST = 1 << 26  # cells × slices
 _HELD = {
     1: 5.1,
     2: 13.9,
-}  # times 4 bytes of each are held at the busiest moment, for one surface and for two (measured)
+}  # times 4 bytes of each are held at the most, for one surface and for two (measured)
 
 
 def cell_side(plane: tuple[int, int], slices: int) -> int | None:
