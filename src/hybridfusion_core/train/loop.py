@@ -26,7 +26,7 @@ from hybridfusion_core.train.losses import presets
 from hybridfusion_core.train.objective import loss_terms, moved_lattice, unlabelled_terms, window_offset
 from hybridfusion_core.train.optimiser import Learner
 from hybridfusion_core.train.patches import draw_patches, load_unlabelled
-from hybridfusion_core.train.recipe import Recipe
+from hybridfusion_core.train.recipe import Recipe, start_of
 from hybridfusion_core.train.scene_batches import draw_batches
 from hybridfusion_core.train.training_log import Scalars
 from hybridfusion_core.train.transplant import transplanted
@@ -172,7 +172,7 @@ def starting_network(recipe: Recipe) -> HybridFusionNet:
     """Make the network to train: the one that the recipe starts from, ready to learn, or a new one."""
     if not recipe.start:
         return HybridFusionNet(recipe.network or NetworkConfig())
-    network = copy.deepcopy(load_model(recipe.start).network)  # loaded models are shared
+    network = copy.deepcopy(load_model(start_of(recipe)).network)  # loaded models are shared
     if recipe.network is not None and recipe.network != network.config:
         network = transplanted(network, recipe.network)
     network.temperature.fill_(1)

@@ -122,6 +122,25 @@ class Recipe:
             object.__setattr__(self, "network", NetworkConfig())
 
 
+# What recipes of versions before 0.2.0 start from, by the names that these files have now.
+_RENAMED = {
+    f"recipes/{before}.safetensors": f"recipes/{now}.safetensors"
+    for before, now in {
+        "first": "incoherent_6000_steps",
+        "second": "incoherent_less_haze",
+        "third": "incoherent_12_slices",
+        "fourth": "incoherent_28300_steps",
+        "fifth": "transmitted_5500_steps",
+        "sixth": "fluorescence_coarse_level",
+    }.items()
+}
+
+
+def start_of(recipe: Recipe) -> str:
+    """Name or path of the model that a recipe starts from, also where the recipe has a former name of the file."""
+    return recipe.start if Path(recipe.start).exists() else _RENAMED.get(recipe.start, recipe.start)
+
+
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe.
 

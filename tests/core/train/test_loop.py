@@ -21,7 +21,7 @@ from hybridfusion_core.train.losses.presets import PRESETS, PresetName
 from hybridfusion_core.train.objective import loss_terms, unlabelled_terms
 from hybridfusion_core.train.optimiser import average_of
 from hybridfusion_core.train.patches import Patches
-from hybridfusion_core.train.recipe import LossWeights, Recipe, Unlabelled, load_recipe
+from hybridfusion_core.train.recipe import LossWeights, Recipe, Unlabelled, load_recipe, start_of
 from hybridfusion_core.train.scene_batches import Batch, draw_batch, draw_batches
 
 TINY = Recipe(
@@ -380,6 +380,13 @@ def test_a_recipe_that_cannot_be_is_refused_with_the_field(tmp_path: Path, text:
     path.write_text(text)
     with pytest.raises(UserInputError, match=message):
         load_recipe(path)
+
+
+def test_a_recipe_that_starts_from_a_file_by_its_former_name_finds_it() -> None:
+    root = Path(__file__).parents[3]
+    now = load_recipe(root / "recipes" / "fluorescence.toml").start
+    assert (root / now).is_file()
+    assert start_of(Recipe(name="old", start="recipes/sixth.safetensors")) == now
 
 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
