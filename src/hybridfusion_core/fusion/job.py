@@ -170,6 +170,7 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
         Computed(configs, geometry, runtime.package, device, thread_count(request.threads)),
         request.tile,
         request.memory,
+        _surfaces(request),
     )
     return Job(
         request,
@@ -186,6 +187,13 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
         offsets,
         projections,
     )
+
+
+def _surfaces(request: FuseRequest) -> int:
+    """How many surfaces have to be told apart: one that is preferred is one of two."""
+    if request.surface_from == "none":
+        return 0
+    return 2 if request.surfaces == 2 or request.prefer in ("top", "bottom") else 1
 
 
 def _projections(request: FuseRequest, stack: Stack, channels: Sequence[int]) -> dict[int, Slab]:

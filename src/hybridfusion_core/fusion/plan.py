@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.fusion.surface_cells import evidence_bytes, solver_bytes
 from hybridfusion_core.fusion.tiles import Geometry
 from hybridfusion_core.model.devices import OPENVINO, TORCH
 from hybridfusion_core.model.focus_measures import structure_reach
@@ -81,7 +82,13 @@ class Computed:
 
 
 def make_plan(
-    stack: Stack, slices: int, channels: int, computed: Computed, tile: int | None = None, memory: int | None = None
+    stack: Stack,
+    slices: int,
+    channels: int,
+    computed: Computed,
+    tile: int | None = None,
+    memory: int | None = None,
+    surfaces: int = 0,
 ) -> Plan:
     """Choose tile, block and Z-chunk for a byte budget, before anything is read.
 
@@ -92,11 +99,21 @@ def make_plan(
         computed: what the job computes with.
         tile: core that was asked for, pixels; None chooses.
         memory: bytes; None takes a third of what is free.
+        surfaces: 1 or 2 that are told apart over the whole field before anything is fused, 0 for none.
 
     Raises:
         UserInputError: not even the smallest tile fits.
     """
-    budget = memory or psutil.virtual_memory().available // 3
+    free = psutil.virtual_memory().available
+    budget = memory or free // 3
+    solver = solver_bytes(stack.shape[3:], slices, surfaces) if surfaces else 0
+    if solver > (memory or free):  # no tile is small enough to change that
+        raise UserInputError(
+            f"Finding the surface through {slices} slices of {stack.shape[3]} × {stack.shape[4]} px needs "
+            f"{solver / 2**20:,.0f} MiB; expected at most the {(memory or free) / 2**20:,.0f} MiB that may be used. "
+            "Raise --memory, fuse fewer slices (--z), or leave --surface-from out."
+        )
+    beside = evidence_bytes(stack.shape[3:], slices) if surfaces else 0
     geometry, cpu = computed.geometry, computed.device == "cpu"
     plane = max(geometry.round_up(size) for size in stack.shape[3:])
     # On an H200, tiles of 512 were faster than 1024 and took a third of the memory. Thirds of a block (352, 176) stand
@@ -112,9 +129,9 @@ def make_plan(
     for core in cores:
         for block in _block_sizes(core, plane, geometry):
             for z_chunk in chunks:
-                needed = _peak(stack, slices, channels, computed, tile=core, block=block, z_chunk=z_chunk)
+                needed = beside + _peak(stack, slices, channels, computed, tile=core, block=block, z_chunk=z_chunk)
                 if needed <= budget:
-                    return Plan(core, block, min(z_chunk, slices), needed, budget)
+                    return Plan(core, block, min(z_chunk, slices), max(needed, solver), budget)
     raise UserInputError(
         f"{slices} slices{f' in tiles of {tile} px' if tile else ''} need at least {needed / 2**20:,.0f} MiB, the "
         f"budget is {budget / 2**20:,.0f} MiB. {_cure(stack, slices, channels, computed, tile, budget)}"

@@ -119,7 +119,7 @@ def describe(
         dtype=fused_dtype,
         channels=channels,
         rgb=stack.rgb,
-        start=_start(stack),
+        start=start_of(stack),
         t=stack.t,
         z=z,
         depth=job.depth,
@@ -133,7 +133,7 @@ def describe(
     )
 
 
-def _start(stack: Stack) -> tuple[int, int]:
+def start_of(stack: Stack) -> tuple[int, int]:
     """Say where a stack begins that alignment cropped."""
     frame = ((stack.treatment or {}).get("alignment") or {}).get("frame")
     return (0, 0) if frame is None else (int(frame["y"][0]), int(frame["x"][0]))

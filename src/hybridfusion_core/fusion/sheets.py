@@ -7,7 +7,6 @@ tiles and blocks change nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from hybridfusion_core.fusion.blank_slices import kept_slices
 from hybridfusion_core.fusion.block import Planes, read_planes
 from hybridfusion_core.fusion.device_settings import device_settings
 from hybridfusion_core.fusion.job import Decider, Job
+from hybridfusion_core.fusion.surface_cells import cell_side, cells_of
 from hybridfusion_core.fusion.tile import Plane
 from hybridfusion_core.fusion.tiles import Rect, blocks, tiles
 from hybridfusion_core.fusion.window import Window, score_window
@@ -30,8 +30,6 @@ from hybridfusion_core.model.smooth_surface import costs, one_surface, two_surfa
 from hybridfusion_core.progress import Progress
 from hybridfusion_core.stack import Stack
 
-_CELLS = (4, 8, 16)  # px, the side of a cell: the smallest of which there are not too many; divisors of every lattice
-_LARGEST = 1 << 26  # cells × slices; several times 4 bytes are held of each
 _PENALTY = 0.15  # of a step by one slice between cells, for `smooth` = 1
 _NEAR = 1.0  # slices, standard deviation of what belongs to a sheet
 _TOLD = 2.0  # slices apart, from where two sheets share no slice
@@ -53,7 +51,7 @@ class Sheet:
 
     height: NDArray[np.float64]
     support: NDArray[np.float64] | None = None
-    cell: int = _CELLS[0]
+    cell: int = 4
     other: NDArray[np.float64] | None = None
 
     def plane(self, tile: Rect, depth: int) -> Plane:
@@ -132,15 +130,14 @@ class _Cells:
     def __init__(self, job: Job, stack: Stack, statistics: FieldStatistics) -> None:
         self._job, self._kept, self._light = job, kept_slices(job, statistics), statistics.light
         self._falling = stack.z_um is not None and stack.z_um[-1] < stack.z_um[0]
-        sizes = [tuple(-(-size // cell) for size in stack.shape[3:]) for cell in _CELLS]
-        fitting = [at for at, shape in enumerate(sizes) if len(self._kept) * math.prod(shape) <= _LARGEST]
-        if not fitting:
+        cell = cell_side(stack.shape[3:], len(self._kept))
+        if cell is None:
             raise UserInputError(
                 f"{stack.name} has {stack.shape[3]} × {stack.shape[4]} pixels and {len(self._kept)} slices, which is "
                 "too much to find one surface through; expected less. Cut the image, fuse fewer slices (--z), or leave "
                 "--surface-from out and smooth the height afterwards."
             )
-        self._cell, shape = _CELLS[fitting[0]], sizes[fitting[0]]
+        self._cell, shape = cell, cells_of(stack.shape[3:], cell)
         self._mass = np.zeros((len(self._kept), *shape), np.float32)
         self._area = np.zeros(shape, np.float32)
 
@@ -182,8 +179,9 @@ class _Cells:
 
     def _support(self, height: NDArray[np.float64], total: NDArray[np.float32]) -> NDArray[np.float64]:
         """Whether enough of the evidence around a cell lies on a sheet, in [0, 1]."""
-        number = np.arange(len(self._mass))[:, None, None]
-        near = np.where(np.abs(number - height) <= _WITHIN, self._mass, 0).sum(axis=0)
+        near = np.zeros(height.shape)
+        for number, mass in enumerate(self._mass):  # several times the memory of all that is known, if done at once
+            near += np.where(np.abs(number - height) <= _WITHIN, mass, 0)
         share = gaussian_filter(near, _AROUND) / np.maximum(gaussian_filter(total, _AROUND), 1e-9)
         return np.asarray(np.clip(share / _SUPPORTED, 0, 1), np.float64)
 

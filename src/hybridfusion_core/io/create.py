@@ -56,7 +56,7 @@ def create_output(
     if suffix is None or len(target.name) == len(suffix):
         raise UserInputError(
             f"The output {target.name!r} has no known suffix; expected a name that ends in one of "
-            f"{', '.join(OUTPUT_SUFFIXES)}. Rename it."
+            f"{', '.join(OUTPUT_SUFFIXES)}."
         )
     if ngff != "0.5" and suffix != ".ome.zarr":
         raise UserInputError(

@@ -26,7 +26,7 @@ def like(values: Any, array: Array) -> Array:
         return np.asarray(values)
     import torch
 
-    return torch.as_tensor(values, device=array.device)
+    return torch.as_tensor(np.require(values, requirements=["W"]), device=array.device)
 
 
 def to_numpy(array: Array) -> Any:

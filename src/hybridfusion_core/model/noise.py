@@ -56,7 +56,8 @@ class NoiseModel:
         sd = np.float32(np.sqrt(self.variance))
         bright = np.maximum(above, 0)
         # 2/g (√(v + g·y) − √v), written so that it does not cancel for small gains.
-        stable = 2 * bright / (np.sqrt(np.float32(self.variance) + np.float32(self.gain) * bright) + sd)
+        with np.errstate(invalid="ignore"):  # of infinite pixels, which count as NaN
+            stable = 2 * bright / (np.sqrt(np.float32(self.variance) + np.float32(self.gain) * bright) + sd)
         return np.asarray(stable + np.minimum(above, 0) / sd, dtype=np.float32)
 
 

@@ -95,7 +95,7 @@ class JoinedChannels:
     def _read(self, channel: int, z: Any, y: Any, x: Any) -> NDArray[Any]:
         part = self._parts[channel]
         if part is None:
-            return np.broadcast_to(self.dtype.type(0), self.shape[1:])[z, y, x].copy()
+            return np.array(np.broadcast_to(np.zeros((), self.dtype), self.shape[1:])[z, y, x])
         array, letters = part
         wanted = {"T": 0, "C": 0, "Z": z, "Y": y, "X": x}
         region = np.asarray(array[tuple(wanted[letter] for letter in letters)])

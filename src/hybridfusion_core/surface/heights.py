@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,8 +53,11 @@ class Heights:
     frame: Frame = "keep"
 
     def placed(self, stack: Stack) -> Stack:
-        """Return a stack with its slices where they lay when the heights were found."""
-        return stack if self.placement is None else aligned(stack, self.placement, self.frame)
+        """Return a stack with its slices where they lay when the heights were found, and cropped as those are."""
+        if self.placement is None:
+            return stack
+        about = {"alignment": self.provenance["treatment"]["alignment"]}
+        return replace(aligned(stack, self.placement, self.frame), treatment=about)
 
     def read(self, t: int, channel: int, y: slice, x: slice) -> NDArray[Any]:
         """Heights of a region for one channel of the stack, Y X, in the map's own unit."""

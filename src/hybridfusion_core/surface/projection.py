@@ -18,7 +18,7 @@ from hybridfusion_core.fusion.api import as_stack
 from hybridfusion_core.fusion.job import find_channel
 from hybridfusion_core.fusion.projections import to_dtype
 from hybridfusion_core.fusion.provenance import identify
-from hybridfusion_core.fusion.result import FuseResult
+from hybridfusion_core.fusion.result import FuseResult, start_of
 from hybridfusion_core.fusion.slab import Slab, along_heights
 from hybridfusion_core.fusion.tiles import Geometry, blocks
 from hybridfusion_core.io.create import create_output, refuse_input_as_output
@@ -203,6 +203,7 @@ def describe(made: Projection, stack: Stack, *, checksum: bool = False) -> Resul
         dtype=dtype,
         channels=tuple(stack.channels[index] for index in made.channels),
         rgb=stack.rgb and len(made.channels) == 3,
+        start=start_of(stack),
         t=stack.t,
         z=Axis(step, "micrometer") if known else stack.z,
         y=stack.y,
@@ -276,11 +277,7 @@ def _provenance(made: Projection, stack: Stack, *, checksum: bool) -> dict[str, 
         "slices": stack.shape[2],
         "z_positions_um": None if stack.z_positions_um is None else [float(each) for each in stack.z_positions_um],
         "surface": {"input": of, "unit": heights.unit, "made_by": heights.provenance.get("software")},
-        **(
-            {}
-            if heights.placement is None
-            else {"treatment": {"alignment": heights.provenance["treatment"]["alignment"]}}
-        ),
+        **({} if not stack.treatment else {"treatment": dict(stack.treatment)}),
         "settings": {
             **asdict(replace(made.request, by_channel={})),
             "by_channel": {

@@ -160,8 +160,8 @@ class FuseForm(FieldForm):
             tooltip="Distance between slices, where the layer does not know it. 0: as the layer says.",
         )
         self.boxes = RequestBoxes(threads=f"as many as there are cores ({thread_count()})")
-        self.first = PushButton(text="From shown", tooltip="Leave out what lies before the shown slice.")
-        self.last = PushButton(text="To shown", tooltip="Leave out what lies behind the shown slice.")
+        self.first = PushButton(text="Begin here", tooltip="Leave out what lies before the slice that is shown.")
+        self.last = PushButton(text="End here", tooltip="Leave out what lies behind the slice that is shown.")
         for button, at in ((self.first, 0), (self.last, 1)):
             button.changed.connect(lambda _=None, at=at: self._end_at_shown(at))
         ends = Container(widgets=[self.first, self.last], layout="horizontal", labels=False)

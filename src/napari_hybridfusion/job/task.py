@@ -189,7 +189,7 @@ def _camera(text: str) -> dict[str, float]:
 
 def _check_path(path: Path, job: Job, source: Source, *, overwrite: bool) -> None:
     if not path.name.lower().endswith(_STORE) or path.name.lower() == _STORE:
-        raise UserInputError(f"The name {path.name!r} is no OME-Zarr; expected one that ends in {_STORE}. Rename it.")
+        raise UserInputError(f"The name {path.name!r} is no OME-Zarr; expected one that ends in {_STORE}.")
     refuse_input_as_output(path, source.stack.source)
     if path.exists() and not overwrite:
         raise UserInputError(

@@ -25,7 +25,7 @@ class FieldForm(Container):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__(labels=True)
-        self.margins = (0, 0, 0, 0)  # one left edge with what stands below the form
+        self.margins = (0, 0, 0, 0)  # what stands around it has some
         self._messages: dict[str, Label] = {}
         self._folds: list[tuple[CheckBox, Container]] = []
         self._name = ""
@@ -85,10 +85,10 @@ class FieldForm(Container):  # type: ignore[misc]
 
     def _add(self, into: Any = None, **fields: Any) -> None:
         for name, widget in fields.items():
-            target = self if into is None else into
-            if isinstance(widget.native, QComboBox):  # a long name of a layer must not widen the window
+            if isinstance(widget.native, QComboBox):  # a long name of a layer would make the window as wide as itself
                 widget.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
                 widget.native.setMinimumContentsLength(_LETTERS)
+            target = self if into is None else into
             target.append(widget)
             self._messages[name] = text_label("")
             target.append(self._messages[name])

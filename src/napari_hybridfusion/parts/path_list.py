@@ -29,14 +29,14 @@ class PathList(Container):  # type: ignore[misc]
         self.files = PushButton(text="Files…", tooltip="Add files.")
         self.folder = PushButton(text="Folder…", tooltip="Add a folder: of stacks, a plate, or an OME-Zarr.")
         self.remove = PushButton(text="Remove", tooltip="Take the selected ones off the list, or all if none is.")
-        rows = [[self.files, self.folder, self.remove]]
+        buttons = [self.files, self.folder, self.remove]
         if more is not None:
             text, explained, paths = more
             self.more = PushButton(text=text, tooltip=explained)
             self.more.changed.connect(lambda: self.add(paths()))
-            rows = [[self.files, self.folder], [self.more, self.remove]]  # four are too wide in a large font
-        for buttons in rows:
-            row = Container(widgets=buttons, layout="horizontal", labels=False)
+            buttons.insert(2, self.more)
+        for pair in (buttons[:2], buttons[2:]):  # four in a row are wider than a laptop has room for
+            row = Container(widgets=pair, layout="horizontal", labels=False)
             row.margins = (0, 0, 0, 0)
             self.append(row)
         self.native.layout().insertWidget(0, self.list)

@@ -9,7 +9,9 @@ from conftest import opinionated_network, textured_stack
 
 import hybridfusion_core as hf
 from hybridfusion_core.fusion import bioimageio, window
+from hybridfusion_core.fusion.job import resolve
 from hybridfusion_core.fusion.plan import common_geometry
+from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.model import posterior
 from hybridfusion_core.model.config import NetworkConfig
 from hybridfusion_core.model.focus_measures import exceeds_noise, has_structure, structure_reach
@@ -71,3 +73,17 @@ def test_so_is_the_live_picture_of_a_fine_tuning(small: HybridFusionNet, seen: l
     crop = Crop("a crop", "a group", counts, statistics, None, 1.0, (slice(0, 64), slice(0, 64)))
     live_preview.LivePicture(crop, small, torch.device("cpu"))
     assert seen == [(64 + 2 * common_geometry([SMALL]).halo,) * 2]
+
+
+def test_the_memory_that_finding_surfaces_takes_is_counted_and_refused_if_there_is_less() -> None:
+    stack = hf.Stack.from_array(np.broadcast_to(np.uint16(1), (60, 2048, 2048)))  # of no size in memory
+    needed = []
+    for options in ({}, {"surface_from": "posterior"}, {"surface_from": "posterior", "prefer": "top"}):
+        asked = make_request(method="tenengrad", tile=128, memory=1 << 32, **options)
+        needed.append(resolve(asked, stack).plan.bytes_needed)
+    assert needed[0] < needed[1] <= needed[2]
+    assert needed[1] >= 5 * 4 * 60 * 512 * 512  # cells of 4 px, of which five volumes are held
+    with pytest.raises(
+        hf.UserInputError, match="Finding the surface through 60 slices of 2048 × 2048 px needs 306 MiB"
+    ):
+        resolve(make_request(method="tenengrad", surface_from="posterior", memory=200 << 20), stack)

@@ -85,6 +85,7 @@ def test_heights_of_aligned_slices_are_followed_through_aligned_slices(tmp_path:
     after = hf.project(stack, within, offset_um=0.3, z_step_um=1.0)
     np.testing.assert_array_equal(after.fused, within.fused)
     assert after.spec.provenance["treatment"]["alignment"] == within.spec.provenance["treatment"]["alignment"]
+    assert after.spec.start == within.spec.start == ((4, 2) if frame == "crop" else (0, 0))
     with pytest.raises(hf.UserInputError, match="found on slices that were aligned"):
         hf.project(stack[1:], within, z_step_um=1.0)
 

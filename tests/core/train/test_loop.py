@@ -358,6 +358,13 @@ def test_the_shipped_recipe_is_valid() -> None:
     assert load_recipe(root / "recipes" / "general.toml").name == "general"
 
 
+def test_weights_are_found_under_the_name_that_they_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[3])
+    assert Recipe("old", start="recipes/first.safetensors").start == str(Path("recipes/basic.safetensors"))
+    monkeypatch.chdir(tmp_path)
+    assert Recipe("own", start="recipes/first.safetensors").start == "recipes/first.safetensors"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -84,7 +84,9 @@ def figures(
         "drift_taken_px": _taken(spec),
         "bias": seen.bias,
         "dropped": list(dropped),
-        "assess": assessed(job, copies["fused"][first], decision, seen, transmitted=spec.channels[first].transmitted),
+        "assess": assessed(
+            job, copies["fused"][first], decision, seen, transmitted=bool(spec.channels[first].transmitted)
+        ),
         "flags": [flag for flag in FLAGS if flags[flag]],
     }
 
