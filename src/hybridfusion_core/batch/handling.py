@@ -1,8 +1,7 @@
-"""What is done with an output that is there already: resumed, checked, or removed to begin anew."""
+"""What is done with an output that is there already: resumed, checked, or replaced."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,8 @@ class Handling:
     """What is done with an output that is there already.
 
     Attributes:
-        overwrite: begin anew: the plate, its maps and the folder of records are removed, if a batch made them.
+        overwrite: begin anew: the plate, its maps and the folder of records are removed, if a batch made them, once the
+            first field of the new one is fused; until then a run that fails gives them back.
         recheck: read what was fused before, and fuse again what is damaged.
     """
 
@@ -34,15 +34,3 @@ def as_stored(plate: Plate, units: Sequence[PlateField], paths: BatchPaths) -> t
         return plate, units
     chosen = {(unit.well, unit.field, unit.t) for unit in units}
     return renamed, [unit for unit in renamed.fields() if (unit.well, unit.field, unit.t) in chosen]
-
-
-def remove(paths: BatchPaths) -> None:
-    """Remove what a batch wrote, and nothing else; its lock is held and stays."""
-    for folder in {paths.output, paths.maps}:
-        if folder.is_dir():
-            shutil.rmtree(folder)
-    for each in paths.folder.iterdir():
-        if each.is_dir():
-            shutil.rmtree(each)
-        elif each != paths.lock:
-            each.unlink()

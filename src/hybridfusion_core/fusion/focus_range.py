@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,24 @@ def focus_range(counts: NDArray[Any]) -> dict[str, int | None]:
         "first_slice": int(np.searchsorted(share, _EDGE, side="right")) + 1,
         "last_slice": int(np.searchsorted(share, 1 - _EDGE, side="left")) + 1,
     }
+
+
+def nothing_in_focus(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say which channels show nothing in focus anywhere, so that a black result is no surprise; a sentence or none.
+
+    Args:
+        found: what `FocusRanges.found` returned.
+    """
+    empty = [each for each in found if each["best_slice"] is None]
+    if not empty:
+        return []
+    names = ", ".join(dict.fromkeys(str(each["channel"]) for each in empty))
+    times = len({each["time"] for each in found})
+    when = f", at {len({each['time'] for each in empty})} of {times} time points" if times > 1 else ""
+    return [
+        f"Nothing is in focus in any slice of {names}{when}: the slices are blank, or hold nothing but noise. Look at "
+        "them before you use the result."
+    ]
 
 
 class _Counted:

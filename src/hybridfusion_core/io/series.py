@@ -21,7 +21,7 @@ def chosen_series(names: Sequence[str], shapes: Sequence[Any], series: str | int
         UserInputError: there are several and none was chosen, no such image, or several of that name.
     """
     listing = ", ".join(
-        f"{index} ({found!r}, shape {tuple(shape)})"
+        f"{index} ({f'{found!r}, ' if found else ''}shape {tuple(shape)})"
         for index, (found, shape) in enumerate(zip(names[:20], shapes, strict=False))
     )
     listing += f", … {len(names) - 20} more" if len(names) > 20 else ""
@@ -30,7 +30,7 @@ def chosen_series(names: Sequence[str], shapes: Sequence[Any], series: str | int
             return 0
         raise UserInputError(
             f"{name} holds {len(names)} images: {listing}; expected one, or to be told which. "
-            "Choose one with --series N or --series NAME (Python: series=)."
+            f"Choose one with --series N{' or --series NAME' if any(names) else ''} (Python: series=)."
         )
     alike = [index for index, each in enumerate(names) if each == series]
     if len(alike) == 1:

@@ -19,7 +19,7 @@ from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.description import RGB_CHANNELS
 from hybridfusion_core.io.picture_files import Picture, as_shown, describe_slices, inspect
 from hybridfusion_core.io.region import normalised
-from hybridfusion_core.io.slice_names import Doubt, doubt, in_natural_order
+from hybridfusion_core.io.slice_names import Doubt, doubt, gap, in_natural_order
 from hybridfusion_core.io.suffixes import PICTURE_SUFFIXES, TIFF_SUFFIXES, has_suffix
 from hybridfusion_core.stack import Stack
 
@@ -69,6 +69,8 @@ def open_folder(folder: Path) -> Stack:
         )
     if found is not None:
         warnings.append(_uncertain(images, found))
+    elif said := gap(images):
+        warnings.append(said)
     return _stack(images, folder.name or str(folder), warnings)
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 
@@ -21,6 +22,11 @@ _WITH_FRACTION = re.compile(rf"\d+(?:[.,]\d+)?{_EXPONENT}")
 _WHOLE = re.compile(r"\d+")
 _MINUS = "-−"  # U+2212 too
 _REPEATED = 1.5  # files to one value of the number that varies most, from which on one number does not tell them apart
+_FEW = 0.34  # of the usual names, up to which others are odd ones
+# What is made of a stack, and lies beside its slices.
+_NO_SLICE = re.compile(
+    r"(?<![a-z])(?:max|mip|min|avg|mean|sum|std|proj\w*|fused|edf|montage|thumb\w*|overview|preview)(?![a-z])", re.I
+)
 _Z_LABELS = ("z", "slice", "focus", "plane", "depth", "height", "pos", "zpos")
 
 
@@ -52,6 +58,36 @@ def doubt(paths: Sequence[Path]) -> Doubt | None:
     tokens = [reading.tokens(stem) for stem in stems]
     skeletons = {each.skeleton for each in tokens}
     return _doubt_of_numbers(tokens, paths) if len(skeletons) == 1 else _doubt_of_words(tokens, paths)
+
+
+def gap(paths: Sequence[Path]) -> str:
+    """Say where a counter in the names of slices jumps, so that slices may be missing; "" where none does.
+
+    Args:
+        paths: slices of one stack, in natural order.
+    """
+    stems = [_stem(path) for path in paths]
+    reading = _Reading.of(stems)
+    tokens = [reading.tokens(stem) for stem in stems]
+    if len({each.skeleton for each in tokens}) > 1:
+        return ""
+    jumps = [_jump(column) for column in _columns(tokens) if len(set(column)) == len(paths)]
+    if not jumps or None in jumps:  # some number counts the files without a gap
+        return ""
+    at = jumps[0] or 0
+    return (
+        f"The numbers in the names jump from {paths[at].name} to {paths[at + 1].name}: slices may be missing between "
+        "them, and the heights above are then too small. Copy them into the folder, if they were taken."
+    )
+
+
+def _jump(column: Sequence[float]) -> int | None:
+    """Return behind which value a counter first leaves values out; None if it counts evenly, or is no counter."""
+    steps = [after - before for before, after in pairwise(column)]
+    usual = min(steps, default=0.0)
+    odd = [index for index, step in enumerate(steps) if step != usual]
+    whole = all(value.is_integer() for value in column) and usual > 0 and all(step % usual == 0 for step in steps)
+    return odd[0] if odd and whole and len(odd) <= len(steps) / 2 else None
 
 
 def _stem(path: Path) -> str:
@@ -211,8 +247,10 @@ def _doubt_of_words(tokens: Sequence[_Tokens], paths: Sequence[Path]) -> Doubt |
     for group in groups.values():
         varying = _varying(group)
         keys += [tuple(each.numbers[index].value for index in varying) for each in group if varying]
-    if len(groups) == len(tokens) or not keys or len(keys) < _REPEATED * len(set(keys)):
+    if len(groups) == len(tokens) or not keys:
         return None
+    if len(keys) < _REPEATED * len(set(keys)):
+        return _odd_ones(list(groups.values()), paths)
     examples = [min(group, key=lambda each: each.name).name for group in groups.values()]
     listed = ", ".join(repr(each) for each in examples[:3])
     largest = max(groups.values(), key=len)
@@ -220,6 +258,20 @@ def _doubt_of_words(tokens: Sequence[_Tokens], paths: Sequence[Path]) -> Doubt |
         f"the names are of {len(groups)} kinds with the same numbers, such as {listed}",
         _pattern(largest[0], paths, _varying(largest)[0]),
         certain=True,
+    )
+
+
+def _odd_ones(groups: Sequence[Sequence[_Tokens]], paths: Sequence[Path]) -> Doubt | None:
+    """Names of which a few are unlike all others, such as z0, z1, z2 and MAX: a projection is no slice."""
+    usual = max(groups, key=len)
+    others = sorted(each.name for group in groups if group is not usual for each in group)
+    if not _varying(usual) or len(others) > _FEW * len(usual):
+        return None
+    shown = ", ".join(map(repr, others[:3])) + (", …" if len(others) > 3 else "")
+    return Doubt(
+        f"{len(others)} of the names are unlike the others: {shown}",
+        _pattern(usual[0], paths, _varying(usual)[0]),
+        certain=any(_NO_SLICE.search(name) for name in others),
     )
 
 

@@ -80,6 +80,7 @@ _OME_SYMBOLS = {
     **dict(zip(_TIME_NAMES, ("ns", "µs", "ms", "s", "min", "h", "d"), strict=True)),
 }
 _NO_LENGTHS = {"", "pixel", "pixels", "reference frame"}
+_DEEPEST, _FLATTEST = 200, 1 / 50  # times a pixel: steps between slices that microscopes take lie between
 # Units in which a microscopist thinks; lengths in all others are shown and written in µm.
 _USUAL = {"angstrom", "nanometer", "micrometer", "millimeter", "centimeter", "meter", "inch"}
 
@@ -147,6 +148,23 @@ def usual(axes: Mapping[str, Axis]) -> dict[str, Axis]:
     if len(units) <= 1 and units <= _USUAL:
         return dict(axes)
     return {letter: _in_um(axis) for letter, axis in axes.items()}
+
+
+def doubtful_step(z: Axis, x: Axis) -> str:
+    """Say that a distance between slices fits no pixel size, as one in a wrong unit does not; "" if it fits.
+
+    Args:
+        z: distance between slices.
+        x: side of a pixel.
+    """
+    step, pixel = z.step_um, x.step_um
+    if step is None or pixel is None or _FLATTEST <= step / pixel <= _DEEPEST:
+        return ""
+    return (
+        f"The slices are {step:g} µm apart and a pixel is {pixel:g} µm wide, which fits no microscope: one of them may "
+        "be in another unit than it says. If so, say --z-step and --pixel-size in µm (Python: z_step_um=, "
+        "pixel_size_um=)."
+    )
 
 
 def _in_um(axis: Axis) -> Axis:

@@ -33,7 +33,9 @@ def with_acquired_times(plate: Plate, channels: Sequence[str] | None, decides: s
         return plate
     chosen = find_channels(first, channels)
     needed = set() if decides is None else set(find_channels(first, [decides]))
-    frames = [frame for well in plate.wells for field in well.fields for frame in field.frames if frame.planes]
+    frames = [
+        frame for well in plate.wells for field in well.fields for frame in field.frames if frame.planes or frame.images
+    ]
     taken = {(frame.time, channel) for frame in frames for channel in (*chosen, *needed) if _has(frame, channel)}
     times = dict.fromkeys(frame.time for frame in frames)
     absent = {time: lacks for time in times if (lacks := [each for each in chosen if (time, each) not in taken])}
@@ -81,4 +83,5 @@ def _some(times: Sequence[str]) -> str:
 
 
 def _has(frame: Frame, channel: int) -> bool:
-    return bool(frame.planes[channel]) or any(each.channel == channel for each in frame.defects)
+    there = frame.images[channel].path if frame.images else frame.planes[channel]
+    return bool(there) or any(each.channel == channel for each in frame.defects)

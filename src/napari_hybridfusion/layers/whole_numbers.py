@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hybridfusion_core.errors import UserInputError
 
-_ALL_FIT = ("int8", "int32")
+_ALL_FIT = ("int8",)
 _MOST_FIT = ("int64", "uint64")
 _EXACT = 2**53  # up to here float64 holds every whole number
 

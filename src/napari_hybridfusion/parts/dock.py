@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import napari.viewer
 
 PARTS = 1000  # of the progress bar
+_MARGIN = 5  # px; with Qt's own, three docks in a large font are wider than a laptop's window has room for
 
 
 class Dock(Container):  # type: ignore[misc]
@@ -57,6 +58,7 @@ class Dock(Container):  # type: ignore[misc]
     def _show_inside(self, inside: Container) -> None:
         """Show a container in an area that scrolls, under the link to the documentation."""
         self._inside = inside
+        inside.margins = (_MARGIN,) * 4
         inside.native.layout().insertWidget(0, self._help)
         inside.native.layout().addStretch()
         self.native.layout().setContentsMargins(0, 0, 0, 0)

@@ -35,7 +35,7 @@ def card_text(name: str) -> tuple[str, str]:
         card = load_model(name).card
     except HybridFusionError as error:
         return str(error), ""
-    # Qt would take a text with tags in it for HTML, and cards come from strangers.
+    # Qt would take a text with tags in it for HTML, and cards come from untrusted files.
     more = "".join(f"<p>{escape(part)}</p>" for part in (f"Training: {card.training}", f"Limits: {card.limits}"))
     return f"{card.description} Limits: {card.limits}", more
 

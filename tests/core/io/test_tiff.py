@@ -25,7 +25,7 @@ def read_all(stack):
     return np.stack([[stack.read(i, j, range(z), slice(0, y), slice(0, x)) for j in range(c)] for i in range(t)])
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "uint32", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "uint32", "float32", "float64"])
 def test_written_stack_reads_back_whole(tmp_path, dtype):
     array = pixels((2, 3, 4, 33, 47), dtype)
     channels = (
@@ -197,6 +197,23 @@ def test_one_of_several_images_is_chosen_by_index_or_name(tmp_path):
             assert stack.z == Axis(2.0, UM)
     with pytest.raises(UserInputError, match=r"no image 'third'"):
         open_stack(tmp_path / "m.ome.tif", series="third")
+
+
+def test_images_without_names_are_listed_by_number_alone(tmp_path):
+    for name, plane in (("a", (2, 8, 8)), ("b", (3, 9, 9))):
+        tifffile.imwrite(tmp_path / "m.tif", pixels(plane), append=name == "b", metadata={}, photometric="minisblack")
+    with pytest.raises(UserInputError, match=r"holds 2 images: 0 \(shape .*with --series N \(Python"):
+        open_stack(tmp_path / "m.tif")
+
+
+def test_a_file_that_ends_before_its_description_is_cut_short(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, pixels((5, 9, 11)), metadata={"axes": "ZYX", "PhysicalSizeZ": 1.0})
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(StoredDataError, match=r"cut short: its description"):
+        open_stack(path)
+    with open_stack(path, axes="ZYX") as stack:  # the pixels are all there
+        np.testing.assert_array_equal(read_all(stack)[0, 0], pixels((5, 9, 11)))
 
 
 def test_modality_comes_from_the_optics(tmp_path):

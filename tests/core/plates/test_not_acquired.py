@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import plate_makers as make
 import pytest
+import tifffile
 from plate_makers import numbers
 
 from hybridfusion_core.plates.acquired import with_acquired_times
@@ -36,6 +37,21 @@ def test_a_channel_that_is_absent_at_whole_time_points_was_not_acquired(tmp_path
     alone = with_acquired_times(plate, ["0"])
     assert len(list(alone.fields())) == 12
     assert alone.warnings == plate.warnings
+
+
+def test_files_of_whole_stacks_may_lack_a_channel_at_a_time_too(tmp_path: Path) -> None:
+    for well, t, c in [(w, t, c) for w in ("B02", "B03") for t in (0, 1) for c in (1, 2) if (t, c) != (1, 2)]:
+        tifffile.imwrite(tmp_path / f"{well}_t{t}_c{c}.tif", np.full((3, 6, 7), c, "uint16"), photometric="minisblack")
+    opened = open_plate(tmp_path, pattern="{well}_t{time}_c{channel}.tif", axes="ZYX")
+    plate = with_acquired_times(opened, None)
+    assert [(each.frame.not_acquired, each.frame.defects) for each in plate.fields()] == [((), ()), ((1,), ())] * 2
+    assert "'2' was not acquired at 1 of 2 time points (1)" in plate.warnings[-1]
+    with open_field(list(plate.fields())[1]) as stack:
+        assert "'2' was not acquired" in stack.warnings[-1]
+        assert [np.unique(stack.read(0, c, range(3), slice(0, 6), slice(0, 7))).tolist() for c in (0, 1)] == [[1], [0]]
+    (tmp_path / "B02_t0_c2.tif").unlink()  # B03 has it: missing, as before
+    hurt = with_acquired_times(open_plate(tmp_path, pattern="{well}_t{time}_c{channel}.tif", axes="ZYX"), None)
+    assert [bool(each.frame.defects) for each in hurt.fields()] == [True, False, False, False]
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -141,7 +141,9 @@ def test_an_existing_model_and_another_run_of_its_name_are_kept_unless_asked(
     assert (strange / "thesis.txt").read_text() == "years of work"
 
 
-@pytest.mark.parametrize(("value", "cause"), [(float("nan"), "'height' is no number"), (1e9, "far above the usual")])
+@pytest.mark.parametrize(
+    ("value", "cause"), [(float("nan"), "'height' is NaN or infinite"), (1e9, "far above the usual")]
+)
 def test_a_loss_that_breaks_stops_with_step_cause_and_the_best_weights(
     value: float, cause: str, stacks: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +166,7 @@ def test_a_loss_that_breaks_stops_with_step_cause_and_the_best_weights(
     assert load_model(str(tmp_path / "m.finetune" / "best.safetensors")).card.name == "m"
 
 
-def test_a_state_of_strangers_is_not_executed(stacks: Path, tiny_model: str, tmp_path: Path) -> None:
+def test_an_untrusted_state_is_not_executed(stacks: Path, tiny_model: str, tmp_path: Path) -> None:
     import pickle
 
     request = request_for(stacks, tmp_path / "m.safetensors", tiny_model)

@@ -17,6 +17,7 @@ from hybridfusion_core.io.suffixes import TIFF_SUFFIXES
 from hybridfusion_core.io.tiff import ome_xml
 from hybridfusion_core.io.tiff.full_series import full_axes, full_shape
 
+_LOST_DESCRIPTION = "TiffTag 270 "  # tifffile logs no other fault of ImageDescription than where it lies
 _MOST_PLANES = 10_000_000
 _MOST_THUMBNAILS = 8  # of one file
 
@@ -74,6 +75,24 @@ def _uuid(path: Path) -> str | None:
     with tifffile.TiffFile(path) as file:
         text = file.ome_metadata
     return None if text is None else ome_xml.parse(text, path.name).get("UUID")
+
+
+def check_description(lines: Sequence[str], name: str) -> None:
+    """Check that the text that describes the first page lies inside the file: behind all pixels it is cut off first.
+
+    Args:
+        lines: what tifffile logged while it read the tags of the first page.
+        name: of the file.
+
+    Raises:
+        StoredDataError: it does not, so that axes, scale and channels are lost.
+    """
+    if any(_LOST_DESCRIPTION in line for line in lines):
+        raise StoredDataError(
+            f"{name} is cut short: its description, with axes, scale and channels, lies behind its end; expected a "
+            "whole file. Copy or export it again, or say what its axes are, for example --axes ZYX (Python: axes=), to "
+            "read its pixels without scale and channels."
+        )
 
 
 def check_pages(file: Any, name: str) -> None:

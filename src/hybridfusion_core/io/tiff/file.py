@@ -25,6 +25,7 @@ from hybridfusion_core.io.tiff.axes import stored_letters
 from hybridfusion_core.io.tiff.checks import (
     check_alike,
     check_chain,
+    check_description,
     check_extent,
     check_imagej,
     check_page_count,
@@ -57,6 +58,8 @@ def open_tiff(path: Path, axes: str | None = None, series: str | int | None = No
     with _log_lines() as lines, guarded(f"{path.name}: this is no readable TIFF", damage):
         file = tifffile.TiffFile(path)
         try:
+            if axes is None:
+                check_description(lines, path.name)
             stack = _open(file, path, axes, series)
         except BaseException:
             file.close()
@@ -121,6 +124,7 @@ def _stack(file: Any, series: Any, described: Sequence[Description], axes: str |
     stack = Stack(
         array=view,
         axes=view.axes,
+        name=name,
         channels=_channels(about, view, rgb=rgb),
         t=about.t,
         z=about.z,

@@ -61,7 +61,10 @@ def describe_imagej(file: Any, channels: int, slices: int) -> Description:
         t=axis(stated.get("finterval"), ngff_unit(str(stated.get("tunit", "sec")))),
         channels=_imagej_channels(stated, channels),
     )
-    if not is_for_print(y) and not is_for_print(x):
+    if is_for_print(y) or is_for_print(x):
+        if units["z"] == unit:  # the inches of a printer are none of the stage either
+            return described
+    else:
         described = replace(described, y=y, x=x)
     spacing = number(stated.get("spacing"))
     if spacing is None and slices > 1 and "spacing" not in stated and described.x.step_um is not None:
