@@ -90,10 +90,8 @@ def _network_or_tenengrad(compared: Compared, alike: float) -> tuple[Verdict, st
         and alike >= _SAME_CHOICE
     )
     if as_good:
-        return (
-            "tenengrad",
-            f"Tenengrad chooses the same here, repeats itself as well, and is {compared.faster:.0f} times as fast.",
-        )
+        speed = f"is {compared.faster:.0f} times as fast" if compared.faster >= 1.5 else "needs nothing but the pixels"
+        return "tenengrad", f"Tenengrad chooses the same here, repeats itself as well, and {speed}."
     better = network.agree >= tenengrad.agree + _BETTER or network.height < _HEIGHT_BETTER * tenengrad.height - _SMALL
     if better and network.agree >= network.promised - _KEPT:
         return "network", (
