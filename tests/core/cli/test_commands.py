@@ -298,7 +298,7 @@ def test_existing_outputs_need_overwrite(
         (["{organoid}", "-o", "none/a.ome.zarr"], "does not exist"),
         (["{organoid}", "-o", "a.png"], "png|PNG"),
         (["{organoid}", "-o", "a.ome.tif", "--ngff", "0.4"], "is no OME-Zarr"),
-        (["{organoid}", "-o", "a.ome.zarr", "--z", "2:3"], "1 chosen; expected two or more"),
+        (["{organoid}", "-o", "a.ome.zarr", "--z", "2:3"], "1 of them is chosen; expected two or more"),
         (["{organoid}", "-o", "a.ome.zarr", "--focus-from", "GFP"], "no channel is called 'GFP'"),
         (["{organoid}", "-o", "a.ome.zarr", "--products", "fused,depth"], "Unknown product 'depth'"),
         (["{organoid}", "-o", "a.ome.zarr", "--select", "medium"], "invalid choice"),
