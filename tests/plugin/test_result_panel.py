@@ -208,6 +208,7 @@ def test_each_channel_has_its_own_decision_to_correct(qtbot, viewer):
     np.testing.assert_array_equal(viewer.layers["corrected DAPI fused"].data, viewer.layers["DAPI fused"].data)
 
 
+@pytest.mark.own_window
 def test_a_corrected_result_on_disk_stands_beside_the_first(qtbot, viewer, widget, tmp_path):
     widget.form.output.value = "disk"
     widget.form.path.value = tmp_path / "out.ome.zarr"
@@ -224,6 +225,7 @@ def test_a_corrected_result_on_disk_stands_beside_the_first(qtbot, viewer, widge
     np.testing.assert_array_equal(np.squeeze(np.asarray(fused))[:20], focal_stack()[4, :20])
 
 
+@pytest.mark.own_window
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("name", ["fused.ome.zarr", "fused.ome.tif"])
 def test_a_result_that_is_opened_again_can_be_asked_too(viewer, tmp_path, name, times):
@@ -243,6 +245,7 @@ def test_a_result_that_is_opened_again_can_be_asked_too(viewer, tmp_path, name, 
                 assert values[product] == pytest.approx(expected, nan_ok=True)
 
 
+@pytest.mark.own_window
 def test_a_result_that_is_opened_again_leads_to_the_slices_of_an_open_stack(viewer, tmp_path):
     written = write_result(tmp_path / "fused.ome.zarr", y=60, x=200)
     widget = opened(viewer)
@@ -260,6 +263,7 @@ def test_a_result_that_is_opened_again_leads_to_the_slices_of_an_open_stack(view
     assert viewer.dims.current_step[0] == decision[y, x] - 1
 
 
+@pytest.mark.own_window
 @pytest.mark.parametrize("name", ["kept.ome.zarr", "kept.ome.tif"])
 def test_a_corrected_result_in_memory_is_saved_whole(qtbot, viewer, widget, tmp_path, monkeypatch, name):
     fuse(qtbot, widget)
@@ -278,6 +282,7 @@ def test_a_corrected_result_in_memory_is_saved_whole(qtbot, viewer, widget, tmp_
     np.testing.assert_array_equal(stored, shown["maps"][0][0, :, 0])
 
 
+@pytest.mark.own_window
 def test_what_cannot_be_corrected_is_said(qtbot, viewer, widget):
     fuse(qtbot, widget)
     widget.panel.refuse.native.click()
@@ -292,6 +297,7 @@ def test_what_cannot_be_corrected_is_said(qtbot, viewer, widget):
     assert "No result is selected" in widget.panel.said.value
 
 
+@pytest.mark.own_window
 def test_the_height_is_a_surface_with_the_image_on_it(qtbot, viewer, widget):
     fuse(qtbot, widget)
     widget.panel.surface.native.click()
@@ -318,6 +324,7 @@ def test_the_window_can_close_while_somebody_paints(qtbot, viewer, widget):
     viewer.close()
 
 
+@pytest.mark.own_window
 def test_two_sliders_show_the_stack_along_the_height_and_project_it(qtbot, viewer, widget):
     fuse(qtbot, widget)
     panel, before = widget.panel.along, len(viewer.layers)
