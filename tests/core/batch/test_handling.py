@@ -105,6 +105,10 @@ def test_overwrite_begins_anew_and_touches_nothing_else(tmp_path: Path, capsys: 
     assert run(folder, output, "--overwrite", "--shard", "1/2") == 2
 
 
+def fail(*_: object) -> Outcome:
+    return Outcome("failed", "no luck")
+
+
 def test_overwrite_that_fuses_nothing_loses_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +132,7 @@ def test_overwrite_that_fuses_nothing_loses_nothing(
     assert last(capsys)["kept"] == 1
     assert contents(*roots[:2]) == before[:2]
     before = contents(*roots)
-    monkeypatch.setattr(running, "fuse_unit", lambda *_: Outcome("failed", "no luck"))
+    monkeypatch.setattr(running, "fuse_unit", fail)
     assert run(folder, output, "--overwrite") == 3
     assert "nothing was overwritten" in capsys.readouterr().err
     assert contents(*roots) == before
