@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hybridfusion_core.evaluate.metrics.interval import paired_gain
+from hybridfusion_core.model.config import NetworkConfig
 from hybridfusion_core.model.model_file import load_model
-from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig, Scores
+from hybridfusion_core.model.network import HybridFusionNet, Scores
 from hybridfusion_core.model.posterior import focus_posterior, fuse_soft, fusion_weights
 from hybridfusion_core.train.loop import train
 from hybridfusion_core.train.losses.supervised import expected_height

@@ -10,7 +10,6 @@ reported on seeds from there on. Prints rows for docs/assess.md.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 
 import torch
@@ -41,21 +40,42 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=100_000, help="seed of the first stack")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    warned, others = 0, Counter[str]()
-    for number in range(options.sound):
-        kinds = kinds_of(draw_stack(options.first + number, Drawn(transmitted=number % 5 == 4)))
-        warned += bool(kinds)
-        if kinds or not (number + 1) % 20:
-            print(f"  {number + 1}: {warned} warned of; this one: {kinds}", file=sys.stderr, flush=True)
-        others.update(kinds)
-    print(f"| sound | warned of {warned} of {options.sound} | {dict(others)} |", flush=True)
-    for name, (kind, what) in FAULTS.items():
-        named, others = 0, Counter[str]()
-        for number in range(options.faults):
-            kinds = kinds_of(draw_stack(options.first + number, what))
-            named += kind in kinds
-            others.update(each for each in kinds if each != kind)
-        print(f"| {name} | `{kind}` named in {named} of {options.faults} | also {dict(others)} |", flush=True)
+    sound, faults = Tally("sound", ""), [(Tally(name, kind), what) for name, (kind, what) in FAULTS.items()]
+    rounds = max(options.faults, 1)
+    for number in range(rounds):  # all in turn: a run that is stopped has seen some of each
+        for seed in range(number * options.sound // rounds, (number + 1) * options.sound // rounds):
+            sound.add(kinds_of(draw_stack(options.first + seed, Drawn(transmitted=seed % 5 == 4))))
+        for tally, what in faults[: len(faults) if options.faults else 0]:
+            tally.add(kinds_of(draw_stack(options.first + number, what)))
+        print(f"after {number + 1} of {rounds} rounds:", *[each.row() for each in (sound, *(t for t, _ in faults))],
+              sep="\n", flush=True)  # fmt: skip
+
+
+class Tally:
+    """What was said of the stacks of one kind.
+
+    Args:
+        name: of the kind.
+        kind: of the warning that is right; empty: none is.
+    """
+
+    def __init__(self, name: str, kind: str) -> None:
+        self._name, self._kind = name, kind
+        self._count = self._right = 0
+        self._others = Counter[str]()
+
+    def add(self, kinds: list[str]) -> None:
+        """Count one stack by the warnings about it."""
+        self._count += 1
+        self._right += self._kind in kinds if self._kind else not kinds
+        self._others.update(each for each in kinds if each != self._kind)
+
+    def row(self) -> str:
+        """Of the table in docs/assess.md."""
+        others = ", ".join(f"`{kind}` {count}" for kind, count in self._others.most_common())
+        if not self._kind:
+            return f"| {self._name} | warned of {self._count - self._right} of {self._count} | {others} |"
+        return f"| {self._name} | `{self._kind}` named in {self._right} of {self._count} | {others} |"
 
 
 if __name__ == "__main__":

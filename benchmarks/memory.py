@@ -2,6 +2,7 @@
 
     python benchmarks/memory.py            # 10 × 4096², 10 × 16384² and 200 × 2048²: tens of minutes, 9 GB of disk
     python benchmarks/memory.py --small    # 10 × 1024², 10 × 4096² and 50 × 512²: a minute
+    python benchmarks/memory.py --planned  # what the plan expects beside what was measured: 12 combinations, minutes
 
 The network, if no other is named, is tiny and untrained, one block with small windows and large patches, and is told no
 energies: this is about memory, not about pictures, and its tiles are of one size whatever the plane. Exit status 0 if
@@ -12,6 +13,8 @@ more memory.
 # ruff: noqa: PLC0415  (the process that measures stays small)
 
 import argparse
+import itertools
+import math
 import os
 import subprocess
 import sys
@@ -23,6 +26,7 @@ from typing import Any
 JOBS = ((10, 4096), (10, 16384), (200, 2048))
 SMALL_JOBS = ((10, 1024), (10, 4096), (50, 512))
 GROWTH = 0.15
+PLANNED_SIDE, PLANNED_WITHIN = 640, 0.15
 _TILE = 1024
 
 
@@ -35,7 +39,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="as for fuse (default: cpu, which is PyTorch)")
     parser.add_argument("--threads", type=int, default=1, metavar="N")
     parser.add_argument("--folder", type=Path, help="where the stacks go for a while (default: the system's)")
+    parser.add_argument("--planned", action="store_true", help="compare the plan with the measured peak, and stop")
     chosen = parser.parse_args()
+    if chosen.planned:
+        beside_the_plan(chosen.folder)
+        return
     with tempfile.TemporaryDirectory(dir=chosen.folder) as name:
         folder = Path(name)
         measured_apart("make_model", folder / "tiny.safetensors")
@@ -53,6 +61,35 @@ def main() -> None:
     print(f"\nfrom the first to the second, with 16 times the plane: {growth:+.1%}")
     if max(peaks) > chosen.memory + base or growth >= GROWTH:
         raise SystemExit("memory is not bounded as promised")
+
+
+def beside_the_plan(place: Path | None) -> None:
+    """Print the planned and the measured peak of tiles, slices, methods and devices; base and threads as usual."""
+    print("| method | device | tile | slices | planned, MiB | measured above the base, MiB | measured over planned |")
+    print("|---|---|---|---|---|---|---|")
+    wrong = []
+    for method, device in (("tenengrad", "cpu"), ("network", "openvino")):
+        with tempfile.TemporaryDirectory(dir=place) as name:
+            folder = Path(name)
+            base = planned_apart(folder, 2, 64, method, device, 64)[1]
+            for tile, slices in itertools.product((128, 256, 512), (6, 40)):
+                expected, peak = planned_apart(folder, slices, PLANNED_SIDE, method, device, tile)
+                ratio = (peak - base) / expected
+                figures = f"{expected:.0f} | {peak - base} | {ratio:.2f}"
+                print(f"| {method} | {device} | {tile} | {slices} | {figures} |", flush=True)
+                wrong += [] if abs(ratio - 1) <= PLANNED_WITHIN else [(method, device, tile, slices)]
+    if wrong:
+        raise SystemExit(f"farther than {PLANNED_WITHIN:.0%} from the plan: {wrong}")
+
+
+def planned_apart(folder: Path, slices: int, side: int, method: str, device: str, tile: int) -> tuple[float, int]:
+    """What the plan of a fusion by the shipped network expects, MiB, and its peak RSS."""
+    source, result = folder / f"{slices}x{side}.ome.zarr", folder / "fused.ome.zarr"
+    measured_apart("make_stack", source, slices, side)
+    peak = measured_apart("fuse", source, result, "auto", 8 << 30, method, device, tile)
+    expected = float((folder / "planned").read_text())
+    measured_apart("remove", source, result, folder / "fused.maps.ome.zarr")
+    return expected, peak
 
 
 def fused_apart(folder: Path, slices: int, side: int, options: argparse.Namespace) -> tuple[int, float]:
@@ -83,8 +120,9 @@ def measured_apart(function: str, *arguments: object, threads: int = 1) -> int:
 def make_model(path: str) -> None:
     import torch
 
+    from hybridfusion_core.model.config import NetworkConfig
     from hybridfusion_core.model.model_file import ModelCard, save_model
-    from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig
+    from hybridfusion_core.model.network import HybridFusionNet
 
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"channels": 2, "dim": 4, "heads": 1, "depth": 1, "window": 4, "patch": 4, "mlp_ratio": 1.0}
@@ -104,7 +142,7 @@ def make_stack(path: str, slices: str, side: str) -> None:
     array = group.create_array(
         "0",
         shape=(1, 1, int(slices), length, length),
-        chunks=(1, 1, 1, min(512, length), min(512, length)),
+        chunks=(1, 1, 1, math.gcd(512, length), math.gcd(512, length)),
         shards=(1, 1, 1, min(_TILE, length), min(_TILE, length)),
         dtype="uint16",
         compressors=zarr.codecs.BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"),
@@ -122,11 +160,18 @@ def make_stack(path: str, slices: str, side: str) -> None:
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"name": "noise", "axes": axes, "datasets": datasets}]}
 
 
-def fuse(source: str, result: str, model: str, memory: str, method: str, device: str) -> None:
+def fuse(source: str, result: str, model: str, memory: str, method: str, device: str, tile: str = "0") -> None:
     import hybridfusion_core as hf
+    from hybridfusion_core.fusion.job import resolve
+    from hybridfusion_core.fusion.request import make_request
 
     threads = int(os.environ["OMP_NUM_THREADS"])
-    hf.fuse_to(source, result, method=method, model=model, memory=int(memory), device=device, threads=threads)
+    options: dict[str, Any] = {"method": method, "model": model, "memory": int(memory), "device": device}
+    options |= {"threads": threads, "tile": int(tile) or None}
+    with hf.open_stack(source) as stack:
+        planned = resolve(make_request(**options), stack).plan.bytes_needed / 2**20
+    Path(result).with_name("planned").write_text(str(planned))
+    hf.fuse_to(source, result, **options)
 
 
 def remove(*paths: str) -> None:

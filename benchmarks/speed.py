@@ -1,7 +1,8 @@
 """Speed and peak memory of `hybridfusion fuse` beside other focus stackers, as whole processes on the same cores.
 
-    python benchmarks/speed.py                                  # all three parts, on one core and on two
+    python benchmarks/speed.py                                  # all parts, on one core and on two
     python benchmarks/speed.py --only rivals --repeats 5 --trend docs/trend.csv
+    python benchmarks/speed.py --only startup --repeats 9
     python benchmarks/speed.py --only growth --sides 1024 2048 4096 8192 16384
     python benchmarks/speed.py --only end-to-end --side 8192
 
@@ -35,7 +36,7 @@ from scipy.ndimage import gaussian_filter
 import memory
 import rivals
 from hybridfusion_core import fuse_to
-from hybridfusion_core.fusion import tile
+from hybridfusion_core.fusion import window
 from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.tiff.writer import write_stack
@@ -63,7 +64,7 @@ class Run(NamedTuple):
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--only", choices=("rivals", "growth", "end-to-end"), help="one of the three parts")
+    options.add_argument("--only", choices=list(PARTS), help="one of the parts")
     options.add_argument("--side", type=int, default=2048, help="of the plane beside rivals and end to end, pixels")
     options.add_argument("--slices", type=int, default=10)
     options.add_argument("--cores", type=int, nargs="+", default=[1, 2], help="each on its own, in every part")
@@ -119,6 +120,23 @@ def beside_rivals(options: argparse.Namespace, cores: int) -> None:
         remember(options.trend, (job, cores, method, *figures_of))
 
 
+def startup(options: argparse.Namespace, cores: int) -> None:
+    """Print what each of our methods costs before its first pixel: a whole process with a tiny stack."""
+    with tempfile.TemporaryDirectory() as name:
+        source = Path(name) / "stack.ome.tif"
+        make_stack(source, 3, 64)
+        runs: dict[str, list[Run]] = {}
+        for _ in range(options.repeats):
+            for method in options.methods:
+                run = fuse(source, Path(name) / "fused.ome.zarr", method, options, cores)
+                runs.setdefault(method, []).append(run)
+    print(f"\n**3 × 64² uint8, {cores} core{'s' * (cores > 1)}**, {options.repeats} rounds: median (least–greatest)\n")
+    print("| method | CPU s | wall s | peak RSS, MiB |")
+    print("|---|---|---|---|")
+    for method, figures in runs.items():
+        print(f"| {method} | {' | '.join(map(spread, map(list, zip(*figures, strict=True))))} |", flush=True)
+
+
 def growth(options: argparse.Namespace, cores: int) -> None:
     """Print how CPU seconds grow with pixels and with slices on so many cores."""
     for method in options.methods:
@@ -160,7 +178,7 @@ def cost(slices: int, side: int, method: str, options: argparse.Namespace, cores
 def end_to_end(options: argparse.Namespace, cores: int) -> None:
     """Print what reading, statistics, maps and writing add to the network's own seconds."""
     own: list[float] = []
-    score = tile.score
+    score = window.score
 
     def timed(*arguments: Any) -> Any:
         started = time.perf_counter()
@@ -168,7 +186,7 @@ def end_to_end(options: argparse.Namespace, cores: int) -> None:
         own.append(time.perf_counter() - started)
         return found
 
-    with tempfile.TemporaryDirectory() as name, mock.patch.object(tile, "score", timed):
+    with tempfile.TemporaryDirectory() as name, mock.patch.object(window, "score", timed):
         for side in (64, options.side):  # the first loads libraries and weights
             source = Path(name) / f"{side}.ome.zarr"
             memory.make_stack(str(source), str(options.slices), str(side))
@@ -275,6 +293,7 @@ def spread(values: list[float]) -> str:
 
 
 PARTS: dict[str, Callable[[argparse.Namespace, int], None]] = {
+    "startup": startup,
     "rivals": beside_rivals,
     "growth": growth,
     "end-to-end": end_to_end,

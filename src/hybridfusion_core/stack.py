@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hybridfusion_core.errors import UserInputError
 
-SUPPORTED_DTYPES = ("uint8", "uint16", "int16", "uint32", "float16", "float32", "float64")
+SUPPORTED_DTYPES = ("uint8", "uint16", "int16", "int32", "uint32", "float16", "float32", "float64")
 
 # All lengths of OME-NGFF by their UDUNITS-2 names, in µm.
 _PREFIXES = {
@@ -145,7 +145,7 @@ class Stack:
         if self.dtype.name not in SUPPORTED_DTYPES:
             raise UserInputError(
                 f"{self.name}: pixels are {self.dtype.name}; expected one of {', '.join(SUPPORTED_DTYPES)}. "
-                "Convert the image first (a mask or a complex image is no focal stack)."
+                f"{_other_type(self.dtype)}"
             )
         if min(self.shape) < 1:
             raise UserInputError(
@@ -251,6 +251,17 @@ class Stack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _other_type(dtype: np.dtype[Any]) -> str:
+    """Say what can be done about pixels of a type that is not supported."""
+    if dtype.kind in "iu":
+        wanted = "int16" if dtype.itemsize < 2 else "int32"  # 64 bits: no count of a camera needs them
+        return (
+            f"Convert the image to {wanted}, which keeps every value within {np.iinfo(wanted).min:,} to "
+            f"{np.iinfo(wanted).max:,}; in Python: array.astype('{wanted}')."
+        )
+    return "Convert the image first (a mask or a complex image is no focal stack)."
 
 
 def check_axes(axes: str, ndim: int) -> None:

@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import settings
 
+from hybridfusion_core.model.config import NetworkConfig
 from hybridfusion_core.model.model_file import ModelCard, save_model
 from hybridfusion_core.model.model_folder import VARIABLE
-from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig
+from hybridfusion_core.model.network import HybridFusionNet
 
 settings.register_profile("laws", deadline=None, max_examples=50)  # no test reads the clock
 settings.load_profile("laws")

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from conftest import textured_stack
 
-from hybridfusion_core.train.finetune import run, training
+from hybridfusion_core.train.finetune import keeping, run, training
 from hybridfusion_core.train.finetune import training_mix as lessons
 from hybridfusion_core.train.finetune import training_state as course
 from hybridfusion_core.train.finetune.request import FinetuneRequest
@@ -36,6 +36,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lessons, "_SIZE", 32)
     monkeypatch.setattr(course, "VALIDATIONS", 2)
     monkeypatch.setattr(run, "_CALIBRATED_ON", 1)
+    monkeypatch.setattr(keeping, "_BATCHES", 1)
     monkeypatch.setattr(training, "draw_curves", lambda _: None)  # seconds each
     monkeypatch.setattr(training, "_VALIDATED_ON", 1)
     monkeypatch.setattr(training, "_OWN_DRAWS", 1)

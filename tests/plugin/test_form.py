@@ -8,7 +8,7 @@ from napari.layers import Image
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.stack import Channel, Stack
 from napari_hybridfusion.fuse.form import FuseForm, auto_text
-from napari_hybridfusion.job.task import FieldError
+from napari_hybridfusion.job.task import FieldError, checked_request
 from napari_hybridfusion.layers.results import fitting
 from napari_hybridfusion.scripting import fuse_layer
 
@@ -80,3 +80,18 @@ def test_contrast_that_would_hide_the_result_is_replaced():
 def test_fused_planes_are_planes_in_three_dimensions():
     for data, about, kind in fuse_layer(Image(focal_stack(), **PLACE), method="tenengrad"):
         assert (kind, data.shape[0], about["depiction"]) == ("image", 1, "plane")
+
+
+def test_a_surface_is_chosen_in_one_field(qtbot):
+    viewer = ViewerModel()
+    viewer.add_image(focal_stack(), name="cells", **PLACE)
+    form = form_of(qtbot, viewer)
+    asked = checked_request(dict(form.choices().options))
+    assert (asked.surface_from, asked.prefer, asked.smooth, asked.match_light) == ("none", "none", 1.0, False)
+    form.boxes.fields["surface_from"].value, form.boxes.fields["smooth"].value = "top", 2.5
+    form.boxes.fields["match_light"].value = True
+    asked = checked_request(dict(form.choices().options))
+    assert (asked.surface_from, asked.prefer, asked.smooth, asked.match_light) == ("posterior", "top", 2.5, True)
+    form.method.value = "mean"
+    with pytest.raises(FieldError, match="takes the slices of the whole field alike"):
+        checked_request(dict(form.choices().options))

@@ -11,6 +11,7 @@ from napari.utils.notifications import notification_manager
 from scipy.ndimage import gaussian_filter
 
 import hybridfusion_core as hf
+from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.api import steps_in_memory
 from hybridfusion_core.progress import Progress, run_to_end
 from hybridfusion_core.scenes.samples.organoid import organoid_stack
@@ -341,7 +342,7 @@ def test_compare_shows_what_one_would_have_without_and_goes_away_by_the_same_but
     before = [(each.name, each.visible) for each in viewer.layers]
     fuse(qtbot, widget, "compare")
     stack = focal_stack()
-    names = [f"DAPI {title}" for title in TITLES]
+    names = ["DAPI fused", *(f"{title}: DAPI" for title in TITLES[1:])]
     assert cells(viewer) == [[name] for name in names]
     assert all(viewer.layers[name].name_overlay.visible for name in names)
     sharpest, maximum, classical = (viewer.layers[name].data[0] for name in names[1:])
@@ -372,7 +373,7 @@ def test_compare_keeps_channels_together_beside_strays_and_under_new_names(qtbot
     assert [len(cell) for cell in cells(viewer)] == [2] * 4
     assert cells(viewer)[0] == ["mine", "rfp fused"]
     for cell, title in zip(cells(viewer)[1:], TITLES[1:], strict=True):
-        assert [name.removesuffix(title) for name in cell] == ["stack ", "rfp "]
+        assert cell == [f"{title}: stack", f"{title}: rfp"]
 
 
 def test_a_full_gpu_means_smaller_tiles_and_the_same_pixels(monkeypatch):
@@ -390,6 +391,19 @@ def test_a_full_gpu_means_smaller_tiles_and_the_same_pixels(monkeypatch):
     assert tried == [64, 32]
     assert made.job.plan.tile == 32
     np.testing.assert_allclose(made.levels["fused"][0][0, 0, 0], hf.fuse(focal_stack()).fused, atol=1)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint64"])
+def test_whole_numbers_of_any_type_are_fused_without_loss_or_refused(dtype):
+    counts = np.arange(3 * 20 * 20).reshape(3, 20, 20) % 100
+    channels = [Image(counts.astype(dtype), axis_labels=("z", "y", "x")) for _ in range(2)]
+    stack = prepare(Choices(channels[0], channels[1:], options=(("method", "tenengrad"),))).source.stack
+    np.testing.assert_array_equal(stack.array, np.stack([counts, counts]).astype(float))
+    if np.dtype(dtype).itemsize == 8:
+        channels[0].data[0, 0, 0] = 2**53 + 1
+        source = prepare(Choices(channels[0], options=(("method", "tenengrad"),))).source
+        with pytest.raises(UserInputError, match=r"above 2\^53.*Scale them down"):
+            np.asarray(source.stack.array)
 
 
 def test_pace_says_how_long_it_will_take():
@@ -431,3 +445,18 @@ def test_without_a_step_along_z_heights_are_in_slices(qtbot, viewer):
 def test_it_says_whether_fusing_is_right(qtbot, widget):
     fuse(qtbot, widget, "assess")
     assert any(widget.state.value.startswith(f"{each}: ") for each in ("network", "tenengrad", "max", "undecided"))
+
+
+def test_the_drift_button_draws_what_moved_and_what_alignment_leaves(qtbot, viewer):
+    texture = gaussian_filter(np.random.default_rng(0).uniform(0, 9000, (140, 140)), 1.5)
+    moved = np.stack([texture[6:134, 2 * z : 2 * z + 128] for z in range(5)]).astype(np.uint16)
+    viewer.add_image(moved, name="cells", **PLACE)
+    widget = opened(viewer)
+    widget.form.method.value = "tenengrad"
+    fuse(qtbot, widget, button="drift")
+    drift = widget.drift_plot.shown
+    assert drift is not None
+    assert [drift.before.frame(0)[z].dx for z in (0, 4)] == pytest.approx([4, -4], abs=0.1)
+    assert not drift.after.moves
+    assert not widget.drift_plot.isHidden()
+    assert widget.state.value.startswith("Slices lie up to 4.0 px from their place")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from napari.settings import get_settings
 from napari.utils.theme import get_theme
+from qtpy.QtCore import QPoint
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_hybridfusion.parts.ink import inks
@@ -53,6 +54,19 @@ def test_a_message_is_seen_whole_in_the_folded_part(qtbot, small):
     qtbot.wait(100)
     assert label.isVisible()
     assert label.height() >= label.heightForWidth(label.width())
+
+
+def test_fields_begin_at_one_place_and_nothing_widens_the_window_in_any_font(qtbot, viewer, small):
+    """Also where options are unfolded and a layer has a long name."""
+    viewer.layers["DAPI"].name = "a long name that a microscope gave to this stack"
+    small.form.folded.value = True
+    fields = [small.form.layer, small.form.device, small.form.z_step_um, *small.form.boxes.fields.values()]
+    for font in (10, 16):
+        get_settings().appearance.font_size = font
+        qtbot.wait(100)
+        assert len({each.native.mapTo(small.form.native, QPoint(0, 0)).x() for each in fields}) == 1
+        assert small.scroll.viewport().width() >= small._inside.native.minimumSizeHint().width()
+        assert viewer.window._qt_window.width() <= SCREEN[0]
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])

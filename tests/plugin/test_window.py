@@ -1,10 +1,16 @@
 """The plugin in a real window: what a user opens, sees and saves."""
 
+import gc
+
 import numpy as np
 import pytest
+from magicgui.widgets import Container
 
 from hybridfusion_core.scenes.samples.organoid import organoid_stack
 from napari_hybridfusion.files import samples as sample_data
+from napari_hybridfusion.parts.dock import Dock
+from napari_hybridfusion.parts.field_form import FieldForm
+from napari_hybridfusion.parts.model_box import model_box, offer_models
 
 from .conftest import CHANNELS, SLICES, write_result
 
@@ -91,3 +97,16 @@ def test_layers_are_saved_from_the_window(viewer, tmp_path):
 def test_the_window_closes_while_layers_are_lazy(viewer, tmp_path):
     viewer.open(str(write_result(tmp_path / "fused.ome.zarr").path), plugin=PLUGIN)
     viewer.window.close()
+
+
+@pytest.mark.parametrize(
+    "part", [lambda: model_box("model", ""), lambda: Dock(None, "Fuse", FieldForm(), "", "Open a stack")]
+)
+def test_nothing_dies_when_the_garbage_collector_destroys_a_window(qapp, part):  # noqa: ARG001 - Qt must run
+    """What Qt calls while a widget is destroyed must not be a closure, which the collector may have emptied."""
+    for _ in range(20):
+        window = Container(widgets=[part()])
+        window.native.itself = window[0].native.itself = window
+    del window
+    gc.collect()
+    offer_models()

@@ -19,7 +19,7 @@ from hybridfusion_core.assess.pictures import Curve, pictures_of, sharpest_by_sl
 from hybridfusion_core.assess.repeatability import Repeated, judge_repeatability, repeat
 from hybridfusion_core.assess.sampling import judge_sampling
 from hybridfusion_core.assess.verdict import Compared, decide
-from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.fusion.enough_slices import refuse_single_slice
 from hybridfusion_core.fusion.job import Job, resolve
 from hybridfusion_core.fusion.provenance import provenance
 from hybridfusion_core.fusion.request import FuseRequest
@@ -115,12 +115,7 @@ def assess_stack(
     """
     asked = replace(request, products=_PRODUCTS, method="network" if not _decides(request) else request.method)
     job = resolve(asked, stack)
-    if len(job.slices) < 2:
-        raise UserInputError(
-            f"{stack.name} has {stack.shape[2]} slice(s), {len(job.slices)} chosen; expected two or more to assess. "
-            "Check "
-            "--z and --axes: `hybridfusion info` says how the file was understood."
-        )
+    refuse_single_slice(stack, len(job.slices), "assess")
     seen: LookedAt | None = None
     for step in look(job, stack, tiles):
         if isinstance(step, LookedAt):

@@ -29,9 +29,7 @@ class Certificate:
 
     def __init__(self, page: Path, *, overwrite: bool) -> None:
         if page.suffix.lower() not in (".html", ".htm"):
-            raise UserInputError(
-                f"The page {page.name!r} has another suffix; expected a name that ends in .html. Rename it."
-            )
+            raise UserInputError(f"The page {page.name!r} has another suffix; expected a name that ends in .html.")
         self._page, self._json = page, page.with_name(JSON_NAME)
         self._delivery = Delivery([self._json, page], overwrite=overwrite)
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridfusion_core.assess.finding import Findings
+from hybridfusion_core.assess.limits import LEAST_IN_FOCUS
 from hybridfusion_core.assess.looked_at import LookedAt, Tile
 from hybridfusion_core.assess.sampling import sharpness_left
 
-_LEAST_IN_FOCUS = 1e-3
 _TWO = 0.15  # share of what is in focus above which two surfaces are warned of
 _LEAST_ASKED = 0.02  # of the pixels; rings around a lone bead are no layer
 _APART = 3  # slices between two surfaces, at least
@@ -30,7 +30,7 @@ def judge_content(seen: LookedAt, found: Findings) -> None:
         "what the specimen covers",
         f"Something is in focus in {focused:.1%} of the pixels; elsewhere is background or blur, which has no height.",
     )
-    if focused < _LEAST_IN_FOCUS:
+    if focused < LEAST_IN_FOCUS:
         found.warn(
             "nothing_in_focus",
             "in_focus",

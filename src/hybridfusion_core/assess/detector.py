@@ -9,12 +9,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, median_filter
 
 from hybridfusion_core.assess.finding import Findings
+from hybridfusion_core.assess.heaped import piled
+from hybridfusion_core.assess.limits import CLIPPED, FEWEST_SLICES, SATURATED
 from hybridfusion_core.assess.looked_at import LookedAt
 
-_SATURATED, _CLIPPED = 2e-4, 0.02  # share of the pixels
-_PILE = 4.0  # times as many at the last value as at the one before it
-_FEWEST = 20  # pixels in a pile
-_FEWEST_SLICES = 4
 _STANDS_OUT = 5.0  # noise standard deviations
 _BAD_PER_MEGAPIXEL = 50.0
 _FEWEST_BAD = 4
@@ -29,10 +27,10 @@ def judge_detector(seen: LookedAt, found: Findings) -> None:
     grounds = [piled([tile.counts[channel] for tile in seen.tiles], top=False) for channel in channels]
     top, ground = max(tops), max(grounds)
     found.add(
-        "saturated", 100 * top, "% of the pixels", f"below {100 * _SATURATED:g}",
+        "saturated", 100 * top, "% of the pixels", f"below {100 * SATURATED:g}",
         f"{top:.2%} of the pixels are at the highest value that there is, and heaped there.",
     )  # fmt: skip
-    if top > _SATURATED:
+    if top > SATURATED:
         found.warn(
             "saturated",
             "saturated",
@@ -41,10 +39,10 @@ def judge_detector(seen: LookedAt, found: Findings) -> None:
             "Expose less, and leave such pixels out of measurements.",
         )
     found.add(
-        "clipped", 100 * ground, "% of the pixels", f"below {100 * _CLIPPED:g}",
+        "clipped", 100 * ground, "% of the pixels", f"below {100 * CLIPPED:g}",
         f"{ground:.1%} of the pixels are at the lowest value that there is, and heaped there.",
     )  # fmt: skip
-    if ground > _CLIPPED:
+    if ground > CLIPPED:
         found.warn(
             "clipped",
             "clipped",
@@ -53,30 +51,8 @@ def judge_detector(seen: LookedAt, found: Findings) -> None:
             "low, or a background was taken off before), so means of dim regions come out too bright. Raise the "
             "offset.",
         )
-    if len(seen.slices) >= _FEWEST_SLICES and not seen.stack.rgb:
+    if len(seen.slices) >= FEWEST_SLICES and not seen.stack.rgb:
         _judge_pixels(seen, found)
-
-
-def piled(counts: list[NDArray[Any]], *, top: bool) -> float:
-    """Share of the pixels that are heaped at one end of the values; 0 where the values just end.
-
-    Args:
-        counts: any shapes.
-        top: the highest value, or the lowest.
-    """
-    pooled = np.concatenate([each.ravel() for each in counts])
-    values, numbers = np.unique(pooled, return_counts=True)
-    if len(values) < 3:
-        return 0.0
-    if top:
-        values, numbers = values[::-1], numbers[::-1]
-    # A value alone says nothing of a heap where values are sparse: compared with as wide a stretch beside it.
-    gaps = np.abs(np.diff(values[:64].astype(np.float64)))
-    width = float(np.median(gaps))
-    beside = np.abs(values[:64].astype(np.float64) - float(values[0]))
-    near = numbers[:64][(beside > 0) & (beside <= 3 * width)]
-    usual = float(near.mean()) if near.size else 0.0
-    return float(numbers[0] / pooled.size) if numbers[0] >= _FEWEST and numbers[0] > _PILE * usual else 0.0
 
 
 def _judge_pixels(seen: LookedAt, found: Findings) -> None:

@@ -16,6 +16,7 @@ _UNEVEN = 0.3  # of the brightest
 _SMOOTH = 16  # px
 _EXPLAINED = 0.85  # of what is uneven, by a smooth fall-off
 _FEWEST_SLICES = 4
+_ROUNDS = 6
 
 
 def judge_light(seen: LookedAt, found: Findings) -> None:
@@ -100,8 +101,15 @@ def fall_off(seen: LookedAt) -> tuple[float, float]:
     surface = np.stack([np.ones_like(v), v, u, v * v, u * u, v * u], axis=1)
     if len(level) < 3 * surface.shape[1]:
         return 0.0, 0.0
-    fitted = surface @ np.linalg.lstsq(surface, level, rcond=None)[0]
-    explained = 1 - float(np.var(level - fitted) / max(np.var(level), 1e-12))
+    weights = np.ones_like(level)
+    for _ in range(_ROUNDS if seen.transmitted else 1):  # before a lamp stands a specimen here and there
+        fitted = surface @ np.linalg.lstsq(surface * weights[:, None], level * weights, rcond=None)[0]
+        miss = level - fitted
+        spread = 1.4826 * float(np.median(np.abs(miss))) + 1e-6
+        counted = weights**2
+        weights = np.sqrt(1 / (1 + np.square(miss / (2 * spread))))
+    varied = float(np.average(np.square(level - np.average(level, weights=counted)), weights=counted))
+    explained = 1 - float(np.average(np.square(miss), weights=counted)) / max(varied, 1e-12)
     return 1 - float(np.exp(fitted.min() - fitted.max())), explained
 
 

@@ -11,18 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hybridfusion_core.fusion.blank_slices import BlankSlices, kept_slices
 from hybridfusion_core.fusion.block import Planes, guide_planes, read_planes
 from hybridfusion_core.fusion.device_settings import device_settings
 from hybridfusion_core.fusion.job import Decider, Job
-from hybridfusion_core.fusion.tile import score_window
 from hybridfusion_core.fusion.tiles import Rect, Span
+from hybridfusion_core.fusion.window import score_window
+from hybridfusion_core.model.arrays import to_numpy
 from hybridfusion_core.model.focus_measures import WHITE_NOISE_ENERGY, has_structure, tenengrad
 from hybridfusion_core.model.noise import CELL, FieldStatistics, NoiseModel, StatisticsCollector
-from hybridfusion_core.model.posterior import IN_FOCUS
 from hybridfusion_core.progress import Progress
 from hybridfusion_core.stack import Stack
 
@@ -130,7 +129,7 @@ def look(job: Job, stack: Stack, tiles: int | None = None) -> Iterator[Progress 
     )
     statistics = blank.applied(job, decider, statistics)
     seen: list[Tile] = []
-    with device_settings(job), torch.inference_mode():
+    with device_settings(job):
         for rect, planes in zip(places, windows, strict=True):
             seen.append(_tile(job, stack, decider, statistics, rect, planes))
             yield Progress("scoring", len(seen), len(places))
@@ -174,15 +173,12 @@ def _grown(rect: Rect) -> tuple[slice, slice]:
 def _tile(job: Job, stack: Stack, decider: Decider, statistics: FieldStatistics, rect: Rect, planes: Planes) -> Tile:
     kept = kept_slices(job, statistics)
     core = (slice(None), rect.y.core_in_window, rect.x.core_in_window)
-    scored, structure = score_window(job, stack, decider, planes, statistics)
-    guide = statistics.guide([each[kept] for each in guide_planes(stack, decider, planes)])
-    with torch.inference_mode():
-        stacked = torch.from_numpy(np.nan_to_num(guide))
-        floor = WHITE_NOISE_ENERGY * statistics.noise**2
-        energy = np.stack([(tenengrad(plane) - floor).clamp(min=0).numpy() for plane in stacked])
-        shown = has_structure(stacked[None], torch.tensor([statistics.noise], dtype=torch.float32))[0].numpy()
-    in_focus = scored.in_focus > IN_FOCUS if scored.in_focus is not None else structure
-    assert in_focus is not None  # noqa: S101 - the job has products beside the fused image
+    window = score_window(job, stack, decider, planes, statistics, structure=True)
+    window = window.part(rect.y.core_in_scores, rect.x.core_in_scores)
+    guide = np.nan_to_num(statistics.guide([each[kept] for each in guide_planes(stack, decider, planes)]))
+    floor = WHITE_NOISE_ENERGY * statistics.noise**2
+    energy = np.stack([(tenengrad(plane) - floor).clip(min=0) for plane in guide])
+    shown = has_structure(guide[None], np.array([statistics.noise], np.float32))[0]
     first = planes[decider.guide[0]][core][kept].astype(np.float32)
     return Tile(
         rect,
@@ -191,7 +187,7 @@ def _tile(job: Job, stack: Stack, decider: Decider, statistics: FieldStatistics,
         guide[core],
         energy[core],
         shown[core[1:]],
-        scored.posterior[core].cpu().numpy(),
-        in_focus[core[1:]].cpu().numpy(),
-        np.asarray((scored.weights[core].cpu().numpy() * first).sum(axis=0)),
+        to_numpy(window.posterior()),
+        to_numpy(window.structure),
+        np.asarray((to_numpy(window.weights()) * first).sum(axis=0)),
     )

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hybridfusion_core.assess.finding import Findings
@@ -18,7 +17,8 @@ from hybridfusion_core.assess.thinning import halves, of_halves
 from hybridfusion_core.fusion.block import Planes
 from hybridfusion_core.fusion.device_settings import device_settings
 from hybridfusion_core.fusion.job import Job
-from hybridfusion_core.fusion.tile import score_window
+from hybridfusion_core.fusion.window import score_window
+from hybridfusion_core.model.arrays import to_numpy
 from hybridfusion_core.model.noise import FieldStatistics
 from hybridfusion_core.progress import Progress
 
@@ -155,9 +155,10 @@ def _look(seen: LookedAt, job: Job, tile: Tile, planes: Planes, statistics: Fiel
     kept = [position for position, number in enumerate(job.slices) if number not in blank]
     core = (slice(None), tile.rect.y.core_in_window, tile.rect.x.core_in_window)
     decider = next(each for each in job.deciders if each.guide == seen.decider.guide)
-    with device_settings(job), torch.inference_mode():
-        scored, _ = score_window(job, seen.stack, decider, planes, measured)
-    posterior, weights = (each[core].cpu().numpy() for each in (scored.posterior, scored.weights))
+    with device_settings(job):
+        window = score_window(job, seen.stack, decider, planes, measured)
+    window = window.part(tile.rect.y.core_in_scores, tile.rect.x.core_in_scores)
+    posterior, weights = to_numpy(window.posterior()), to_numpy(window.weights())
     slices = np.asarray(job.slices)[kept]
     best = posterior.argmax(axis=0)
     away = np.abs(np.arange(len(slices))[:, None, None] - best)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridfusion_core.assess.finding import Findings
+from hybridfusion_core.assess.limits import END, END_DETAIL, END_TRANSMITTED, FEWEST_PIXELS, FEWEST_SLICES
 from hybridfusion_core.assess.looked_at import LookedAt
 from hybridfusion_core.scenes.optics import Microscope, refractive_index
 
@@ -16,17 +17,12 @@ _LEAST_NA, _LARGEST_NA = 0.02, 1.7  # beyond, it is a mistake
 _LARGEST_RATIO = 1.5  # steps in depths of field
 _LEAST_LEFT = 0.2  # of the sharpness, in the slices beside the sharpest one
 _LEAST_LEFT_BY_OPTICS = 0.12  # the same where the optics say that the step is small enough
-_END = 0.1  # share of what is in focus that may lie in an outermost slice
-_END_TRANSMITTED = 0.35  # the same of transmitted light, whose slices are told apart less surely
-_END_DETAIL = 0.05  # the same of its detail: glow has none
-_FEWEST_SLICES = 4  # fewer have hardly an inside
-_FEWEST_PIXELS = 200
 
 
 def judge_sampling(seen: LookedAt, found: Findings) -> None:
     """Compare the z step with the depth of field, and look at what lies in the outermost slices."""
     _judge_step(seen, found)
-    if len(seen.slices) >= _FEWEST_SLICES:
+    if len(seen.slices) >= FEWEST_SLICES:
         _judge_ends(seen, found)
 
 
@@ -54,7 +50,7 @@ def sharpness_left(seen: LookedAt) -> float | None:
         z = best[y, x]
         left.append(np.sqrt(energy[z - 1, y, x] * energy[z + 1, y, x]) / np.maximum(energy[z, y, x], 1e-12))
     ratios = np.concatenate(left) if left else np.zeros(0)
-    return float(np.median(ratios)) if ratios.size >= _FEWEST_PIXELS else None
+    return float(np.median(ratios)) if ratios.size >= FEWEST_PIXELS else None
 
 
 def _judge_step(seen: LookedAt, found: Findings) -> None:
@@ -110,10 +106,10 @@ def _judge_ends(seen: LookedAt, found: Findings) -> None:
         strength = tile.energy.max(axis=0)[tile.in_focus]
         detail += np.bincount(best, strength, minlength=count)
     total = pixels.sum()
-    if total < _FEWEST_PIXELS:
+    if total < FEWEST_PIXELS:
         return
     share, detail = pixels / total, detail / max(float(detail.sum()), 1e-12)
-    most = _END_TRANSMITTED if seen.transmitted else _END
+    most = END_TRANSMITTED if seen.transmitted else END
     for name, end in (("start", 0), ("end", -1)):
         at_end = float(share[end])
         found.add(
@@ -123,7 +119,7 @@ def _judge_ends(seen: LookedAt, found: Findings) -> None:
             f"below {100 * most:g}",
             f"{at_end:.0%} of what is in focus is sharpest in the {'first' if end == 0 else 'last'} slice.",
         )
-        if at_end >= most and detail[end] >= _END_DETAIL:
+        if at_end >= most and detail[end] >= END_DETAIL:
             missing = _missing(share if end == 0 else share[::-1])
             step = seen.step_um
             amount = f"{missing} slice{'' if missing == 1 else 's'}" + (

@@ -200,7 +200,7 @@ def run_batch(
     Args:
         plan: what `plan_batch` gave.
         where: to compute; None takes this computer.
-        overwrite: begin anew; what an earlier batch left at this output goes once a field is fused.
+        overwrite: remove what an earlier batch left at this output, once the first field is fused anew.
         recheck: read what was fused before, and fuse again what is damaged.
         report: called with each event.
         stop: whether to stop, asked every second.

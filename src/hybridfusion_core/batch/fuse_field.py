@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from distributed import get_worker
 from pydantic import TypeAdapter
 
@@ -25,7 +24,7 @@ from hybridfusion_core.batch.fitness import unfit
 from hybridfusion_core.batch.output.staging import Staged, StagedImage, staged_files
 from hybridfusion_core.batch.preparation import prepared
 from hybridfusion_core.batch.records.finished import fingerprint, finished, frame_digest, listed_inputs
-from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
+from hybridfusion_core.batch.records.paths import TRANSFORMS, BatchPaths, FieldKey, key_of, unit_transforms
 from hybridfusion_core.batch.records.store import (
     FORMAT,
     count_start,
@@ -41,17 +40,20 @@ from hybridfusion_core.batch.task import Outcome, Settings, Task
 from hybridfusion_core.errors import HybridFusionError, StoredDataError, UserInputError
 from hybridfusion_core.fusion.api import fuse_into
 from hybridfusion_core.fusion.blank_slices import with_blank_slices
+from hybridfusion_core.fusion.enough_slices import refuse_single_slice
 from hybridfusion_core.fusion.focus_range import FocusRanges
 from hybridfusion_core.fusion.job import Decider, Job, resolve
+from hybridfusion_core.fusion.light_of_slices import with_own_light
 from hybridfusion_core.fusion.loop import measure
 from hybridfusion_core.fusion.provenance import ALGORITHM_VERSION, with_focus
 from hybridfusion_core.fusion.request import FuseRequest
 from hybridfusion_core.fusion.result import describe
-from hybridfusion_core.fusion.treated import treated
+from hybridfusion_core.fusion.treated import transforms_text, treated
 from hybridfusion_core.io.decode_cache import decoded_once
 from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.io.disk.lock import Lock
 from hybridfusion_core.io.zarr.source import is_url
+from hybridfusion_core.model.devices import out_of_memory
 from hybridfusion_core.model.noise import FieldStatistics
 from hybridfusion_core.plates.field_stack import find_channels, open_field
 from hybridfusion_core.plates.plate import PlateField
@@ -164,7 +166,7 @@ def measure_unit(task: Task, settings: Settings) -> Outcome:
         return Outcome("refused", reason, worker=get_worker().address)
     try:
         with prepared(settings.request.threads or 1), _opened(unit, settings) as stack:
-            job = job_for(stack, settings, absent=_absent(unit, settings))
+            job = job_for(stack, settings, unit, absent=_absent(unit, settings))
             with decoded_once(stack, job.plan.block, room=job.plan.room, folder=paths.staging) as decoded:
                 planes = _watched(treated(job, decoded, notice=False), paths, settings)
                 (found,) = _watched(measure(job, planes), paths, settings)
@@ -193,21 +195,42 @@ def copy_unit(task: Task, settings: Settings) -> Outcome:
         return Outcome("failed", _reason(error))
 
 
-def _with_estimates(request: FuseRequest, paths: BatchPaths) -> FuseRequest:
-    """Put what was estimated over the plate in the place of "auto"."""
+def _of_unit(request: FuseRequest, paths: BatchPaths, unit: PlateField) -> FuseRequest:
+    """Put what was estimated over the plate in the place of "auto", and a unit's own transforms in that of a folder."""
     return replace(
         request,
+        align_from=None if request.align_from is None else _own_transforms(Path(request.align_from), unit),
         flat_field=str(paths.flat_field) if request.flat_field == AUTO else request.flat_field,
         dark=str(paths.dark) if request.dark == AUTO else request.dark,
     )
 
 
-def job_for(stack: Stack, settings: Settings, halvings: int = 0, absent: Collection[int] = ()) -> Job:
+def _own_transforms(given: Path, unit: PlateField) -> str:
+    """Return the file of a unit in a folder of transforms by field, or the one file that serves all.
+
+    Raises:
+        UserInputError: the folder has none for it.
+    """
+    if not given.is_dir():
+        return str(given)
+    inside = given / TRANSFORMS if (given / TRANSFORMS).is_dir() else given
+    path = inside / unit_transforms(key_of(unit), unit.t)
+    if not path.is_file():
+        raise UserInputError(
+            f"{inside} has no transforms of well {unit.well} field {unit.field} at time {unit.t}; expected "
+            f"{unit_transforms(key_of(unit), unit.t).as_posix()}. Take the NAME.hybridfusion of a batch that aligned "
+            "the same fields, or measure anew with --align shift."
+        )
+    return str(path)
+
+
+def job_for(stack: Stack, settings: Settings, unit: PlateField, halvings: int = 0, absent: Collection[int] = ()) -> Job:
     """Resolve the settings of a run against one stack.
 
     Args:
         stack: of the channels that are fused, and no others.
         settings: of the run.
+        unit: which one it is.
         halvings: how often to halve the tiles.
         absent: indices of channels that were not acquired at this time: the others decide without them.
 
@@ -217,13 +240,9 @@ def job_for(stack: Stack, settings: Settings, halvings: int = 0, absent: Collect
     """
     tile = max((settings.request.tile or settings.block) >> halvings, 1)
     # Planned once, for the run: what is free at this moment changes nothing.
-    request = _with_estimates(settings.request, settings.paths)
+    request = _of_unit(settings.request, settings.paths, unit)
     job = resolve(replace(request, channels=None, tile=tile, memory=_BOUNDLESS), stack)
-    if len(job.slices) < 2:
-        raise UserInputError(
-            f"{stack.name} has {stack.shape[2]} slice(s), {len(job.slices)} of them chosen; expected two or more to "
-            "fuse. Leave it out, or check --z."
-        )
+    refuse_single_slice(stack, len(job.slices), "fuse")
     known = dict(settings.models)
     for model in job.models:
         if known.get(model.card.name) != model.sha256:
@@ -268,7 +287,7 @@ def _fused(task: Task, settings: Settings, paths: BatchPaths, key: FieldKey, hal
         inputs = sorted({*listed_inputs(unit), *(_inside(unit, each) for each in stack.source)})
         mark = fingerprint(unit.folder, inputs)
         absent = _absent(unit, settings)
-        job = job_for(stack, settings, halvings, absent)
+        job = job_for(stack, settings, unit, halvings, absent)
         with decoded_once(stack, job.plan.block, room=job.plan.room, folder=paths.staging) as decoded:
             planes = _watched(treated(job, decoded, notice=False), paths, settings)
             statistics = (
@@ -276,18 +295,22 @@ def _fused(task: Task, settings: Settings, paths: BatchPaths, key: FieldKey, hal
             )
             _check_statistics(stack, job, statistics)
             if task.statistics is not None:
-                statistics = with_blank_slices(job, planes, statistics)
+                statistics = with_own_light(job, planes, with_blank_slices(job, planes, statistics))
             spec = describe(job, planes, statistics)
             staged = _staged(task, settings, paths)
             with staged.create(spec, job) as output:
                 ranges = FocusRanges(output.arrays, spec)
                 steps = fuse_into(ranges.arrays, job, planes, spec, statistics)
-                with nullcontext() if job.device.type == "cpu" else _GPU:
+                with nullcontext() if job.device == "cpu" else _GPU:
                     thumbnails = _watched(steps, paths, settings)
                 seen = slice_figures(job, planes, output.arrays)
                 spec = with_focus(spec, ranges)
                 output.record(spec.provenance)
                 output.commit()
+    if (text := transforms_text(planes)) is not None:
+        path = paths.transforms(key, unit.t)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text.encode())
     first = next(index for index in range(len(spec.channels)) if index not in absent)
     found = figures(job, spec, thumbnails.copies, seen, first=first, dropped=unit.frame.dropped)
     write_whole(paths.thumbnail(key, unit.t), picture(thumbnails.copies, spec.slices))
@@ -347,7 +370,7 @@ def _reason(error: Exception) -> str:
 
 def _is_memory(error: BaseException | None) -> bool:
     """Say whether memory ran out, however a library wrapped it."""
-    while error is not None and not isinstance(error, MemoryError | torch.OutOfMemoryError):
+    while error is not None and not out_of_memory(error):
         error = error.__cause__ or error.__context__
     return error is not None
 

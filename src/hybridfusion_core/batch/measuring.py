@@ -84,7 +84,7 @@ def measured(
     if stopped or full or any(each.status == "stopped" for each in outcomes.values()):
         return Measurement({}, stopped=True, full=full)
     found: dict[str, list[Sequence[FieldStatistics]]] = {}
-    for task, name in chosen.items():  # in order of the plate, whoever was first
+    for task, name in chosen.items():  # in order of the plate, whichever was first
         if outcomes[task].status == "done":
             found.setdefault(name, []).append(outcomes[task].value)
     left_out = tuple((task.unit, each.reason) for task, each in outcomes.items() if each.status == "failed")

@@ -9,8 +9,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-import torch
 import zarr
+
+from hybridfusion_core.model.threads import set_usual_threads
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
 _DEFAULT = 128 << 10  # bytes, of both
@@ -24,7 +25,7 @@ def prepared(threads: int) -> Iterator[None]:
     """Compute with so many threads; the first task of a process changes its settings, the last one gives them back.
 
     Args:
-        threads: of PyTorch.
+        threads: unless a request says how many.
     """
     user = object()
     with _LOCK:
@@ -41,8 +42,7 @@ def prepared(threads: int) -> Iterator[None]:
 
 
 def _change(threads: int) -> None:
-    _CHANGES.callback(torch.set_num_threads, torch.get_num_threads())
-    torch.set_num_threads(threads)
+    _CHANGES.callback(set_usual_threads, set_usual_threads(threads))
     _CHANGES.enter_context(zarr.config.set({"async.concurrency": 4}))
     _keep_freed_memory()
 

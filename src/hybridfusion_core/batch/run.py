@@ -6,26 +6,24 @@ import shutil
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from distributed import Client, get_worker
+from distributed import Client
 
 from hybridfusion_core.batch.choices import Choices
-from hybridfusion_core.batch.fit_workers import FitWorkers
+from hybridfusion_core.batch.earlier_output import EarlierOutput
 from hybridfusion_core.batch.fuse_field import KILLS, fuse_unit, killed, write_failure
-from hybridfusion_core.batch.handling import RESUME, Handling, SetAside, as_stored, recover
-from hybridfusion_core.batch.light import estimate_light
+from hybridfusion_core.batch.handling import RESUME, Handling, as_stored
 from hybridfusion_core.batch.loop import Loop, Work
-from hybridfusion_core.batch.measuring import group_of, lacking, measured, named
+from hybridfusion_core.batch.measuring import group_of, lacking
+from hybridfusion_core.batch.missing_fields import MissingFields
 from hybridfusion_core.batch.output.load_data import FileList
 from hybridfusion_core.batch.output.plate import Publisher
-from hybridfusion_core.batch.output.verify import damage, damaged_wells
+from hybridfusion_core.batch.plate_settings import PlateSettings, StopAsked
 from hybridfusion_core.batch.records.claim import alone, claimed
-from hybridfusion_core.batch.records.finished import missing_times
-from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, key_of
+from hybridfusion_core.batch.records.paths import key_of
 from hybridfusion_core.batch.records.store import (
     begin_session,
     end_session,
@@ -35,27 +33,19 @@ from hybridfusion_core.batch.records.store import (
     run_record,
     starts_in_run,
     unit_record,
-    write_json,
 )
 from hybridfusion_core.batch.records.writing import written
 from hybridfusion_core.batch.result import Event, Result
-from hybridfusion_core.batch.settings import new_record, settings_of, settle, statistics_of, with_statistics
-from hybridfusion_core.batch.task import Outcome, Settings, Task
+from hybridfusion_core.batch.task import Outcome, Task
 from hybridfusion_core.batch.whole_wells import Stitcher
-from hybridfusion_core.errors import HybridFusionError, UserInputError
-from hybridfusion_core.fusion.methods import METHODS
-from hybridfusion_core.plates.field_stack import defects_of, find_channels
+from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.plates.plate import Plate, PlateField
 
-_DEPTHS = 8  # units to try when settings are resolved
 _LOSSES = 5  # workers that may go with a unit that had not begun
+_SHOWN = 3
 _PUBLISH = 60.0  # s between two times that the metadata of the plate are brought up to date
 
 Connect = Callable[[int], AbstractContextManager[Client]]
-
-
-class _StopAsked(Exception):
-    """The user has had enough before a field was begun."""
 
 
 def run_plate(
@@ -104,40 +94,30 @@ def run_plate(
     with written(paths.output):
         paths.folder.mkdir(exist_ok=True)
         with claimed(paths):
-            recover(paths)
-            with _begun_anew(paths, report) if handling.overwrite else nullcontext(report) as told:
-                try:
-                    stored = run_record(paths, choices.as_json(plate))
-                    run = _Run(plate, units, choices, told, stop)
-                    result = run.go(connect, stored, finish, recheck=handling.recheck)
-                finally:
-                    end_session(paths)
-                    shutil.rmtree(paths.staging, ignore_errors=True)
-    if handling.overwrite and not result.fused:
-        result.warnings.append(_NOTHING_NEW)
-    return result
+            earlier = None if paths.shard else EarlierOutput(paths)
+            if earlier is not None and handling.overwrite:
+                earlier.set_aside()
 
+            def told(event: Event) -> None:
+                if earlier is not None and event.outcome is not None and event.stage == "fusing":
+                    earlier.forget() if event.outcome.status == "done" else None
+                report(event)
 
-@contextmanager
-def _begun_anew(paths: BatchPaths, report: Callable[[Event], None]) -> Iterator[Callable[[Event], None]]:
-    """Set an earlier result aside; it goes with the first field of the new one, and comes back without any.
-
-    Yields:
-        What to report events to, so that this is noticed.
-    """
-    old = SetAside(paths)
-
-    def told(event: Event) -> None:
-        fused = event.stage == "fusing" and event.outcome is not None and event.outcome.status == "done"
-        if fused and old.is_there:
-            old.drop()
-        report(event)
-
-    try:
-        yield told
-    finally:
-        if old.is_there:
-            old.restore()
+            try:
+                stored = run_record(paths, choices.as_json(plate))
+                run = _Run(plate, units, choices, told, stop)
+                result = run.go(connect, stored, finish, recheck=handling.recheck)
+            finally:
+                end_session(paths)
+                shutil.rmtree(paths.staging, ignore_errors=True)
+                kept = earlier is not None and earlier.restore()
+            if kept and result.failures:
+                raise UserInputError(
+                    f"None of {result.total} fields × times could be fused, so the earlier result at {paths.output} "
+                    "stays as it was; expected one at least. The first reasons:",
+                    list(dict.fromkeys(why for _, why in result.failures))[:_SHOWN],
+                )
+            return result
 
 
 class _Run:
@@ -156,14 +136,16 @@ class _Run:
         self._session = uuid.uuid4().hex
         self._publisher = _publisher(plate, choices)
         self._chosen = list(units)
-        self._missing: dict[FieldKey, set[int]] = {}
-        self._times: dict[FieldKey, dict[int, int]] = {}  # index among those that are fused, by time point
+        self._missing = MissingFields(plate, choices, self._chosen, self._publisher)
         self._started = self._published = time.monotonic()
         self._left: Counter[str] = Counter()
         self._wells = len({unit.well for unit in units})
         self._damaged: list[str] = []
-        self.result = Result(self._paths, total=len(units), missing=self._missing)
-        self._stitcher = Stitcher(plate, choices, {unit.well for unit in units}, self._holes, self.result, report)
+        self.result = Result(self._paths, total=len(units), missing=self._missing.by_field)
+        self._stitcher = Stitcher(
+            plate, choices, {unit.well for unit in units}, self._missing.holes, self.result, report
+        )
+        self._shared = PlateSettings(plate, choices, self._session, self.result, report, stop)
 
     def go(
         self,
@@ -178,11 +160,11 @@ class _Run:
         self._paths.staging.mkdir()
         note_asked(self._paths, self._chosen)
         if recheck:
-            self._recheck()
-        self._look()
+            self._damaged = self._missing.recheck(self._report)
+        self._missing.look()
         if not self._paths.shard:
             self._publisher.publish()
-        pending = [unit for unit in self._chosen if unit.t in self._missing[key_of(unit)]]
+        pending = [unit for unit in self._chosen if unit.t in self._missing.by_field[key_of(unit)]]
         self.result.kept = len(self._chosen) - len(pending)
         self._left.update(unit.well for unit in pending)
         pending = self._without_defects(pending)
@@ -190,7 +172,7 @@ class _Run:
             if pending or self._stitcher.stale():
                 with connect(max(len(pending), 1)) as client:
                     self._compute(client, pending, stored)
-        except _StopAsked:
+        except StopAsked:
             self.result.interrupted = True
         finally:
             self._close(finish)
@@ -201,9 +183,9 @@ class _Run:
         shard, paths = self._paths.shard, self._paths
         with alone(paths.folder / "publish.lock", paths.output) if shard else nullcontext():
             if shard:
-                self._look()
+                self._missing.look()
             else:
-                self._list_partial()
+                self._missing.list_partial()
             self._publisher.publish()
             self.result.warnings = [*self._damaged, *self._publisher.warnings.values(), *self._remarks()]
             self.result.seconds = time.monotonic() - self._started
@@ -213,7 +195,7 @@ class _Run:
         record = read_json(self._paths.run_record) or {}
         lacks = lacking(record.get("left_out") or ())
         doubts = [str(each) for each in (record.get("settings") or {}).get("warnings") or ()]
-        cut = [key for key, times in self._missing.items() if times and len(times) < len(self._times[key])]
+        cut = self._missing.partial()
         gaps = (
             f"{len(cut)} fields lack time points that failed or are not fused yet; their metadata name them as "
             "missing_times, and they read as zeros."
@@ -222,56 +204,11 @@ class _Run:
         stitched = self._stitcher.remarks()
         return [*doubts, *([lacks] if lacks else []), *([gaps] if cut else []), *stitched, *workers]
 
-    def _recheck(self) -> None:
-        """Forget that fields are finished whose pixels are damaged, and images of whole wells."""
-        for record, fault in damaged_wells(self._paths):
-            record.unlink(missing_ok=True)
-            self._damaged.append(f"The image of a whole well was damaged; --stitch makes it again: {fault}")
-        fields: dict[FieldKey, list[PlateField]] = {}
-        for unit in self._chosen:
-            fields.setdefault(key_of(unit), []).append(unit)
-        for done, (key, units) in enumerate(fields.items(), 1):
-            found = damage(self._paths, key, [unit.t for unit in units])
-            for unit in units if found else ():
-                self._paths.record(key, unit.t).unlink(missing_ok=True)
-            if found:
-                where = f"{units[0].well} field {units[0].field}"
-                self._damaged.append(f"{where} was damaged and is fused again: {found[0]}")
-            self._report(Event("checking", units[0], Outcome("done"), done, len(fields), len(self._damaged)))
-
-    def _look(self) -> None:
-        """Find out which units of the whole plate are finished, and list the fields that have any."""
-        for unit in self._plate.fields():
-            if self._choices.takes(unit):
-                times = self._times.setdefault(key_of(unit), {})
-                times.setdefault(unit.t, len(times))
-        self._missing.update(missing_times(self._plate, self._paths, self._choices.takes))
-        for key in self._missing:
-            self._list(key)
-
-    def _list_partial(self) -> None:
-        for key, missing in self._missing.items():
-            if missing and len(missing) < len(self._times[key]):
-                self._list(key)
-
-    def _holes(self, key: FieldKey) -> tuple[int, ...] | None:
-        """Return which time points of a field's image have no pixels; None if none of them has."""
-        times, missing = self._times.get(key, {}), self._missing.get(key, set())
-        return tuple(sorted(times[t] for t in missing)) if len(missing) < len(times) else None
-
-    def _list(self, key: FieldKey, *, fresh: bool = False) -> None:
-        """Have a field listed if any of its time points is finished; those that are not are named."""
-        times, missing = self._times[key], self._missing[key]
-        records = [unit_record(self._paths, key, t) for t in times if t not in missing]
-        known = [record for record in records if record is not None]
-        if known:
-            self._publisher.add(key, known, missing=sorted(times[t] for t in missing), fresh=fresh)
-
     def _without_defects(self, units: list[PlateField]) -> list[PlateField]:
         """Write down what fails without a look at its pixels."""
         sound = []
         for unit in units:
-            problems = self._defects(unit)
+            problems = self._shared.defects(unit)
             if problems:
                 write_failure(self._paths, unit, problems)
                 self._end(Task(unit), Outcome("failed", problems))
@@ -279,104 +216,27 @@ class _Run:
                 sound.append(unit)
         return sound
 
-    def _defects(self, unit: PlateField) -> str:
-        channels = find_channels(unit, self._choices.request.channels) if unit.imaging.channels else ()
-        return "; ".join(each.message for each in defects_of(unit, channels))
-
     def _compute(self, client: Client, pending: list[PlateField], stored: Mapping[str, Any] | None) -> None:
         settle_lock = self._paths.folder / "settle.lock"
         with alone(settle_lock, self._paths.output, self._stop) if self._paths.shard else nullcontext():
             stored = stored or read_json(self._paths.run_record)  # another shard may have written it meanwhile
-            settings = self._settings(client, stored)
-            workers = self._fit(client, settings)
-            self._light(client, workers, settings)
-            statistics = self._statistics(client, workers, settings)
+            settings = self._shared.settings(client, stored)
+            workers = self._shared.fit(client, settings)
+            self._shared.light(client, workers, settings)
+            statistics = self._shared.statistics(client, workers, settings)
         tasks = [self._task(unit, statistics) for unit in pending]
         work = Work(fuse_unit, self._lost, self._has_begun)
         loop = Loop(client, workers, settings, work, self._begin, self._end, self._stop)
         self.result.interrupted = loop.run(tasks)
         if not self.result.interrupted and not self.result.full:
-            self._list_partial()  # a mosaic is described as its fields are
+            self._missing.list_partial()  # a mosaic is described as its fields are
             self.result.interrupted = self._stitcher.run(client, workers, settings, self._stop)
 
-    def _fit(self, client: Client, settings: Settings) -> FitWorkers:
-        workers = FitWorkers(client, settings, self._plate.folder)
-        self.result.refused = workers.refused
-        if not workers.wait(self._stop):
-            raise _StopAsked
-        return workers
-
-    def _settings(self, client: Client, stored: Mapping[str, Any] | None) -> Settings:
-        """Take the settings of the run that began, or resolve and store them."""
-        if stored is not None:
-            return settings_of(stored, self._choices, self._session)
-        bare = Settings(self._choices, self._session)
-        deepest = sorted(self._sound(), key=lambda unit: -max(unit.frame.slices, default=0))[:_DEPTHS]
-        outcomes: list[Outcome] = []
-        loop = Loop(
-            client,
-            self._fit(client, bare),
-            bare,
-            Work(partial(_settled, deepest), lambda _, count: _DIED if count >= KILLS else ""),
-            lambda _: None,
-            lambda _, outcome: outcomes.append(outcome),
-            self._stop,
-        )
-        if loop.run([Task(next(self._plate.fields()))]) or not outcomes:
-            raise _StopAsked
-        (outcome,) = outcomes
-        if outcome.status != "done":
-            raise outcome.value or UserInputError(outcome.reason)
-        record = new_record(self._choices.as_json(self._plate), outcome.value)
-        write_json(self._paths.run_record, record, durable=True)
-        return settings_of(record, self._choices, self._session)
-
-    def _sound(self) -> list[PlateField]:
-        """Return units of the whole plate without known defects: a pilot has the settings of the whole plate."""
-        return [unit for unit in self._taken() if not self._defects(unit)]
-
-    def _taken(self) -> list[PlateField]:
-        return [unit for unit in self._plate.fields() if self._choices.takes(unit)]
-
-    def _light(self, client: Client, workers: FitWorkers, settings: Settings) -> None:
-        """Estimate how evenly the plate is lit, if that was asked for and not done before."""
-
-        def report(unit: PlateField, done: int, total: int) -> None:
-            self._report(Event("measuring", unit, Outcome("done"), done, total, 0))
-
-        if estimate_light(client, workers, settings, self._sound(), report, self._stop):
-            raise _StopAsked
-
-    def _statistics(self, client: Client, workers: FitWorkers, settings: Settings) -> Mapping[str, Any] | None:
-        """Take the statistics that were stored; measure what is not there yet, and store it."""
-        stats = self._choices.stats
-        if stats == "field" or not METHODS[self._choices.request.method].decides:
-            return None
-        record = read_json(self._paths.run_record) or {}
-        known = statistics_of(record, self._choices) or {}
-        wanted = [unit for unit in self._sound() if group_of(unit, stats) not in known]
-        if not wanted:
-            return known
-
-        def report(unit: PlateField, done: int, total: int) -> None:
-            self._report(Event("measuring", unit, Outcome("done"), done, total, 0))
-
-        found = measured(client, workers, settings, wanted, report, self._stop)
-        if found.stopped:
-            self.result.full = found.full
-            raise _StopAsked
-        groups = {group_of(unit, stats) for unit in wanted}
-        taken = [unit for unit in self._taken() if group_of(unit, stats) in groups]
-        broken = [(unit, why) for unit in taken if (why := self._defects(unit))]
-        left_out = named([*found.left_out, *broken])
-        write_json(self._paths.run_record, with_statistics(record, found.statistics, left_out), durable=True)
-        return {**known, **found.statistics}
-
     def _task(self, unit: PlateField, statistics: Mapping[str, Any] | None) -> Task:
-        times = self._times[key_of(unit)]
+        index, count = self._missing.place(unit)
         # A group without any measurement has no sound field; the task will tell why.
         common = None if statistics is None else statistics.get(group_of(unit, self._choices.stats))
-        return Task(unit, times[unit.t], len(times), common)
+        return Task(unit, index, count, common)
 
     def _lost(self, task: Task, count: int) -> str:
         """Say why a unit is given up after a worker was lost: only what had begun is at fault."""
@@ -392,9 +252,7 @@ class _Run:
         if outcome.status == "done":
             result.flagged.update(outcome.flags)
             result.fused += 1
-            self._missing[key].discard(unit.t)
-            if not self._missing[key]:
-                self._list(key, fresh=True)
+            self._missing.finish(unit)
             if time.monotonic() - self._published > _PUBLISH and not self._paths.shard:
                 self._publisher.publish()
                 self._published = time.monotonic()
@@ -420,13 +278,6 @@ class _Run:
         self._report(Event("fusing", unit, outcome, result.fused + failed, result.total - result.kept, failed, wells))
 
 
-_NOTHING_NEW = "No field was fused, so that nothing was overwritten: what an earlier batch left is there as it was."
-_DIED = (
-    "Workers died while they opened a field and a model; expected memory for both. Free memory, or use fewer workers "
-    "with more memory each, and run the batch again."
-)
-
-
 def _publisher(plate: Plate, choices: Choices) -> Publisher | FileList:
     paths = choices.paths
     return (
@@ -434,12 +285,3 @@ def _publisher(plate: Plate, choices: Choices) -> Publisher | FileList:
         if paths.files
         else Publisher(plate, paths, choices.output_format.ngff, choices.request.channels)
     )
-
-
-def _settled(units: Sequence[PlateField], _: Task, settings: Settings) -> Outcome:
-    """Run `settle` on a worker, which may have less memory than its computer."""
-    memory = getattr(get_worker().memory_manager, "memory_limit", None)
-    try:
-        return Outcome("done", value=settle(units, settings.choices, memory))
-    except HybridFusionError as error:
-        return Outcome("failed", str(error), value=error)

@@ -16,7 +16,6 @@ from typing import Any
 
 import dask
 import psutil
-import torch
 import zarr
 from distributed import Client, LocalCluster, Security, WorkerPlugin
 from distributed.comm.addressing import parse_address, parse_host_port
@@ -26,6 +25,7 @@ from hybridfusion_core.batch.job_queue import queued, read_config
 from hybridfusion_core.batch.workers import keep_main_out
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.model.devices import resolve_device
+from hybridfusion_core.model.threads import cores
 
 _ANSWER = 8.0  # s for a scheduler to answer
 WAIT = 120.0  # s for a first worker to appear
@@ -253,7 +253,7 @@ def default_workers(device: str, units: int) -> int:
         device: that was asked for; each CUDA device gets one process.
         units: how many there are to fuse.
     """
-    if resolve_device(device).type != "cpu":
+    if resolve_device(device) != "cpu":
         return max(min(len(_gpus(device)), units), 1)
     room = int(psutil.virtual_memory().available // _SMALLEST)
     return max(min(cores(), room, units), 1)
@@ -261,13 +261,9 @@ def default_workers(device: str, units: int) -> int:
 
 def _gpus(device: str) -> list[str]:
     """Return all CUDA devices, as CUDA_VISIBLE_DEVICES names them; none if one was named, or another kind is used."""
-    resolved = resolve_device(device)
-    if resolved.type != "cuda" or resolved.index is not None:
+    if resolve_device(device) != "cuda":
         return []
+    import torch  # noqa: PLC0415 - slow to import
+
     named = [each.strip() for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if each.strip()]
     return named or [str(index) for index in range(torch.cuda.device_count())]
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -9,7 +9,6 @@ from importlib.metadata import version
 from typing import Any
 
 import psutil
-import torch
 import zarr
 from pydantic import TypeAdapter
 
@@ -86,7 +85,7 @@ def new_record(
         "settings": dict(settled),
         "statistics": None,
         "software": f"napari-hybridfusion {version('napari-hybridfusion')}",
-        "runtime": f"Python {platform.python_version()}, torch {torch.__version__}, zarr {zarr.__version__}",
+        "runtime": f"Python {platform.python_version()}, NumPy {version('numpy')}, zarr {zarr.__version__}",
     }
 
 

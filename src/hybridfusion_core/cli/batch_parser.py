@@ -138,7 +138,8 @@ def add_batch(commands: Any, add_choices: Callable[[argparse.ArgumentParser], An
     form.add_argument(
         "--overwrite",
         action="store_true",
-        help="begin anew: remove the plate, its maps and the folder of records first, if a batch made them",
+        help="begin anew: the plate, its maps and the folder of records are removed, if a batch made them, once the "
+        "first field of the new one is fused; a run that fails before gives them back",
     )
     form.add_argument(
         "--recheck", action="store_true", help="read what was fused before, and fuse again what is damaged or gone"

@@ -147,13 +147,11 @@ def _say(result: Result, *, as_json: bool) -> None:
     left = result.total - result.fused - result.kept - failed
     rest = f", {failed} failed" if failed else ""
     rest += f", {left} are left" if left else ""
-    print(
-        f"{paths.output}: {result.fused} of {result.total} fields × times fused in {result.seconds:.0f} s{kept}{rest}"
-    )
+    print(f"{paths.output}: {result.fused} of {result.total} focal stacks fused in {result.seconds:.0f} s{kept}{rest}")
     print(f"{paths.folder / 'report.html'}")
     if result.flagged:
         print(f"flagged there: {', '.join(f'{count} {flag}' for flag, count in result.flagged.items())}")
-    if failed and paths.failures.exists():
+    if failed:
         print(f"{paths.failures}: what failed; give it to --only to try these again")
 
 

@@ -15,18 +15,17 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hybridfusion_core.cli.progress import ProgressLine
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.fusion.api import steps_to_disk
 from hybridfusion_core.fusion.doubtful_light import light_warnings
+from hybridfusion_core.fusion.enough_slices import refuse_single_slice
 from hybridfusion_core.fusion.job import Job, load_statistics, resolve
 from hybridfusion_core.fusion.rate import measured_rate
 from hybridfusion_core.fusion.request import FuseRequest, make_request
 from hybridfusion_core.io.open import open_stack
-from hybridfusion_core.io.verify import verify as find_faults
 from hybridfusion_core.model.devices import resolve_device
+from hybridfusion_core.model.threads import set_usual_threads
 from hybridfusion_core.progress import run_to_end
 from hybridfusion_core.stack import Axis, Stack
 
@@ -41,11 +40,7 @@ def fuse(options: argparse.Namespace) -> None:
     request = make_request(**chosen)
     with _open(options) as stack, ProgressLine("Mpx·slices", 1e6) as line:
         job = resolve(request, stack)
-        if len(job.slices) < 2:
-            raise UserInputError(
-                f"{stack.name} has {stack.shape[2]} slice(s), {len(job.slices)} chosen; expected two or more to fuse. "
-                "Check --z and --axes: `hybridfusion info` says how the file was understood."
-            )
+        refuse_single_slice(stack, len(job.slices), "fuse")
         started = time.monotonic()
         steps = steps_to_disk(
             job,
@@ -120,6 +115,7 @@ def verify(options: argparse.Namespace) -> int:
     """Look through a result, from its metadata to its last pixel."""
     from hybridfusion_core.batch.output.verify import paths_of
     from hybridfusion_core.cli.batch_verify import verify_batch
+    from hybridfusion_core.io.verify import verify as find_faults
 
     paths = paths_of(Path(options.output))
     if paths is not None:
@@ -155,6 +151,8 @@ def models(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """Train a model."""
+    import torch
+
     from hybridfusion_core.evaluate.run import evaluate_methods
     from hybridfusion_core.model.model_file import load_model, save_model
     from hybridfusion_core.train.loop import train as run_training
@@ -166,7 +164,7 @@ def train(options: argparse.Namespace) -> None:
         path = run_training(
             recipe,
             Path(options.output),
-            device=resolve_device(options.device),
+            device=torch.device(resolve_device(options.device)),
             stacks=None if options.stacks is None else Path(options.stacks),
             processes=options.processes,
             report=lambda step, terms: line.update(
@@ -307,5 +305,9 @@ def _print(options: argparse.Namespace, summary: dict[str, Any], text: str) -> N
 
 
 def _set_threads(count: int | None) -> None:
-    if count is not None:
-        torch.set_num_threads(count)
+    if count is None:
+        return
+    import torch
+
+    set_usual_threads(count)
+    torch.set_num_threads(count)

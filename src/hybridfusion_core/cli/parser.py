@@ -171,7 +171,10 @@ def _add_corrections(parser: argparse.ArgumentParser) -> None:
         "better; measured on the channel that decides, applied to all in one interpolation",
     )
     group.add_argument(
-        "--align-from", metavar="FILE", help="apply an X.transforms.json that an earlier fusion wrote beside its result"
+        "--align-from",
+        metavar="FILE",
+        help="apply an X.transforms.json that an earlier fusion wrote beside its result; batch: or NAME.hybridfusion, "
+        "of which each field takes its own",
     )
     add_choice(
         group,
@@ -185,6 +188,12 @@ def _add_corrections(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="picture of how evenly the field is lit, one channel for each or one for all; batch: or auto, estimated "
         "over the fields",
+    )
+    group.add_argument(
+        "--match-light",
+        action="store_true",
+        help="make slices that bleach or flicker as bright as the others, where it can be told from the specimen; the "
+        "decision is made so in any case",
     )
     group.add_argument("--dark", metavar="FILE", help="picture of what the camera counts in the dark; batch: or auto")
 

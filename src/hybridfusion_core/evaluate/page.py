@@ -30,9 +30,7 @@ class Page:
 
     def __init__(self, path: Path, *, overwrite: bool) -> None:
         if path.suffix.lower() not in (".html", ".htm"):
-            raise UserInputError(
-                f"The page {path.name!r} has another suffix; expected a name that ends in .html. Rename it."
-            )
+            raise UserInputError(f"The page {path.name!r} has another suffix; expected a name that ends in .html.")
         self._path = path
         self._delivery = Delivery([path], overwrite=overwrite)
 

@@ -212,7 +212,7 @@ def _in_focus(truth: NDArray[np.float64], decision: NDArray[Any]) -> dict[str, f
 def _mistakes(case: Case, outcome: Outcome) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Confidence, and whether the decision is wrong by more than a slice, where there is a surface to decide about."""
     assert case.height is not None  # noqa: S101 - asked for only where it is known
-    assert outcome.decision is not None  # noqa: S101 - whoever is sure has decided
+    assert outcome.decision is not None  # noqa: S101 - a confidence comes with a decision
     assert outcome.confidence is not None  # noqa: S101
     asked = (outcome.decision > 0) & np.isfinite(case.height)
     if case.textured is not None:

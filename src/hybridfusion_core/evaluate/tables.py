@@ -29,7 +29,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
     def as_markdown(self) -> str:
-        """Lay out for a text file; names come from strangers and are escaped."""
+        """Lay out for a text file; names come from untrusted files and are escaped."""
         lines = [self.head, ("---",) * len(self.head), *self.rows]
         return "\n".join(
             "| " + " | ".join(printable(cell).replace("|", "\\|") for cell in line) + " |" for line in lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,12 +23,14 @@ from hybridfusion_core.io.disk.atomic import AtomicOutput
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.result_spec import ResultSpec
 from hybridfusion_core.io.zarr.chunk_files import Absent
-from hybridfusion_core.io.zarr.ngff_writing import Ngff
 from hybridfusion_core.model.noise import FieldStatistics
 from hybridfusion_core.progress import Progress, run_to_end
 from hybridfusion_core.stack import Stack
 from hybridfusion_core.view.montage import check_preview, write_preview
 from hybridfusion_core.view.thumbnails import Thumbnails, montage_of
+
+if TYPE_CHECKING:
+    from hybridfusion_core.io.zarr.ngff_writing import Ngff
 
 
 def fuse(

@@ -23,8 +23,9 @@ from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.plan import common_geometry
 from hybridfusion_core.fusion.tiles import reflected
 from hybridfusion_core.io.disk.atomic import Delivery, explained
+from hybridfusion_core.model.config import NetworkConfig
 from hybridfusion_core.model.model_file import Model, load_model
-from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig
+from hybridfusion_core.model.network import HybridFusionNet
 from hybridfusion_core.model.noise import CELL, field_statistics
 from hybridfusion_core.model.posterior import (
     confidence_map,

@@ -154,3 +154,8 @@ def _sentence(stack: Stack, channels: Sequence[int], numbers: Collection[int], w
         f"Slice{'' if one else 's'} {listed}{of}{when} (counted from 1) {'is' if one else 'are'} constant or saturated "
         f"throughout and {'gets' if one else 'get'} no weight."
     )
+
+
+def blank_of(job: Job, statistics: FieldStatistics, channel: int) -> list[int]:
+    """Positions in the job's slices of those that are blank in one channel alone."""
+    return [job.slices.index(number) for of, number in statistics.blank_of if of == channel]

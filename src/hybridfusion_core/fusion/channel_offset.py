@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.model.arrays import Array, like, namespace
 from hybridfusion_core.model.focus_measures import tenengrad
 from hybridfusion_core.stack import Stack
 
@@ -117,10 +117,8 @@ def _heights(stack: Stack, channel: int) -> NDArray[np.float64]:
     for y in _spread(stack.shape[3]):
         for x in _spread(stack.shape[4]):
             counts = stack.read(0, channel, range(stack.shape[2]), y, x).astype(np.float32)
-            planes = torch.from_numpy(np.nan_to_num(counts))
-            with torch.inference_mode():
-                energy = torch.stack([_cells(tenengrad(plane[None])[0]) for plane in planes])
-            found.append(energy.numpy().reshape(len(planes), -1))
+            energy = np.stack([_cells(tenengrad(plane)) for plane in np.nan_to_num(counts)])
+            found.append(energy.reshape(len(counts), -1))
     energies = np.concatenate(found, axis=1)  # Z cells
     best = energies.argmax(axis=0)
     peak, ground = energies.max(axis=0), np.median(energies, axis=0)
@@ -137,8 +135,11 @@ def _heights(stack: Stack, channel: int) -> NDArray[np.float64]:
     return np.where(good, np.interp(best + shift, np.arange(len(z_um)), z_um), np.nan)
 
 
-def _cells(plane: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.avg_pool2d(plane[None, None], _CELL, ceil_mode=True)[0, 0]
+def _cells(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Means of cells, the last ones perhaps of fewer pixels."""
+    y, x = (np.arange(0, size, _CELL) for size in plane.shape)
+    area = np.outer(np.diff([*y, plane.shape[0]]), np.diff([*x, plane.shape[1]]))
+    return np.asarray(np.add.reduceat(np.add.reduceat(plane, y, axis=0), x, axis=1) / area, np.float32)
 
 
 def _spread(length: int) -> list[slice]:
@@ -147,7 +148,7 @@ def _spread(length: int) -> list[slice]:
     return [slice(int(at), int(at) + side) for at in np.linspace(0, length - side, count).round()]
 
 
-def moved_weights(weights: torch.Tensor, z_um: NDArray[Any], um: float, *, whole: bool) -> torch.Tensor:
+def moved_weights(weights: Array, z_um: NDArray[Any], um: float, *, whole: bool) -> Array:
     """Move weights along z, so that a channel is read at its own focus.
 
     Args:
@@ -163,5 +164,4 @@ def moved_weights(weights: torch.Tensor, z_um: NDArray[Any], um: float, *, whole
     place = np.interp(z_um + um, np.asarray(z_um)[order], order.astype(np.float64))
     place = np.rint(place) if whole else place
     share = np.maximum(1 - np.abs(np.arange(len(z_um))[:, None] - place), 0)  # of each slice in each moved one
-    matrix = torch.from_numpy(share.astype(np.float32)).to(weights.device)
-    return torch.einsum("ji,ihw->jhw", matrix, weights)
+    return namespace(weights).tensordot(like(share.astype(np.float32), weights), weights, axes=1)

@@ -1,4 +1,4 @@
-"""How PyTorch is set while a job runs, put back afterwards."""
+"""How the libraries that compute are set while a job runs, put back afterwards."""
 
 from __future__ import annotations
 
@@ -6,33 +6,50 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-import torch
-
 from hybridfusion_core.fusion.job import Job
-from hybridfusion_core.model.devices import OPENVINO, limited_threads
+from hybridfusion_core.model.devices import OPENVINO, TORCH
+from hybridfusion_core.model.threads import blas, thread_count
 
-if TYPE_CHECKING:  # the network's libraries take seconds to import, and OpenVINO need not be installed
-    from hybridfusion_core.model.network import HybridFusionNet
+if TYPE_CHECKING:  # PyTorch takes seconds to import, and OpenVINO need not be installed
     from hybridfusion_core.model.openvino.runtime import CompiledNetwork
+    from hybridfusion_core.model.parameters import Parameters
 
 
 @contextmanager
 def device_settings(job: Job) -> Iterator[None]:
-    """Run a job's networks where and how it says."""
+    """Run a job where and how it says."""
     with ExitStack() as settings:
-        settings.enter_context(limited_threads(job.request.threads))
-        if job.device.type == "cuda":
-            settings.enter_context(full_float32())
+        settings.enter_context(blas().limit(limits=1))
+        if job.runtime.package == TORCH:
+            settings.enter_context(torch_threads(thread_count(job.request.threads)))
+            if job.device.startswith("cuda"):
+                settings.enter_context(full_float32())
         for model in job.models:
-            model.network.to(job.device)
             if job.runtime.package == OPENVINO:
-                settings.callback(compiled_network(job, model.network).release)
+                settings.callback(compiled_network(job, model.parameters).release)
+            else:
+                model.network.to(job.device)
         yield
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let PyTorch use so many threads on the CPU."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
 def full_float32() -> Iterator[None]:
     """Let float32 mean float32 on CUDA, not TF32, whose mantissa has 10 bits as that of float16."""
+    import torch
+
     matmul = torch.backends.cuda.matmul
     before = matmul.allow_tf32
     matmul.allow_tf32 = False
@@ -43,8 +60,8 @@ def full_float32() -> Iterator[None]:
         matmul.allow_tf32 = before
 
 
-def compiled_network(job: Job, network: HybridFusionNet) -> CompiledNetwork:
+def compiled_network(job: Job, weights: Parameters) -> CompiledNetwork:
     """Return what OpenVINO made of a network; compiled once."""
-    from hybridfusion_core.model.openvino.runtime import compiled  # noqa: PLC0415 - which need not be installed
+    from hybridfusion_core.model.openvino.runtime import compiled  # which need not be installed
 
-    return compiled(network, job.request.precision, job.request.threads)
+    return compiled(weights, job.request.precision, job.request.threads)

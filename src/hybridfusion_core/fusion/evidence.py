@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
+from hybridfusion_core.model.arrays import Array
 from hybridfusion_core.model.posterior import confidence_map, decision_mask, height_map, noise_gain
 
 
@@ -23,27 +22,26 @@ class Evidence:
         confidence_line: see `confidence_map`; None for methods that were not calibrated.
     """
 
-    posterior: Tensor
-    weights: Tensor
-    structure: Tensor
-    in_focus: Tensor
-    numbers: Tensor
-    positions: Tensor
-    confidence_line: Tensor | None = None
+    posterior: Array
+    weights: Array
+    structure: Array
+    in_focus: Array
+    numbers: Array
+    positions: Array
+    confidence_line: Array | None = None
 
-    def decision(self) -> Tensor:
+    def decision(self) -> Array:
         """Number of the most probable slice; 0 where nothing is in focus. B H W."""
-        decided: Tensor = self.numbers[decision_mask(self.posterior, self.structure)]
-        return decided
+        return self.numbers[decision_mask(self.posterior, self.structure)]
 
-    def height(self) -> Tensor:
+    def height(self) -> Array:
         """Expected position around the most probable slice; NaN where nothing is in focus. B H W."""
         return height_map(self.posterior, self.structure, self.positions)
 
-    def confidence(self) -> Tensor:
+    def confidence(self) -> Array:
         """Probability that the decision is right to within one slice; NaN where nothing is in focus. B H W."""
         return confidence_map(self.posterior, self.structure, self.confidence_line)
 
-    def noise_gain(self) -> Tensor:
+    def noise_gain(self) -> Array:
         """Standard deviation of the fused noise over that of one slice. B H W in (0, 1]."""
         return noise_gain(self.weights)

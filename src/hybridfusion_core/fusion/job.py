@@ -12,19 +12,19 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
 from pydantic import TypeAdapter
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.channel_offset import AUTO, ChannelOffset, measure_offsets, parse_offsets
 from hybridfusion_core.fusion.methods import METHODS, Method
-from hybridfusion_core.fusion.plan import Plan, common_geometry, make_plan
+from hybridfusion_core.fusion.plan import Computed, Plan, common_geometry, make_plan
 from hybridfusion_core.fusion.products import PRODUCTS, default_products
 from hybridfusion_core.fusion.request import FuseRequest, as_json, slab_groups
 from hybridfusion_core.fusion.slab import Slab, named_slab
 from hybridfusion_core.fusion.tiles import Geometry
-from hybridfusion_core.model.devices import OPENVINO, PYTORCH, TORCH, Runtime, choose_runtime, resolve_device
+from hybridfusion_core.model.devices import NUMPY_ALONE, OPENVINO, Runtime, choose_runtime, resolve_device
 from hybridfusion_core.model.noise import FieldStatistics
+from hybridfusion_core.model.threads import thread_count
 from hybridfusion_core.stack import Channel, Stack
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ class Job:
         slices: indices of Z, in order.
         channels: indices of C that are fused.
         deciders: who decides for whom.
-        device: where tensors live.
+        device: where arrays live, as PyTorch calls it: "cpu", "mps", "cuda" or "cuda:N".
         geometry: lattice and halo that serve every decider.
         plan: tiles and blocks.
-        runtime: what runs the networks.
+        runtime: what computes.
         notes: what a person should be told of these choices, one sentence each.
         groups: of slabs, the positions in `slices` of those that make each; () if there are no slabs.
         offsets: by channel, where it is in focus, of those that are elsewhere than the channel that decides.
@@ -73,10 +73,10 @@ class Job:
     slices: tuple[int, ...]
     channels: tuple[int, ...]
     deciders: tuple[Decider, ...]
-    device: torch.device
+    device: str
     geometry: Geometry
     plan: Plan
-    runtime: Runtime = PYTORCH
+    runtime: Runtime = NUMPY_ALONE
     notes: tuple[str, ...] = ()
     groups: tuple[tuple[int, ...], ...] = ()
     offsets: Mapping[int, ChannelOffset] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class Job:
     @property
     def device_name(self) -> str:
         """What asks for the same device and runtime again."""
-        return str(self.device) if self.runtime.package == TORCH else self.runtime.package
+        return OPENVINO if self.runtime.package == OPENVINO else self.device
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -159,7 +159,7 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
     device = resolve_device(request.device)
     if METHODS[request.method].by_network:
         deciders = _with_models(request.model, deciders, stack, len(slices))
-    networks = [decider.model.network for decider in deciders if decider.model is not None]
+    networks = [decider.model.parameters for decider in deciders if decider.model is not None]
     runtime = choose_runtime(request.device, device, networks, request.precision, request.threads, exact=request.exact)
     configs = [network.config for network in networks]
     geometry = common_geometry(configs, METHODS[request.method].reach)
@@ -167,12 +167,10 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
         stack,
         len(slices),
         max(len({*decider.guide, *decider.serves}) for decider in deciders),
-        configs,
-        geometry,
-        cpu=device.type == "cpu",
-        large=runtime.package == OPENVINO,
-        tile=request.tile,
-        memory=request.memory,
+        Computed(configs, geometry, runtime.package, device, thread_count(request.threads)),
+        request.tile,
+        request.memory,
+        _surfaces(request),
     )
     return Job(
         request,
@@ -189,6 +187,13 @@ def resolve(request: FuseRequest, stack: Stack) -> Job:
         offsets,
         projections,
     )
+
+
+def _surfaces(request: FuseRequest) -> int:
+    """How many surfaces have to be told apart: one that is preferred is one of two."""
+    if request.surface_from == "none":
+        return 0
+    return 2 if request.surfaces == 2 or request.prefer in ("top", "bottom") else 1
 
 
 def _projections(request: FuseRequest, stack: Stack, channels: Sequence[int]) -> dict[int, Slab]:
@@ -285,8 +290,7 @@ def load_statistics(path: Path) -> FieldStatistics:
 
 
 def _with_models(wanted: str, deciders: tuple[Decider, ...], stack: Stack, slices: int) -> tuple[Decider, ...]:
-    # The network's libraries take seconds to import, and classical methods need none of them.
-    from hybridfusion_core.model.model_file import load_model  # noqa: PLC0415
+    from hybridfusion_core.model.model_file import load_model  # which classical methods need not import
 
     def name(decider: Decider) -> str:
         if wanted != "auto":

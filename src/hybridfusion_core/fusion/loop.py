@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hybridfusion_core.fusion.blank_slices import BlankSlices, kept_slices
 from hybridfusion_core.fusion.block import Planes, guide_planes, read_planes
 from hybridfusion_core.fusion.device_settings import device_settings
 from hybridfusion_core.fusion.job import Decider, Job
+from hybridfusion_core.fusion.light_of_slices import light_collector, with_light
 from hybridfusion_core.fusion.products import PRODUCTS
-from hybridfusion_core.fusion.sheets import find_sheets, planes_for
-from hybridfusion_core.fusion.tile import FusedTile, fuse_tile, score_window
+from hybridfusion_core.fusion.tile import FusedTile, Plane, fuse_tile
 from hybridfusion_core.fusion.tiles import Rect, Span, blocks, spans, tiles
+from hybridfusion_core.fusion.window import score_window
+from hybridfusion_core.model.arrays import to_numpy
 from hybridfusion_core.model.noise import FieldStatistics, NoiseModel, StatisticsCollector
 from hybridfusion_core.progress import Progress
 from hybridfusion_core.stack import Stack
@@ -49,19 +50,20 @@ def measure(job: Job, stack: Stack) -> Generator[Progress, None, list[list[Field
         found = []
         for decider in job.deciders:
             collector = StatisticsCollector(1 if stack.rgb else len(decider.guide), stack.shape[3:], len(job.slices))
-            blank = BlankSlices(math.prod(stack.shape[3:]))
+            blank, light = BlankSlices(math.prod(stack.shape[3:])), light_collector(job, stack, decider)
             for first, slices in _batches(job, stack):
                 for core in cores:
                     planes = read_planes(job, stack, t, decider, core, slices, with_halo=False)
                     for index, counts in enumerate(guide_planes(stack, decider, planes)):
                         for number, plane in enumerate(counts):  # a slice's share of scratch memory, not a stack's
                             collector.add(index, plane[np.newaxis], core.y.start, core.x.start, first + number)
+                            light.add(index, first + number, plane, core.y.start, core.x.start)
                     for channel, number in itertools.product(planes, range(len(slices))):
                         blank.add(channel, slices[number], planes[channel][number])
                     yield steps.add(core, decider, len(slices))
             without = {job.slices.index(number) for number in blank.without_guide(job, decider, in_any=True)}
             measured = job.request.stats or collector.finish(known, without)
-            found.append(blank.applied(job, decider, measured))
+            found.append(with_light(job, light, blank.applied(job, decider, measured)))
         statistics.append(found)
     return statistics
 
@@ -91,7 +93,7 @@ def run(
         statistics: what `measure` returned.
         arrays: "fused", and "decision" and "maps" if requested, T C Z Y X each; whole blocks are assigned to them.
     """
-    sheets = yield from find_sheets(job, stack, statistics)
+    follows = (yield from _followed(job, stack, statistics)) if job.groups or job.needs_field else None
     steps = _Steps("fusing", job, stack)
     cores = list(blocks(stack.shape[3:], job.plan.block, job.geometry))
     order = list(itertools.product(range(stack.shape[0]), range(len(job.deciders)), cores))
@@ -107,13 +109,12 @@ def run(
                 ahead = reading(*following)
             decider, measured = job.deciders[number], statistics[t][number] if statistics[t] else None
             made = _Block(job, decider, core)
-            field = sheets[t][number]
             for tile in tiles(core, job.plan.tile, job.geometry):
                 cut = {
                     channel: counts[:, tile.y.window_in(core.y), tile.x.window_in(core.x)]
                     for channel, counts in planes.items()
                 }
-                wanted = planes_for(job, measured, field, tile)
+                wanted = (None,) if follows is None else follows(t, number, tile)
                 for plane, fused in enumerate(fuse_tile(job, stack, decider, cut, measured, tile, wanted)):
                     made.take(tile, plane, fused)
                 yield steps.add(tile, decider)
@@ -122,6 +123,16 @@ def run(
             writing = beside.submit(made.write, arrays, t)
         if writing is not None:
             writing.result()
+
+
+def _followed(
+    job: Job, stack: Stack, statistics: list[list[FieldStatistics]]
+) -> Generator[Progress, None, Callable[[int, int, Rect], Sequence[Plane | None]]]:
+    """Look through the field for what the planes of the result follow; what each takes of a tile's slices."""
+    from hybridfusion_core.fusion.sheets import find_sheets, planes_for  # whose libraries few fusions need
+
+    sheets = yield from find_sheets(job, stack, statistics)
+    return lambda t, number, tile: planes_for(job, statistics[t][number], sheets[t][number], tile)
 
 
 @contextmanager
@@ -181,11 +192,12 @@ def posterior_at(
     y0, x0 = y // lattice * lattice, x // lattice * lattice
     rect = Rect(_span(job, slice(y0, y0 + lattice)), _span(job, slice(x0, x0 + lattice)))
     decider = job.deciders[number]
-    with device_settings(job), torch.inference_mode():
+    with device_settings(job):
         planes = read_planes(job, stack, t, decider, rect, job.slices, with_halo=True)
-        scored, _ = score_window(job, stack, decider, planes, statistics[number])
+        window = score_window(job, stack, decider, planes, statistics[number])
     posterior = np.zeros(len(job.slices), dtype=np.float32)
-    posterior[kept_slices(job, statistics[number])] = scored.posterior[:, y - rect.y.low, x - rect.x.low].cpu().numpy()
+    at = window.part(slice(y - y0, y - y0 + 1), slice(x - x0, x - x0 + 1))
+    posterior[kept_slices(job, statistics[number])] = to_numpy(at.posterior())[:, 0, 0]
     return posterior
 
 

@@ -15,7 +15,8 @@ from hybridfusion_core.errors import UserInputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
+
+    from hybridfusion_core.model.arrays import Array
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Method:
 
     title: str
     tip: str
-    energy: Callable[[Tensor], Tensor] | None = None
+    energy: Callable[[Array], Array] | None = None
     reach: int = 0
     project: Callable[[NDArray[Any]], NDArray[Any]] | None = None
     to_float: bool = False

@@ -14,9 +14,9 @@ from hybridfusion_core.io.palette import SCALE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from hybridfusion_core.fusion.evidence import Evidence
+    from hybridfusion_core.model.arrays import Array
 
 Kind = Literal["image", "labels", "map"]
 
@@ -63,7 +63,7 @@ class Product:
     window: tuple[float, float] | None = (0.0, 1.0)
     colormap: str = SCALE
     status: str = "{:.2f}"
-    compute: Callable[[Evidence], Tensor] | None = None
+    compute: Callable[[Evidence], Array] | None = None
     after_correction: Callable[[NDArray[Any], Painted], None] | None = None
 
     def corrected(self, values: NDArray[Any], painted: Painted) -> None:

@@ -15,13 +15,14 @@ from hybridfusion_core.fusion.blank_slices import blank_warnings
 from hybridfusion_core.fusion.doubtful_light import light_warnings
 from hybridfusion_core.fusion.focus_range import FocusRanges, nothing_in_focus
 from hybridfusion_core.fusion.job import Job, one_or_all
+from hybridfusion_core.fusion.light_of_slices import light_notes
 from hybridfusion_core.io.disk.access import permitted
 from hybridfusion_core.io.result_spec import ResultSpec
 from hybridfusion_core.io.zarr.source import is_url
 from hybridfusion_core.model.noise import FieldStatistics
 from hybridfusion_core.stack import Stack
 
-ALGORITHM_VERSION = 7  # raised whenever equal settings would give other pixels
+ALGORITHM_VERSION = 8  # raised whenever equal settings would give other pixels
 _STATISTICS = TypeAdapter(FieldStatistics)
 
 
@@ -58,6 +59,7 @@ def _measured(job: Job, stack: Stack, statistics: Sequence[Sequence[FieldStatist
             *job.notes,
             *(stack.treatment or {}).get("notes", ()),
             *(light_warnings(job, stack) if statistics else ()),
+            *light_notes(job, stack, statistics),
             *blank_warnings(job, stack, statistics),
         ],
     }

@@ -88,6 +88,8 @@ class FuseRequest:
         align_frame: "keep" the frame of the middle slice, or "crop" to what all slices cover.
         flat_field: picture of how evenly the field is lit; "auto" estimates it over a plate.
         dark: picture of what the camera counts in the dark, or "auto" likewise.
+        match_light: multiply slices that bleach or flicker so that their pixels got the same light; the decision is
+            made as if they had in any case.
         nan: "refuse" NaN and infinite pixels, or "ignore" them.
         device: "auto" or a device that `devices.available` names.
         precision: "auto" and "float32" are the same everywhere; "bfloat16" is faster on some devices.
@@ -124,6 +126,7 @@ class FuseRequest:
     align_frame: AlignFrame = "keep"
     flat_field: str | None = None
     dark: str | None = None
+    match_light: bool = False
     nan: Nan = "refuse"
     device: str = "auto"
     precision: Precision = "auto"
@@ -135,12 +138,14 @@ class FuseRequest:
     smooth: float = 1.0
     prefer: Prefer = "none"
     surfaces: Literal[1, 2] = 1
-    slab: str | None = None
+    slab: str | int | None = None
     channel_offset: tuple[str, ...] | None = None
     project: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         method_named(self.method)
+        if isinstance(self.slab, int):  # as Python says it; recorded in one way
+            object.__setattr__(self, "slab", str(self.slab))
         unknown = [name for name in self.products or () if name not in PRODUCTS]
         if unknown:
             raise UserInputError(
@@ -182,7 +187,7 @@ class FuseRequest:
             )
 
 
-def slab_groups(slab: str | None, count: int) -> tuple[tuple[int, ...], ...]:
+def slab_groups(slab: str | int | None, count: int) -> tuple[tuple[int, ...], ...]:
     """Say which slices make each slab, as positions among those that are fused; () for none.
 
     Args:
@@ -195,7 +200,7 @@ def slab_groups(slab: str | None, count: int) -> tuple[tuple[int, ...], ...]:
     if slab is None:
         return ()
     try:
-        size, overlap = (int(part) for part in (slab if ":" in slab else f"{slab}:0").split(":"))
+        size, overlap = (int(part) for part in (*str(slab).split(":"), "0")[:2])
     except ValueError:
         size = overlap = -1
     if not 0 <= overlap < size <= count:
@@ -214,7 +219,7 @@ def make_request(**options: Any) -> FuseRequest:
     Raises:
         UserInputError: an option is unknown or impossible.
     """
-    from pydantic import ValidationError  # noqa: PLC0415
+    from pydantic import ValidationError
 
     try:
         return _adapter().validate_python(options)
@@ -234,8 +239,8 @@ def as_json(request: FuseRequest) -> dict[str, Any]:
 
 @cache  # it takes milliseconds, and forms ask for every field
 def _adapter() -> TypeAdapter[FuseRequest]:
-    from pydantic import TypeAdapter  # noqa: PLC0415
+    from pydantic import TypeAdapter
 
-    from hybridfusion_core.model.noise import FieldStatistics  # noqa: F401, PLC0415 - the annotation of `stats`
+    from hybridfusion_core.model.noise import FieldStatistics  # noqa: F401 - the annotation of `stats`
 
     return TypeAdapter(FuseRequest)

@@ -119,6 +119,7 @@ def describe(
         dtype=fused_dtype,
         channels=channels,
         rgb=stack.rgb,
+        start=start_of(stack),
         t=stack.t,
         z=z,
         depth=job.depth,
@@ -130,6 +131,12 @@ def describe(
         maps=_map_channels(job, stack, decided),
         provenance=provenance(job, stack, statistics, checksum=checksum),
     )
+
+
+def start_of(stack: Stack) -> tuple[int, int]:
+    """Say where a stack begins that alignment cropped."""
+    frame = ((stack.treatment or {}).get("alignment") or {}).get("frame")
+    return (0, 0) if frame is None else (int(frame["y"][0]), int(frame["x"][0]))
 
 
 def _planes(job: Job, stack: Stack) -> tuple[Axis, tuple[float, ...] | None]:

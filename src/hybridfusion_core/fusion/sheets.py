@@ -7,33 +7,32 @@ tiles and blocks change nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates, median_filter
-from torch import Tensor
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.blank_slices import kept_slices
 from hybridfusion_core.fusion.block import Planes, read_planes
 from hybridfusion_core.fusion.device_settings import device_settings
 from hybridfusion_core.fusion.job import Decider, Job
-from hybridfusion_core.fusion.tile import Plane, Scored, score_window
+from hybridfusion_core.fusion.surface_cells import cell_side, cells_of
+from hybridfusion_core.fusion.tile import Plane
 from hybridfusion_core.fusion.tiles import Rect, blocks, tiles
+from hybridfusion_core.fusion.window import Window, score_window
+from hybridfusion_core.model.arrays import to_numpy
 from hybridfusion_core.model.noise import FieldStatistics
 from hybridfusion_core.model.smooth_surface import costs, one_surface, two_surfaces
 from hybridfusion_core.progress import Progress
 from hybridfusion_core.stack import Stack
 
-_CELLS = (4, 8, 16)  # px, the side of a cell: the smallest of which there are not too many; divisors of every lattice
-_LARGEST = 1 << 26  # cells × slices; several times 4 bytes are held of each
 _PENALTY = 0.15  # of a step by one slice between cells, for `smooth` = 1
 _NEAR = 1.0  # slices, standard deviation of what belongs to a sheet
+_TOLD = 2.0  # slices apart, from where two sheets share no slice
 _WITHIN = 1.5  # slices around a sheet that speak for it
 _AROUND = 2.0  # cells, standard deviation of the surroundings that speak for it
 _SUPPORTED = 0.1  # of the evidence lies on a sheet that is there
@@ -47,23 +46,30 @@ class Sheet:
         height: cells y x, position among the slices that take part.
         support: cells y x in [0, 1], whether it is there at all; None: wherever something is in focus.
         cell: side of a cell in pixels.
+        other: cells y x, height of the other one of two; None: there is one.
     """
 
     height: NDArray[np.float64]
     support: NDArray[np.float64] | None = None
-    cell: int = _CELLS[0]
+    cell: int = 4
+    other: NDArray[np.float64] | None = None
 
-    def plane(self, tile: Rect, depth: int, device: torch.device) -> Plane:
+    def plane(self, tile: Rect, depth: int) -> Plane:
         """Say what a tile's core takes from the slices."""
-        away = torch.arange(depth, device=device)[:, None, None] - self._at(self.height, tile, device)
-        present = None if self.support is None else self._at(self.support, tile, device)
-        return Plane(torch.exp(-0.5 * (away / _NEAR) ** 2), present)
+        away = np.arange(depth, dtype=np.float32)[:, None, None] - self._at(self.height, tile)
+        present = None if self.support is None else self._at(self.support, tile)
+        share = np.exp(-0.5 * (away / _NEAR) ** 2)
+        if self.other is not None:  # what is sharp on the other side is no evidence, however near that is
+            apart = self._at(self.height - self.other, tile)
+            own = (away + apart / 2) * np.sign(apart)  # slices on this side of the middle between both
+            share = share * (0.5 + own * (np.abs(apart) / _TOLD).clip(max=1)).clip(min=0, max=1)
+        return Plane(share, present)
 
-    def _at(self, cells: NDArray[np.float64], tile: Rect, device: torch.device) -> Tensor:
+    def _at(self, cells: NDArray[np.float64], tile: Rect) -> NDArray[np.float32]:
         """Values of cells at pixels, linear between the middles of cells."""
         y, x = ((np.arange(span.start, span.stop) + 0.5) / self.cell - 0.5 for span in (tile.y, tile.x))
         found = map_coordinates(cells, np.meshgrid(y, x, indexing="ij"), order=1, mode="nearest")
-        return torch.from_numpy(found.astype(np.float32)).to(device)
+        return np.asarray(found, np.float32)
 
 
 def planes_for(
@@ -74,14 +80,14 @@ def planes_for(
         return [None]
     kept = kept_slices(job, statistics)
     if isinstance(sheets, int):
-        return [_group((sheets,), kept, job.device)]
+        return [_group((sheets,), kept)]
     if sheets is not None:
-        return [sheet.plane(tile, len(kept), job.device) for sheet in sheets]
-    return [_group(group, kept, job.device) if len(group) < len(job.slices) else None for group in job.groups]
+        return [sheet.plane(tile, len(kept)) for sheet in sheets]
+    return [_group(group, kept) if len(group) < len(job.slices) else None for group in job.groups]
 
 
-def _group(group: tuple[int, ...], kept: list[int], device: torch.device) -> Plane:
-    inside = torch.tensor([float(position in group) for position in kept], device=device)
+def _group(group: tuple[int, ...], kept: list[int]) -> Plane:
+    inside = np.array([position in group for position in kept], np.float32)
     return Plane(inside[:, None, None], None, exact=True)
 
 
@@ -110,9 +116,7 @@ def find_sheets(
                             channel: counts[:, tile.y.window_in(core.y), tile.x.window_in(core.x)]
                             for channel, counts in planes.items()
                         }
-                        with torch.inference_mode():
-                            scored, structure = score_window(job, stack, decider, cut, measured, structure=True)
-                        cells.add(scored, structure, cut, decider, tile)
+                        cells.add(score_window(job, stack, decider, cut, measured, structure=True), cut, decider, tile)
                         done += (tile.y.stop - tile.y.start) * (tile.x.stop - tile.x.start)
                         yield Progress("looking for the surface", done, total)
                 row.append(cells.best_slice() if job.method.one_slice else cells.sheets())
@@ -124,30 +128,29 @@ class _Cells:
     """Evidence for every slice, gathered over cells of a field."""
 
     def __init__(self, job: Job, stack: Stack, statistics: FieldStatistics) -> None:
-        self._job, self._kept = job, kept_slices(job, statistics)
+        self._job, self._kept, self._light = job, kept_slices(job, statistics), statistics.light
         self._falling = stack.z_um is not None and stack.z_um[-1] < stack.z_um[0]
-        sizes = [tuple(-(-size // cell) for size in stack.shape[3:]) for cell in _CELLS]
-        fitting = [at for at, shape in enumerate(sizes) if len(self._kept) * math.prod(shape) <= _LARGEST]
-        if not fitting:
+        cell = cell_side(stack.shape[3:], len(self._kept))
+        if cell is None:
             raise UserInputError(
                 f"{stack.name} has {stack.shape[3]} × {stack.shape[4]} pixels and {len(self._kept)} slices, which is "
                 "too much to find one surface through; expected less. Cut the image, fuse fewer slices (--z), or leave "
                 "--surface-from out and smooth the height afterwards."
             )
-        self._cell, shape = _CELLS[fitting[0]], sizes[fitting[0]]
+        self._cell, shape = cell, cells_of(stack.shape[3:], cell)
         self._mass = np.zeros((len(self._kept), *shape), np.float32)
         self._area = np.zeros(shape, np.float32)
 
-    def add(self, scored: Scored, structure: Tensor | None, planes: Planes, decider: Decider, tile: Rect) -> None:
+    def add(self, window: Window, planes: Planes, decider: Decider, tile: Rect) -> None:
         """Take a tile: what its core shows."""
+        seen = window.part(tile.y.core_in_scores, tile.x.core_in_scores)
+        mass = seen.posterior() * seen.in_focus
+        cells = _binned(to_numpy(mass), self._cell)
         core = (tile.y.core_in_window, tile.x.core_in_window)
-        says = structure.float() if scored.in_focus is None and structure is not None else scored.in_focus
-        mass = scored.posterior[(slice(None), *core)]
-        if says is not None:
-            mass = mass * says[core]
-        cells = _binned(mass.float().cpu().numpy(), self._cell)
         if self._job.request.prefer == "brightest":
-            cells *= _brightness(planes[decider.guide[0]][self._kept][(slice(None), *core)], self._cell)
+            counts = planes[decider.guide[0]][self._kept][(slice(None), *core)]
+            counts = self._light[0].matched(counts) if self._light else counts
+            cells *= _brightness(counts, self._cell)
         y, x = tile.y.start // self._cell, tile.x.start // self._cell
         self._mass[:, y : y + cells.shape[1], x : x + cells.shape[2]] = cells
         ones = np.ones((1, tile.y.stop - tile.y.start, tile.x.stop - tile.x.start), np.float32)
@@ -169,14 +172,16 @@ class _Cells:
         low, high = two_surfaces(cost, smooth)
         sides = [(height, self._support(height, total)) for height in ((low, high) if self._falling else (high, low))]
         if request.surfaces == 2:
-            return tuple(Sheet(height, support, self._cell) for height, support in sides)
+            others = (sides[1][0], sides[0][0])
+            return tuple(Sheet(*side, self._cell, other) for side, other in zip(sides, others, strict=True))
         (wanted, there), (other, _) = sides if request.prefer == "top" else sides[::-1]
         return (Sheet(median_filter(np.where(there > 0.5, wanted, other), 3, mode="nearest"), None, self._cell),)
 
     def _support(self, height: NDArray[np.float64], total: NDArray[np.float32]) -> NDArray[np.float64]:
         """Whether enough of the evidence around a cell lies on a sheet, in [0, 1]."""
-        number = np.arange(len(self._mass))[:, None, None]
-        near = np.where(np.abs(number - height) <= _WITHIN, self._mass, 0).sum(axis=0)
+        near = np.zeros(height.shape)
+        for number, mass in enumerate(self._mass):  # several times the memory of all that is known, if done at once
+            near += np.where(np.abs(number - height) <= _WITHIN, mass, 0)
         share = gaussian_filter(near, _AROUND) / np.maximum(gaussian_filter(total, _AROUND), 1e-9)
         return np.asarray(np.clip(share / _SUPPORTED, 0, 1), np.float64)
 

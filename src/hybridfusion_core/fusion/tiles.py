@@ -51,6 +51,11 @@ class Span:
         """The core in coordinates of the window."""
         return slice(self.start - self.low, self.stop - self.low)
 
+    @property
+    def core_in_scores(self) -> slice:
+        """The core in coordinates of what is scored: the window without its halo."""
+        return slice(0, self.stop - self.start)
+
     def window_in(self, outer: Span) -> slice:
         """The window in coordinates of the window of a span that contains it."""
         return slice(self.low - outer.low, self.high - outer.low)

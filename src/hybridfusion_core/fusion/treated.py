@@ -5,6 +5,7 @@ What was done stands in `Stack.treatment`, from where provenance has it, and fro
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.job import Job
+from hybridfusion_core.fusion.light_of_slices import lights_as_json, lights_of, measure_lights
 from hybridfusion_core.fusion.request import FuseRequest
 from hybridfusion_core.io.disk.atomic import write_whole
 from hybridfusion_core.io.suffixes import output_suffix
@@ -25,7 +27,8 @@ from hybridfusion_core.registration.notice import visible_drift
 from hybridfusion_core.registration.placement import Placement, check_fit, placement_of, read_placement
 from hybridfusion_core.registration.resampled import aligned
 from hybridfusion_core.shading.lit import evenly_lit
-from hybridfusion_core.shading.profiles import read_profiles
+from hybridfusion_core.shading.matched import matched
+from hybridfusion_core.shading.profiles import Profiles, read_profiles
 from hybridfusion_core.stack import Stack
 
 _QUICK = 1024  # px, side of a plane whose drift classical methods look for: in smaller ones the look would count
@@ -33,7 +36,9 @@ _QUICK = 1024  # px, side of a plane whose drift classical methods look for: in 
 
 def is_treated(request: FuseRequest) -> bool:
     """Say whether a request changes pixels before they are fused."""
-    return request.align != "none" or bool(request.align_from or request.flat_field or request.dark)
+    return request.align != "none" or bool(
+        request.align_from or request.flat_field or request.dark or request.match_light
+    )
 
 
 def treated(job: Job, stack: Stack, *, notice: bool = True) -> Generator[Progress, None, Stack]:
@@ -52,8 +57,13 @@ def treated(job: Job, stack: Stack, *, notice: bool = True) -> Generator[Progres
     """
     request, about = job.request, dict[str, Any]()
     if request.flat_field or request.dark:
-        profiles = read_profiles(request.flat_field, request.dark, stack.shape[3:], stack.shape[1], stack.name)
+        profiles = _profiles(request, stack)
         stack, about["light"] = evenly_lit(stack, profiles), profiles.about
+    if request.match_light:
+        lights = yield from measure_lights(job, stack)
+        stack, about["slice_light"] = matched(stack, lights), lights_as_json(lights)
+        if not lights:
+            about["notes"] = ["All slices got the same light as far as can be told, so none was matched."]
     if request.align_from is not None:
         placement = read_placement(Path(request.align_from))
         check_fit(placement, stack.shape, job.slices, stack.name)
@@ -62,14 +72,17 @@ def treated(job: Job, stack: Stack, *, notice: bool = True) -> Generator[Progres
         placement = yield from measure_placement(guides, request.align, stack.shape[2])
     else:
         if notice and job.method.decides and (job.method.by_network or min(stack.shape[3:]) >= _QUICK):
-            about["notes"] = _notes(job, stack)
+            about["notes"] = [*about.get("notes", ()), *_notes(job, stack)]
         return replace(stack, treatment={key: value for key, value in about.items() if value} or None)
     about["alignment"] = {**placement.as_json(), "farthest_px": round(placement.farthest_px, 3)}
     if request.align_frame == "crop":
         rows, columns = placement.covered()
         about["alignment"]["frame"] = {"y": [rows.start, rows.stop], "x": [columns.start, columns.stop]}
     if not placement.moves:
-        about["notes"] = ["No alignment made the slices agree better, so none was moved."]
+        about["notes"] = [
+            *about.get("notes", ()),
+            "No alignment made the slices agree better, so none was moved.",
+        ]
     return replace(aligned(stack, placement, request.align_frame), treatment=about)
 
 
@@ -78,11 +91,16 @@ def treated_again(request: FuseRequest, stack: Stack, treatment: Mapping[str, An
     if not treatment:
         return stack
     if request.flat_field or request.dark:
-        profiles = read_profiles(request.flat_field, request.dark, stack.shape[3:], stack.shape[1], stack.name)
-        stack = evenly_lit(stack, profiles)
+        stack = evenly_lit(stack, _profiles(request, stack))
+    stack = matched(stack, lights_of(treatment.get("slice_light", ())))
     if "alignment" in treatment:
         stack = aligned(stack, placement_of(treatment["alignment"]), request.align_frame)
     return replace(stack, treatment=dict(treatment))
+
+
+def _profiles(request: FuseRequest, stack: Stack) -> Profiles:
+    names = [channel.name for channel in stack.channels]
+    return read_profiles(request.flat_field, request.dark, stack.shape[3:], names, stack.name)
 
 
 def placement_in(treatment: Mapping[str, Any] | None) -> Placement | None:
@@ -119,13 +137,17 @@ def check_transforms(output: Path, request: FuseRequest, *, overwrite: bool) -> 
 
 def write_transforms(output: Path, stack: Stack) -> None:
     """Write where slices lay beside a result; what an older result of this name left there goes."""
-    import json  # noqa: PLC0415
+    text = transforms_text(stack)
+    if text is not None:
+        write_whole(transforms_path(output), text.encode())
 
-    placement, path = placement_in(stack.treatment), transforms_path(output)
+
+def transforms_text(stack: Stack) -> str | None:
+    """Return what a file of transforms says of a stack that was aligned; None of any other."""
+    placement = placement_in(stack.treatment)
     if placement is None:
-        return
-    text = json.dumps({"stack": stack.name, **placement.as_json()}, indent=1, ensure_ascii=False)
-    write_whole(path, text.encode())
+        return None
+    return json.dumps({"stack": stack.name, **placement.as_json()}, indent=1, ensure_ascii=False)
 
 
 def guide_of(job: Job, stack: Stack, t: int) -> Guide:

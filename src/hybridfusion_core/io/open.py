@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
@@ -27,6 +27,7 @@ from hybridfusion_core.io.zarr.chunk_files import Absent
 from hybridfusion_core.io.zarr.image import is_zarr, open_ome_zarr
 from hybridfusion_core.stack import Axis, Stack
 
+_SMALLEST_UM, _LARGEST_UM = 5e-5, 1e5
 Source = str | os.PathLike[str]
 _KNOWN = (
     "OME-TIFF, TIFF, OME-Zarr, a microscope's own file (.nd2, .czi, .lif, .oib, .oif, .oir, .vsi), a folder of slice "
@@ -71,7 +72,7 @@ def open_stack(
     with permitted(paths[0]):
         facts = FileFacts(axes, series, absent, sizes_known=z_step_um is not None or pixel_size_um is not None)
         stack = _open_one(paths[0], facts) if len(paths) == 1 else _open_several(paths, axes)
-    warnings = tuple(printable(warning) for warning in stack.warnings)
+    warnings = tuple(printable(warning) for warning in (*stack.warnings, *_impossible_sizes(stack)))
     source = (*(str(each) for each in listed), *stack.source)
     steps = usual({"z": stack.z, "y": stack.y, "x": stack.x})
     stack = replace(stack, source=source, warnings=warnings, z=steps["z"], y=steps["y"], x=steps["x"]).with_z_step(
@@ -82,6 +83,17 @@ def open_stack(
         stack = replace(stack, y=size, x=size)
     doubt = doubtful_step(stack.z, stack.x) if stack.shape[2] > 1 else ""
     return replace(stack, warnings=(*stack.warnings, doubt)) if doubt else stack
+
+
+def _impossible_sizes(stack: Stack) -> Iterator[str]:
+    """Say which sizes are smaller than an atom or larger than a hand: metres were written for micrometres."""
+    stated = (("pixel size", stack.x.step_um, "--pixel-size"), ("z step", stack.z.step_um, "--z-step"))
+    for what, value, option in stated:
+        if value is not None and not _SMALLEST_UM <= value <= _LARGEST_UM:
+            yield (
+                f"The {what} of {stack.name} is {value:g} µm by its metadata, which no microscope has: its unit or its "
+                f"number is wrong, and so are all heights and sizes. Give the right one with {option}."
+            )
 
 
 def _not_empty(path: Path) -> Path:

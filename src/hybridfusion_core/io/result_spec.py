@@ -70,6 +70,7 @@ class ResultSpec:
         dtype: of the fused image.
         channels: of the fused image, one per C.
         rgb: the three channels are red, green and blue of one colour image.
+        start: row and column of the first pixel in the plane that was fused: where a result is cropped.
         t, z, y, x: physical steps; z is the distance between the slices that were fused.
         slices: how many slices were fused.
         depth: planes along Z of the result itself: 1, or those of slabs, of two surfaces or of a thin stack.
@@ -85,6 +86,7 @@ class ResultSpec:
     dtype: np.dtype[Any]
     channels: tuple[Channel, ...]
     rgb: bool = False
+    start: tuple[int, int] = (0, 0)
     t: Axis = _UNKNOWN
     z: Axis = _UNKNOWN
     y: Axis = _UNKNOWN

@@ -22,6 +22,11 @@ _WITH_FRACTION = re.compile(rf"\d+(?:[.,]\d+)?{_EXPONENT}")
 _WHOLE = re.compile(r"\d+")
 _MINUS = "-−"  # U+2212 too
 _REPEATED = 1.5  # files to one value of the number that varies most, from which on one number does not tell them apart
+_FEW = 0.34  # of the usual names, up to which others are odd ones
+# What is made of a stack, and lies beside its slices.
+_NO_SLICE = re.compile(
+    r"(?<![a-z])(?:max|mip|min|avg|mean|sum|std|proj\w*|fused|edf|montage|thumb\w*|overview|preview)(?![a-z])", re.I
+)
 _Z_LABELS = ("z", "slice", "focus", "plane", "depth", "height", "pos", "zpos")
 
 
@@ -242,8 +247,10 @@ def _doubt_of_words(tokens: Sequence[_Tokens], paths: Sequence[Path]) -> Doubt |
     for group in groups.values():
         varying = _varying(group)
         keys += [tuple(each.numbers[index].value for index in varying) for each in group if varying]
-    if len(groups) == len(tokens) or not keys or len(keys) < _REPEATED * len(set(keys)):
+    if len(groups) == len(tokens) or not keys:
         return None
+    if len(keys) < _REPEATED * len(set(keys)):
+        return _odd_ones(list(groups.values()), paths)
     examples = [min(group, key=lambda each: each.name).name for group in groups.values()]
     listed = ", ".join(repr(each) for each in examples[:3])
     largest = max(groups.values(), key=len)
@@ -251,6 +258,20 @@ def _doubt_of_words(tokens: Sequence[_Tokens], paths: Sequence[Path]) -> Doubt |
         f"the names are of {len(groups)} kinds with the same numbers, such as {listed}",
         _pattern(largest[0], paths, _varying(largest)[0]),
         certain=True,
+    )
+
+
+def _odd_ones(groups: Sequence[Sequence[_Tokens]], paths: Sequence[Path]) -> Doubt | None:
+    """Names of which a few are unlike all others, such as z0, z1, z2 and MAX: a projection is no slice."""
+    usual = max(groups, key=len)
+    others = sorted(each.name for group in groups if group is not usual for each in group)
+    if not _varying(usual) or len(others) > _FEW * len(usual):
+        return None
+    shown = ", ".join(map(repr, others[:3])) + (", …" if len(others) > 3 else "")
+    return Doubt(
+        f"{len(others)} of the names are unlike the others: {shown}",
+        _pattern(usual[0], paths, _varying(usual)[0]),
+        certain=any(_NO_SLICE.search(name) for name in others),
     )
 
 

@@ -42,16 +42,21 @@ def verify(path: str | os.PathLike[str]) -> list[str]:
         return _findings(target)
 
 
-def check_image(folder: Path) -> list[str]:
-    """Read one image of an OME-Zarr plate, with its labels.
+def check_field(plate: Path, maps: Path, field: str) -> list[str]:
+    """Read one image of an OME-Zarr plate, with its labels and its maps.
 
     Args:
-        folder: of the image.
+        plate: folder of the plate.
+        maps: folder of the plate of its maps, which need not be there.
+        field: path of the image inside both.
 
     Returns:
         What is wrong, one sentence each.
     """
-    return list(_check_zarr(folder))
+    if not (plate / field).is_dir():
+        return [f"{plate.name}/{field} is missing"]
+    of_maps = _check_zarr(maps / field) if (maps / field).exists() else ()
+    return [*_check_zarr(plate / field), *of_maps, *_missing_of_plate(plate, maps, [field])]
 
 
 def _findings(target: Path) -> list[str]:

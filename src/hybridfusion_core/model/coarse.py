@@ -8,23 +8,17 @@ between tokens, so that neither cells nor windows show.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hybridfusion_core.model.config import CELL_FEATURES, LAPLACIAN_NOISE_ENERGY, NetworkConfig
 from hybridfusion_core.model.exchange import exchanged, fold, pooled
 from hybridfusion_core.model.focus_measures import WHITE_NOISE_ENERGY, gradient_energy, laplacian
 from hybridfusion_core.model.swin import SwinBlock
 
-if TYPE_CHECKING:
-    from hybridfusion_core.model.network import NetworkConfig
-
-CELL_FEATURES = 6  # of one slice; each is told as it is, relative to the mean over Z and relative to the maximum
-LAPLACIAN_NOISE_ENERGY = 20.0  # of white noise of variance 1: the sum of the squared kernel
 _SMALL = 0.02  # standard deviation of weights whose layer should start by changing little
 
 
@@ -139,24 +133,3 @@ def relative(cells: Tensor) -> Tensor:
     slices = cells.unbind(dim=1)
     mean = fold(torch.add, slices) / len(slices)  # in slice order, whatever the chunks
     return torch.cat([cells, cells - mean[:, None], cells - cells.amax(dim=1, keepdim=True)], dim=2)
-
-
-def coarse_tokens_behind(config: NetworkConfig, low: int, high: int) -> tuple[int, int]:
-    """Interval of pixels, half-open, whose coarse tokens pixels [low, high) depend on; followed back through blocks."""
-    side = config.token_side
-    low, high = math.floor((low + 0.5) / side - 0.5), math.ceil((high - 0.5) / side - 0.5) + 1  # between two centres
-    for block in reversed(range(config.coarse_depth)):
-        low, high = low - 1, high + 1  # the mixer
-        offset = config.window // 2 if config.shifted(block) else 0
-        low = (low - offset) // config.window * config.window + offset
-        high = -(-(high - offset) // config.window) * config.window + offset
-    return low * side, high * side  # tokens -> pixels
-
-
-def told_behind(config: NetworkConfig, low: int, high: int) -> tuple[int, int]:
-    """Interval of pixels that coarse tokens of pixels [low, high) are told of."""
-    near, twice = (
-        sum(config.dilations),
-        2 * config.coarse_bin,
-    )  # the guide binned twice, whose gradient takes a cell more
-    return min(low - near, (low // twice - 1) * twice), max(high + near, (-(-high // twice) + 1) * twice)

@@ -6,21 +6,22 @@ Importing this imports no PyTorch: the command line takes the names of devices f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from ctypes.util import find_library
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybridfusion_core.errors import UserInputError
 
-if TYPE_CHECKING:  # the network's libraries take seconds to import
-    import torch
+if TYPE_CHECKING:
+    from hybridfusion_core.model.parameters import Parameters
 
-    from hybridfusion_core.model.network import HybridFusionNet
-
-AUTO, TORCH, OPENVINO = "auto", "torch", "openvino"
+AUTO, TORCH, OPENVINO, NUMPY = "auto", "torch", "openvino", "numpy"
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,32 @@ class DeviceKind:
 
 
 def _cpu(what: str) -> str:
-    import torch
+    from hybridfusion_core.model.threads import thread_count
 
-    count = torch.get_num_threads()
+    count = thread_count()
     return f"{what}, {count} thread{'s' * (count > 1)}"
 
 
+# What a driver leaves where programs look for it: NVIDIA's, that of Windows' Linux, AMD's, and that of NVIDIA's boards.
+_DRIVERS = ("/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg", "/dev/kfd", "/dev/nvmap")
+
+
+def _may_have_gpu() -> bool:
+    """Whether it is worth asking PyTorch for a GPU, which takes seconds unless it is imported already."""
+    if "torch" in sys.modules:
+        return True
+    if find_spec("torch") is None:
+        return False
+    if sys.platform == "linux":
+        return any(Path(driver).exists() for driver in _DRIVERS)
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    return sys.platform != "win32" or find_library("nvcuda") is not None
+
+
 def _cuda_count() -> int:
+    if not _may_have_gpu():
+        return 0
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -70,6 +90,8 @@ def _cuda_name(index: int) -> str:
 
 
 def _mps_count() -> int:
+    if not _may_have_gpu():
+        return 0
     import torch
 
     return int(torch.backends.mps.is_available())
@@ -101,10 +123,10 @@ def available() -> list[Device]:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What runs networks.
+    """What computes.
 
     Attributes:
-        package: `TORCH` or `OPENVINO`.
+        package: `TORCH`, `OPENVINO`, or `NUMPY` for classical methods on a CPU.
         note: why it is not OpenVINO, although that is installed; None if there is nothing to say.
     """
 
@@ -112,30 +134,31 @@ class Runtime:
     note: str | None = None
 
     def __str__(self) -> str:
-        import torch
+        stated = f"{self.package} {version(self.package)}"
+        if self.package == TORCH:
+            import torch
 
-        stated = f"torch {torch.__version__}"
-        if self.package != TORCH:
-            stated = f"{self.package} {version(self.package)}, {stated}"
+            stated = f"{self.package} {torch.__version__}"  # which says for what it was built
         return stated if self.note is None else f"{stated} ({self.note})"
 
 
-PYTORCH = Runtime(TORCH)
+NUMPY_ALONE = Runtime(NUMPY)
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str) -> str:
     """Turn a device option into a device that exists.
 
     Args:
         name: "auto" takes a GPU, else the CPU; "openvino" is the CPU, whatever runs on it.
 
+    Returns:
+        PyTorch's name of it: "cpu", "mps", "cuda" or "cuda:N". PyTorch is asked for GPUs alone.
+
     Raises:
         UserInputError: unknown name, or no such device here.
     """
-    import torch
-
     if name == AUTO:
-        return torch.device(next(kind.tensors for kind in DEVICE_KINDS.values() if kind.count()))
+        return next(kind.tensors for kind in DEVICE_KINDS.values() if kind.count())
     kind_name, _, index = name.partition(":")
     kind = DEVICE_KINDS.get(kind_name)
     if kind is None or (index and not (kind.numbered and index.isascii() and index.isdecimal())):
@@ -144,63 +167,76 @@ def resolve_device(name: str) -> torch.device:
     if kind_name != OPENVINO and int(index or 0) >= kind.count():
         have = ", ".join(known for known, other in DEVICE_KINDS.items() if other.count())
         raise UserInputError(f"Device {name!r} is not on this machine, which has: {have}. Use --device auto.")
-    return torch.device(kind.tensors, int(index)) if index else torch.device(kind.tensors)
+    return f"{kind.tensors}:{int(index)}" if index else kind.tensors
 
 
 def choose_runtime(
     name: str,
-    device: torch.device,
-    networks: Sequence[HybridFusionNet],
+    device: str,
+    networks: Sequence[Parameters],
     precision: str,
     threads: int | None,
     *,
     exact: bool = False,
 ) -> Runtime:
-    """Choose what runs networks.
+    """Choose what computes.
 
     Args:
         name: the device option; "openvino" insists, "auto" takes OpenVINO on a CPU if it is installed and willing.
         device: what `resolve_device` made of it.
         networks: that will run; none for classical methods.
         precision: "auto", "float32" or "bfloat16".
-        threads: that will run them; None for PyTorch's own choice.
+        threads: that will run them; None for `thread_count`'s choice.
         exact: only the reference will do, which is PyTorch.
 
     Raises:
-        UserInputError: OpenVINO was asked for by name and is missing or refuses a network.
+        UserInputError: OpenVINO was asked for by name and is missing or refuses a network, or PyTorch is needed and is
+            not installed.
     """
     if exact and name == OPENVINO:
         raise UserInputError(
             "--exact means PyTorch, the reference, so --device openvino contradicts it. Leave one of them out."
         )
-    willing = not exact and name == AUTO and device.type == "cpu" and find_spec(OPENVINO) is not None
-    if not networks or not (willing or name == OPENVINO):
-        return PYTORCH
-    try:
-        from hybridfusion_core.model.openvino.runtime import refusal  # only where it is installed
-
-        reasons = [refusal(network, precision, threads) for network in networks]
-    except (ImportError, OSError) as error:
-        reasons = [f"it cannot be imported ({error})"]
-    reason = next((reason for reason in reasons if reason is not None), None)
-    if reason is None:
-        return Runtime(OPENVINO)
+    if not networks:
+        return Runtime(NUMPY if device == "cpu" else TORCH)
+    willing = not exact and name == AUTO and device == "cpu" and find_spec(OPENVINO) is not None
+    reason = None
+    if willing or name == OPENVINO:
+        reason = _openvino_s_refusal(networks, precision, threads)
+        if reason is None:
+            return Runtime(OPENVINO)
     if name == OPENVINO:
         raise UserInputError(
             f"OpenVINO cannot run this network here: {reason}. Expected the extra napari-hybridfusion[cpu] to be "
             "installed, and a network like the shipped ones. Use --device cpu for PyTorch."
         )
-    return Runtime(TORCH, f"not openvino: {reason}")
+    if find_spec(TORCH) is None:
+        raise UserInputError(
+            "This needs PyTorch, which is not installed; without it, networks run through OpenVINO on the CPU. Install "
+            "torch and timm, or use --device openvino."
+        )
+    return Runtime(TORCH, None if reason is None else f"not openvino: {reason}")
 
 
-@contextmanager
-def limited_threads(count: int | None) -> Iterator[None]:
-    """Let PyTorch use this many threads on the CPU; None leaves it its own choice."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+def _openvino_s_refusal(networks: Sequence[Parameters], precision: str, threads: int | None) -> str | None:
+    """Why OpenVINO cannot run these networks, or None."""
     try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        from hybridfusion_core.model.openvino.runtime import refusal  # only where it is installed
+
+        reasons = [refusal(network, precision, threads) for network in networks]
+    except (ImportError, OSError) as error:
+        return f"it cannot be imported ({error})"
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, that of the computer or that of a GPU."""
+    torch = sys.modules.get("torch")
+    return isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError))
+
+
+def give_back_memory() -> None:
+    """Give back what PyTorch keeps of a GPU's memory for later."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""How slices learn of each other: mean and maximum over Z of one location, which know no order and no number."""
+"""How slices learn of each other: mean and maximum over Z of one location, whatever their order and number."""
 
 from __future__ import annotations
 

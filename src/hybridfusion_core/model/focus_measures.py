@@ -6,16 +6,18 @@ All take the variance-stabilised guide, in which shot noise is equally strong ev
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-import torch
-from scipy.special import gammainccinv
-from torch import Tensor
-from torch.nn import functional
+import lazy_loader
+import numpy as np
 
-# A blur is a product with a band of weights, a few places at a time: on a CPU 2 to 3 times as fast as convolutions of
-# rows, which are the fastest ones (measured, 576² px). More places at a time spend more on the band's zeros.
-_BAND = 16  # places
-_TRUNCATE = 3.0  # standard deviations at which a Gaussian kernel is cut
+from hybridfusion_core.model.arrays import Array, namespace
+from hybridfusion_core.model.blur import gaussian_blur, kernel_radius
+
+# A network that says what is in focus needs neither, and they take 0.3 s to import.
+ndimage = lazy_loader.load("scipy.ndimage", suppress_warning=True)
+special = lazy_loader.load("scipy.special", suppress_warning=True)
+
 SMOOTHING = 4.0  # px; the window of the shipped Tenengrad and Laplacian methods
 DETECTION_SMOOTHING = 3.0  # px; the window in which structure is told from noise
 WHITE_NOISE_ENERGY = 2 * 0.5 * 0.375  # gradient energy of white noise of variance 1: Σ slope² × Σ smooth², twice
@@ -30,71 +32,47 @@ COARSE_FROM = 0.15  # noise up to which what is in focus shows without smoothing
 FALSE_ALARMS = 1e-6  # share of structureless pixels in which some slice of the stack passes for structure
 
 
-def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
-    """Blur the last two axes; borders are replicated.
-
-    Args:
-        image: … H W.
-        sigma: standard deviation in pixels; 0 returns the image.
-    """
-    if sigma <= 0:
-        return image
-    radius = kernel_radius(sigma)
-    band = blur_band(gaussian_kernel(sigma, image.dtype), _BAND).to(image.device)
-    height, width = image.shape[-2:]
-    x = image.reshape(-1, height, width)  # … H W -> n H W
-    around = (radius, radius + -width % _BAND, radius, radius + -height % _BAND)
-    x = functional.pad(x, around, mode="replicate")
-    for _ in range(2):  # along X, then Y
-        parts = x.mT.unfold(1, band.shape[1], _BAND).mT  # n H W -> n places k H, what each product reads
-        x = (band @ parts).flatten(1, 2)  # n places _BAND H -> n W H
-    return x[:, :height, :width].reshape(image.shape)
-
-
-def blur_band(kernel: Tensor, places: int) -> Tensor:
-    """Weights of neighbouring places, each row one to the right of the one above: k -> places k+places−1."""
-    row = functional.pad(kernel, (0, places))
-    return row.repeat(places)[: places * (len(row) - 1)].view(places, -1)
-
-
-def gaussian_kernel(sigma: float, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Weights of `gaussian_blur`, in sum one, on the CPU."""
-    radius = kernel_radius(sigma)
-    offsets = torch.arange(-radius, radius + 1, dtype=dtype)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    return kernel / kernel.sum()
-
-
-def kernel_radius(sigma: float) -> int:
-    """Pixels from which `gaussian_blur` takes values."""
-    return math.ceil(_TRUNCATE * sigma)
-
-
-def gradients(image: Tensor) -> tuple[Tensor, Tensor]:
+def gradients(image: Array) -> tuple[Array, Array]:
     """Sobel derivatives along Y and X, scaled to the slope of a ramp; borders are replicated.
 
     Args:
         image: … H W.
 
     Returns:
-        Two tensors … H W.
+        Two arrays … H W.
     """
-    x = functional.pad(image.reshape(-1, 1, *image.shape[-2:]), (1, 1, 1, 1), mode="replicate")  # n 1 H+2 W+2
-    smooth_x = (x[..., :-2] + x[..., 2:]).add_(x[..., 1:-1], alpha=2)  # in place: half of the time
-    smooth_y = (x[..., :-2, :] + x[..., 2:, :]).add_(x[..., 1:-1, :], alpha=2)
-    along_y = (smooth_x[..., 2:, :] - smooth_x[..., :-2, :]).mul_(0.125)
-    along_x = (smooth_y[..., 2:] - smooth_y[..., :-2]).mul_(0.125)
-    return along_y.reshape(image.shape), along_x.reshape(image.shape)
+    x = _edged(image)
+    smooth_x = x[..., :-2] + x[..., 2:]
+    smooth_y = x[..., :-2, :] + x[..., 2:, :]
+    for _ in range(2):  # in place: half of the time
+        smooth_x += x[..., 1:-1]
+        smooth_y += x[..., 1:-1, :]
+    along_y = smooth_x[..., 2:, :] - smooth_x[..., :-2, :]
+    along_x = smooth_y[..., 2:] - smooth_y[..., :-2]
+    along_y *= 0.125
+    along_x *= 0.125
+    return along_y, along_x
 
 
-def laplacian(image: Tensor) -> Tensor:
+def laplacian(image: Array) -> Array:
     """Five-point Laplacian; borders are replicated. … H W."""
-    x = functional.pad(image.reshape(-1, 1, *image.shape[-2:]), (1, 1, 1, 1), mode="replicate")  # n 1 H+2 W+2
+    x = _edged(image)
     beside = x[..., 1:-1, :-2] + x[..., 1:-1, 2:] + x[..., :-2, 1:-1] + x[..., 2:, 1:-1]
-    return (beside - 4 * x[..., 1:-1, 1:-1]).reshape(image.shape)
+    return beside - 4 * x[..., 1:-1, 1:-1]
 
 
-def tenengrad(guide: Tensor, sigma: float = SMOOTHING) -> Tensor:
+def _edged(image: Array) -> Array:
+    """Repeat the outermost pixels once on all sides: … H W -> … H+2 W+2."""
+    if isinstance(image, np.ndarray):
+        return np.pad(image, ((0, 0),) * (image.ndim - 2) + ((1, 1), (1, 1)), mode="edge")
+    from torch.nn.functional import pad
+
+    height, width = image.shape[-2:]
+    edged = pad(image.reshape(-1, 1, height, width), (1, 1, 1, 1), mode="replicate")
+    return edged.reshape(*image.shape[:-2], height + 2, width + 2)
+
+
+def tenengrad(guide: Array, sigma: float = SMOOTHING) -> Array:
     """Squared Sobel gradient, averaged over a Gaussian window (Tenenbaum 1970; Krotkov 1988).
 
     Args:
@@ -107,18 +85,18 @@ def tenengrad(guide: Tensor, sigma: float = SMOOTHING) -> Tensor:
     return gaussian_blur(gradient_energy(guide), sigma)
 
 
-def gradient_energy(guide: Tensor) -> Tensor:
+def gradient_energy(guide: Array) -> Array:
     """Squared Sobel gradient. … H W, ≥ 0."""
     along_y, along_x = gradients(guide)
-    return along_y.square() + along_x.square()
+    return along_y**2 + along_x**2
 
 
-def laplacian_energy(guide: Tensor, sigma: float = SMOOTHING) -> Tensor:
+def laplacian_energy(guide: Array, sigma: float = SMOOTHING) -> Array:
     """Squared Laplacian, averaged over a Gaussian window (Nayar & Nakagawa 1994 sum its magnitude). … H W, ≥ 0."""
-    return gaussian_blur(laplacian(guide).square(), sigma)
+    return gaussian_blur(laplacian(guide) ** 2, sigma)
 
 
-def has_structure(guide: Tensor, noise: Tensor) -> Tensor:
+def has_structure(guide: Array, noise: Array) -> Array:
     """Where any slice shows more than noise: elsewhere nothing is in focus.
 
     The gradient energy of white noise of variance s², averaged over a Gaussian window, has a gamma distribution of mean
@@ -139,27 +117,59 @@ def has_structure(guide: Tensor, noise: Tensor) -> Tensor:
         B H W, bool.
     """
     noisy = bool((noise > COARSE_FROM).any())
-    energy, coarse = torch.zeros_like(guide[:, 0]), torch.zeros_like(guide[:, 0])
-    for plane in guide.unbind(dim=1):  # slice by slice: scratch memory of one
-        slow = gaussian_blur(plane, DETECTION_SCALE)
-        energy = torch.maximum(energy, tenengrad(plane - slow, DETECTION_SMOOTHING))
-        if noisy:
-            smoothed = gaussian_blur(plane, COARSE) - slow
-            coarse = torch.maximum(coarse, tenengrad(smoothed, DETECTION_SMOOTHING))
-    alarms = FALSE_ALARMS / guide.shape[1]
+    energies: list[Array] = []
+    for z in range(guide.shape[1]):  # slice by slice: scratch memory of one
+        energies = greater(energies, structure_energies(guide[:, z], noisy=noisy))
+    return exceeds_noise(energies, noise, guide.shape[1])
+
+
+def structure_energies(plane: Array, *, noisy: bool) -> list[Array]:
+    """What `has_structure` looks at in one slice: B H W each.
+
+    Args:
+        plane: B H W.
+        noisy: some noise is above `COARSE_FROM`, so that what shows after smoothing is looked at too.
+    """
+    slow = gaussian_blur(plane, DETECTION_SCALE)
+    energies = [tenengrad(plane - slow, DETECTION_SMOOTHING)]
+    if noisy:
+        energies.append(tenengrad(gaussian_blur(plane, COARSE) - slow, DETECTION_SMOOTHING))
+    return energies
+
+
+def greater(energies: Sequence[Array], others: Sequence[Array]) -> list[Array]:
+    """The greater one of each pair; of none and some, those."""
+    if not (energies and others):
+        return [*energies, *others]
+    return [namespace(each).maximum(each, other) for each, other in zip(energies, others, strict=True)]
+
+
+def exceeds_noise(energies: Sequence[Array], noise: Array, slices: int) -> Array:
+    """Where the greatest energies of all slices exceed what noise leaves in them; see `has_structure`.
+
+    Args:
+        energies: B H W each, the greatest ones of what `structure_energies` gives.
+        noise: B.
+        slices: how many there are.
+
+    Returns:
+        B H W, bool.
+    """
+    alarms = FALSE_ALARMS / slices
     # The window averages 4πσ² pixels; overlapping Sobel kernels leave one in 4.7 independent, by the tail of white
     # noise beyond 1 in 10⁴ (measured; by its variance it is one in 3.7, but its tail is heavier than a gamma's).
     beyond = _exceeded(4 * math.pi * DETECTION_SMOOTHING**2 / 4.7, alarms) * WHITE_NOISE_ENERGY
-    beyond_coarse = _exceeded(_COARSE_SHAPE, alarms) * COARSE_NOISE_ENERGY * noise.square()
-    shown = energy > (beyond * noise.square())[:, None, None]
-    shown |= coarse > beyond_coarse.clamp(min=beyond * COARSE_FROM**2)[:, None, None]
-    found = shown.to(energy.dtype)
-    return _widest(-_widest(-found)) > 0
+    variance = (noise**2)[:, None, None]
+    shown = energies[0] > beyond * variance
+    if len(energies) > 1:
+        beyond_coarse = _exceeded(_COARSE_SHAPE, alarms) * COARSE_NOISE_ENERGY * variance
+        shown |= energies[1] > beyond_coarse.clip(min=beyond * COARSE_FROM**2)
+    return _opened(shown)
 
 
 def _exceeded(shape: float, share: float) -> float:
     """What a gamma distribution of mean 1 exceeds in so small a share."""
-    return float(gammainccinv(shape, share)) / shape
+    return float(special.gammainccinv(shape, share)) / shape
 
 
 def structure_reach() -> int:
@@ -167,6 +177,14 @@ def structure_reach() -> int:
     return kernel_radius(DETECTION_SCALE) + 1 + kernel_radius(DETECTION_SMOOTHING) + 2 * (DETECTION_CORE // 2)
 
 
-def _widest(mask: Tensor) -> Tensor:
-    """Largest value in a square of `DETECTION_CORE` px around each pixel. B H W."""
-    return functional.max_pool2d(mask, DETECTION_CORE, stride=1, padding=DETECTION_CORE // 2)
+def _opened(found: Array) -> Array:
+    """Leave out what does not hold a square of `DETECTION_CORE` px; B H W, bool."""
+    if isinstance(found, np.ndarray):
+        size = (1, DETECTION_CORE, DETECTION_CORE)
+        return ndimage.grey_opening(found.astype(np.uint8), size, mode="nearest").astype(bool)
+    from torch.nn.functional import max_pool2d
+
+    def widest(mask: Array) -> Array:
+        return max_pool2d(mask, DETECTION_CORE, stride=1, padding=DETECTION_CORE // 2)
+
+    return widest(-widest(-found.float())) > 0

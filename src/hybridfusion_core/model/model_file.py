@@ -13,15 +13,20 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
+import numpy as np
+import safetensors.numpy
 from pydantic import ConfigDict, TypeAdapter, with_config
 from safetensors import SafetensorError, safe_open
 
 from hybridfusion_core.errors import StoredDataError, UserInputError
+from hybridfusion_core.model.config import NetworkConfig
 from hybridfusion_core.model.model_folder import SUFFIX, local_names, local_path
-from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig
+from hybridfusion_core.model.parameters import Parameters, parameter_shapes
+
+if TYPE_CHECKING:  # PyTorch takes seconds to import
+    from hybridfusion_core.model.network import HybridFusionNet
 
 ALIASES = {"organoid": "fluorescence"}  # what its users call it
 _ENTRY = "hybridfusion"
@@ -51,20 +56,37 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class Model:
-    """A network that is ready to run, with its card and the sha256 of its file."""
+    """A network's weights, with its card and the sha256 of its file."""
 
-    network: HybridFusionNet
+    parameters: Parameters
     card: ModelCard
     sha256: str
+
+    @property
+    def config(self) -> NetworkConfig:
+        """Sizes of the network."""
+        return self.parameters.config
+
+    @property
+    def network(self) -> HybridFusionNet:
+        """The network in PyTorch, built once for each file: whoever changes it makes a copy first."""
+        return _network(self.parameters)
+
+
+@lru_cache(maxsize=4)
+def _network(parameters: Parameters) -> HybridFusionNet:
+    from hybridfusion_core.model.network import network_of
+
+    return network_of(parameters)
 
 
 def save_model(path: Path, network: HybridFusionNet, card: ModelCard) -> None:
     """Write weights, sizes and card; the same model always gives the same bytes."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    arrays = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in network.state_dict().items()}
     # One entry: safetensors writes several in an order that changes from run to run.
     metadata = {_ENTRY: json.dumps({"config": asdict(network.config), "card": asdict(card)}, sort_keys=True)}
     part = path.with_name(f".{path.name}.part")
-    part.write_bytes(safetensors.torch.save(tensors, metadata=metadata))
+    part.write_bytes(safetensors.numpy.save(arrays, metadata=metadata))
     part.replace(path)
 
 
@@ -165,24 +187,24 @@ def _load_version(path: Path, _modified: int, size: int) -> Model:
     if header > min(_MAX_HEADER, size - 8):
         raise StoredDataError(f"{path.name}: not a safetensors file (header of {header} bytes). Check the path.")
     config, card = _read_metadata(path)
-    network = HybridFusionNet(config)
-    expected = {key: tensor.shape for key, tensor in network.state_dict().items()}
     try:
-        tensors = safetensors.torch.load(content)
-    except SafetensorError as error:
+        arrays = safetensors.numpy.load(content)
+    except (SafetensorError, KeyError, ValueError) as error:  # KeyError: a type of numbers that NumPy has not
         raise StoredDataError(f"{path.name}: damaged weights ({error}). Fetch the file again.") from error
     # Files of before 0.2 say nothing of it: their confidence is the posterior's share as it is.
-    tensors.setdefault("confidence_line", network.confidence_line)
-    if {key: tensor.shape for key, tensor in tensors.items()} != expected:
+    arrays.setdefault("confidence_line", np.array([1, 0], np.float32))
+    wrong = any(array.dtype != np.float32 for array in arrays.values())
+    if wrong or {name: array.shape for name, array in arrays.items()} != parameter_shapes(config):
         raise StoredDataError(f"{path.name}: its weights do not fit its own configuration. Fetch the file again.")
-    network.load_state_dict(tensors)
-    return Model(network.eval(), card, hashlib.sha256(content).hexdigest())
+    for array in arrays.values():
+        array.flags.writeable = False
+    return Model(Parameters(config, arrays), card, hashlib.sha256(content).hexdigest())
 
 
 def _read_metadata(path: Path) -> tuple[NetworkConfig, ModelCard]:
     """Read sizes and card, and check that the sizes are such as we would build."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="numpy") as file:
             metadata: dict[str, Any] = file.metadata() or {}
         described = json.loads(metadata[_ENTRY])
         if described["config"].get("wide_below") == 0:  # in files of before; windows of two sizes are no more

@@ -4,199 +4,22 @@ A dilated CNN at full resolution sees fine detail, shifted-window Swin-V2 blocks
 the CNN's features, on a coarse level, or on both), and after each block every slice learns the mean and the maximum
 over Z of its own location. The coarse level also says where anything is in focus at all.
 No operation depends on the size or the position of the tile beyond `NetworkConfig.halo`, and none on the
-number or the order of the slices. What the scores become is `blend`'s business.
+number or the order of the slices. What the scores become is `posterior`'s business.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
-
 import torch
-from pydantic import ConfigDict, with_config
 from torch import Tensor, nn
 
-from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.model.coarse import CELL_FEATURES, CoarseLevel, coarse_tokens_behind, told_behind, upsampled
+from hybridfusion_core.model.blur import gaussian_blur
+from hybridfusion_core.model.coarse import CoarseLevel, upsampled
+from hybridfusion_core.model.config import NetworkConfig
 from hybridfusion_core.model.exchange import exchanged, pooled
-from hybridfusion_core.model.focus_measures import (
-    WHITE_NOISE_ENERGY,
-    gaussian_blur,
-    gradient_energy,
-    kernel_radius,
-)
+from hybridfusion_core.model.focus_measures import WHITE_NOISE_ENERGY, gradient_energy
+from hybridfusion_core.model.parameters import Parameters
+from hybridfusion_core.model.posterior import Scores
 from hybridfusion_core.model.swin import SwinBlock
-
-
-@with_config(ConfigDict(extra="forbid"))
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Sizes of a HybridFusionNet; saved with its weights.
-
-    Attributes:
-        channels: features of the full-resolution CNN branch.
-        dim: features of a token.
-        heads: attention heads.
-        depth: Swin-V2 blocks on patches of full resolution; every second one is shifted by half a window. 0 leaves
-            what they would see to the coarse level.
-        window: side of an attention window in tokens.
-        patch: side of a token in pixels, or in cells of the coarse level.
-        dilations: one 3 × 3 convolution of the CNN branch each.
-        mlp_ratio: hidden features of a block's MLP over `dim`.
-        focus_windows: standard deviations, in pixels, of the windows in which the network is told each slice's
-            gradient energy relative to the sharpest slice's; () tells it nothing. Windows that reach no farther than
-            the convolutions are told to the tokens too; wider ones, which would widen the halo, to the head alone.
-        coarse_depth: Swin-V2 blocks on the coarse level, likewise shifted; 0 leaves that level out, and with it what it
-            says about being in focus.
-        coarse_bin: side in pixels of a cell of the coarse level.
-    """
-
-    channels: int = 8
-    dim: int = 32
-    heads: int = 2
-    depth: int = 2
-    window: int = 8
-    patch: int = 2
-    dilations: tuple[int, ...] = (1, 2, 4)
-    mlp_ratio: float = 2.0
-    focus_windows: tuple[float, ...] = (1.0, 2.0, 4.0, 6.0)
-    coarse_depth: int = 0
-    coarse_bin: int = 2
-
-    def __post_init__(self) -> None:
-        for name in ("channels", "dim", "heads", "window", "patch", "coarse_bin"):
-            if getattr(self, name) < 1:
-                raise UserInputError(
-                    f"NetworkConfig: {name} is {getattr(self, name)}; expected at least 1. Raise {name}."
-                )
-        if min(self.depth, self.coarse_depth) < 0 or self.depth + self.coarse_depth < 1:
-            raise UserInputError(
-                f"NetworkConfig: depth is {self.depth} and coarse_depth {self.coarse_depth}; expected at least one "
-                "block on one of the levels. Raise depth."
-            )
-        if self.dim % self.heads:
-            fitting = [heads for heads in range(1, self.dim + 1) if self.dim % heads == 0]
-            raise UserInputError(
-                f"NetworkConfig: dim {self.dim} cannot be shared by {self.heads} heads; expected heads to divide dim. "
-                f"Choose heads from {fitting}."
-            )
-        if self.window % 2:
-            raise UserInputError(
-                f"NetworkConfig: window is {self.window}; expected an even number, because every second block is "
-                f"shifted by half a window. Choose {self.window - 1 or 2} or {self.window + 1}."
-            )
-        if not self.dilations or min(self.dilations) < 1:
-            raise UserInputError(
-                f"NetworkConfig: dilations are {self.dilations}; expected at least one, each 1 or more. "
-                "The default is (1, 2, 4)."
-            )
-        if self.focus_windows and min(self.focus_windows) <= 0:
-            raise UserInputError(
-                f"NetworkConfig: focus_windows are {self.focus_windows}; expected each above 0 px. "
-                "The default is (1.0, 2.0, 4.0, 6.0); () tells the network no gradient energy."
-            )
-        if self.mlp_ratio * self.dim < 1:
-            raise UserInputError(
-                f"NetworkConfig: mlp_ratio {self.mlp_ratio} leaves an MLP without hidden features; "
-                f"expected at least {1 / self.dim}. The default is 2.0."
-            )
-
-    @property
-    def lattice(self) -> int:
-        """Side in pixels of the grid on which windows fall; tiles start at its multiples."""
-        return self.window * self.token_side
-
-    @property
-    def token_side(self) -> int:
-        """Side in pixels of a token of the coarsest level."""
-        return self.patch * (self.coarse_bin if self.coarse_depth else 1)
-
-    def shifted(self, block: int) -> bool:
-        """Whether a block's windows are shifted by half: every second one's are."""
-        return block % 2 == 1
-
-    @property
-    def near_windows(self) -> tuple[float, ...]:
-        """The focus windows that the tokens are told of."""
-        reach = sum(self.dilations)
-        return tuple(window for window in self.focus_windows if _energy_reach(window) <= reach)
-
-    @property
-    def told_features(self) -> int:
-        """Features of a slice's pixel that tokens are told: the CNN's, the guide itself and the near energies."""
-        return self.channels + 1 + len(self.near_windows)
-
-    @property
-    def cell_features(self) -> int:
-        """Features of a slice's cell on the coarse level; 0 without one."""
-        return 3 * CELL_FEATURES if self.coarse_depth else 0
-
-    @property
-    def pixel_features(self) -> int:
-        """Features of a slice's pixel: the CNN's, the guide itself and the relative energies."""
-        return self.channels + 1 + len(self.focus_windows)
-
-    @property
-    def halo(self) -> int:
-        """Pixels around a tile's core that its result depends on, rounded up to the lattice."""
-        return -(-receptive_field(self) // self.lattice) * self.lattice
-
-
-def receptive_field(config: NetworkConfig) -> int:
-    """Farthest distance in pixels, along one axis, from which a pixel's score is influenced.
-
-    Exact: the interval of inputs of every pixel of one lattice cell is followed back through the network
-    (axes are independent, so a square of twice this distance plus one holds all inputs).
-
-    Returns:
-        The maximum over all phases of the lattice, in pixels.
-    """
-    features = sum(config.dilations)  # of what the tokens are told: `near_windows` reach no farther
-    direct = max([features, *(_energy_reach(window) for window in config.focus_windows)])  # of what the head is told
-    reach = 0
-    for phase in range(config.lattice):
-        ends = [phase - 1 - direct, phase + 2 + direct]
-        if config.depth:
-            low, high = _tokens_behind(config, phase - 1, phase + 2)  # the head's 3 × 3
-            ends += [low - features, high + features]
-        if config.coarse_depth:
-            ends += told_behind(config, *coarse_tokens_behind(config, phase - 1, phase + 2))
-        reach = max(reach, phase - min(ends), max(ends) - 1 - phase)
-    return reach
-
-
-def token_reach(config: NetworkConfig) -> int:
-    """How far beyond a core of whole lattice cells lie tokens that its scores depend on; whole cells, pixels.
-
-    Of the coarse level where there is one.
-    """
-    behind = coarse_tokens_behind if config.coarse_depth else _tokens_behind
-    low, high = behind(config, -1, config.lattice + 1)  # the head's 3 × 3
-    return -(-max(-low, high - config.lattice) // config.lattice) * config.lattice
-
-
-def _tokens_behind(config: NetworkConfig, low: int, high: int) -> tuple[int, int]:
-    """Interval of pixels, half-open, whose tokens pixels [low, high) depend on; followed back through the blocks."""
-    low, high = low // config.patch, -(-high // config.patch)  # pixels -> tokens
-    for block in reversed(range(config.depth)):
-        offset = config.window // 2 if config.shifted(block) else 0
-        low = (low - offset) // config.window * config.window + offset
-        high = -(-(high - offset) // config.window) * config.window + offset
-    return low * config.patch, high * config.patch  # tokens -> pixels
-
-
-def _energy_reach(window: float) -> int:
-    """Pixels that the gradient energy in a window depends on: of the Sobel kernel and the Gaussian."""
-    return 1 + kernel_radius(window)
-
-
-class Scores(NamedTuple):
-    """Two scores per slice and pixel, B Z H W each, and one per pixel, B H W; any real value."""
-
-    focus: Tensor  # higher is sharper; its softmax over Z is the focus posterior
-    spread: Tensor  # focus + spread: its softmax over Z gives the fusion weights
-    in_focus: Tensor | None = None  # logit of anything being in focus; None: the network was not made to know
-
 
 _SMALL = 0.02  # standard deviation of weights whose layer should start by changing little
 
@@ -380,3 +203,16 @@ class HybridFusionNet(nn.Module):
         """What the energies alone add to both scores. Near (B z) C+1+K H W, gain B 2 K; (B z) 2 H W."""
         energies = near[:, self.config.channels + 1 :].unflatten(0, (energy_gain.shape[0], -1))
         return torch.einsum("bzkhw,bjk->bzjhw", energies, energy_gain).flatten(0, 1)
+
+
+def network_of(parameters: Parameters) -> HybridFusionNet:
+    """Build a network from its weights, ready to run."""
+    network = HybridFusionNet(parameters.config)
+    network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in parameters.arrays.items()})
+    return network.eval()
+
+
+def parameters_of(network: HybridFusionNet) -> Parameters:
+    """Copy a network's weights."""
+    arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in network.state_dict().items()}
+    return Parameters(network.config, arrays)

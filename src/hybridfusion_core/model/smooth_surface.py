@@ -16,9 +16,13 @@ from scipy.ndimage import gaussian_filter, median_filter
 
 Volume = NDArray[np.float32]  # Z Y X
 Plane = NDArray[np.float64]  # Y X
+_ROWS = 16  # at a time
 _DOUBT = 0.02  # probability of every slice whatever the evidence: how wrong it may be
 _ROUNDS = 3  # of telling two surfaces apart
 _MERGED = 1.0  # slices apart at which two surfaces are one
+_NEAR = 2.0  # slices apart at which one blurs into the other, so that there is no ridge between them
+_CLEAR = 3.0  # slices apart from where there is one
+_AROUND = 2.0  # cells, standard deviation of the surroundings that say how far surfaces are apart
 _FLAT = 1e-3  # by which a cell that shows one surface alone holds the sheet between two
 _STIFF = 2.0  # times as smooth as the surfaces is the sheet between them
 _APART = 6.0  # cost of the wrong side of the sheet between two surfaces, in those of a slice without evidence
@@ -34,8 +38,12 @@ def costs(evidence: NDArray[Any], weight: NDArray[Any]) -> Volume:
     Returns:
         Z Y X: −log of the probability, as much as it counts; 0 for the best slice.
     """
-    logarithm = np.log(_DOUBT / len(evidence) + (1 - _DOUBT) * evidence)
-    return np.asarray(weight * (logarithm.max(axis=0) - logarithm), dtype=np.float32)
+    found: Volume = np.multiply(evidence, 1 - _DOUBT, dtype=np.float32)
+    found += np.float32(_DOUBT / len(evidence))
+    np.log(found, out=found)
+    np.subtract(found.max(axis=0), found, out=found)
+    found *= np.asarray(weight, np.float32)
+    return found
 
 
 def one_surface(cost: Volume, smooth: float) -> Plane:
@@ -64,20 +72,49 @@ def two_surfaces(cost: Volume, smooth: float) -> tuple[Plane, Plane]:
     Returns:
         The one at low slice numbers, and the one at high ones.
     """
-    total = aggregated(cost, smooth)
-    low, high, told = _best_pair(total)
+    low, high, told = _best_pair(aggregated(cost, smooth))
     number = np.arange(len(cost), dtype=np.float32)[:, None, None]
-    unit = float(cost.max()) or 1.0
+    penalty = _APART * (float(cost.max()) or 1.0)
     for _ in range(_ROUNDS):
         # The sheet between them, known where both are seen: a cell that shows one of them does not say which it is.
         seen = (told * np.clip(high - low - _MERGED, 0, 1)).astype(np.float32)
         away = np.abs(number - ((low + high) / 2).astype(np.float32))
-        held = np.asarray((seen + _FLAT) * away, np.float32)
+        held = np.multiply(away, seen + np.float32(_FLAT), out=away)
         middle = gaussian_filter(one_surface(held, _STIFF * smooth), 2, mode="nearest")
-        beyond = (number - middle).astype(np.float32)
-        low = _lowest(aggregated(cost + _APART * unit * beyond.clip(0, 1), smooth))
-        high = _lowest(aggregated(cost + _APART * unit * (-beyond).clip(0, 1), smooth))
+        del away, held  # each as large as the evidence
+        above = _highest(cost, low, high - low, middle, smooth, penalty)
+        last = len(cost) - 1  # the same, seen from the other end
+        low = last - _highest(cost[::-1], last - high, high - low, last - middle, smooth, penalty)
+        high = above
     return np.minimum(low, high), np.maximum(low, high)
+
+
+def _highest(cost: Volume, other: Plane, apart: Plane, middle: Plane, smooth: float, penalty: float) -> Plane:
+    """Find the surface above a sheet.
+
+    Evidence that only falls off from the surface below is that surface's blur: a cell that is dark on this side would
+    be pulled there. So what counts is by how much slices are cheaper than the ridge between, nothing where there is
+    none; of surfaces that are too near for a ridge, what all evidence says.
+
+    Args:
+        cost: Z Y X, see `costs`.
+        other: Y X, height of the surface below.
+        apart: Y X ≥ 0, how far both are apart as far as is known.
+        middle: Y X, the sheet.
+        smooth: as for `one_surface`.
+        penalty: cost of lying below the sheet.
+    """
+    number = np.arange(len(cost), dtype=np.float32)[:, None, None]
+    clear = ((gaussian_filter(apart, _AROUND) - _NEAR) / (_CLEAR - _NEAR)).clip(0, 1).astype(np.float32)
+    own = np.empty(cost.shape, np.float32)
+    for top in range(0, cost.shape[1], _ROWS):
+        rows = slice(top, top + _ROWS)
+        here, beyond = cost[:, rows], number >= np.round(other[rows])
+        ridge = np.maximum.accumulate(np.where(beyond, here, -np.inf), axis=0)
+        gain = np.where(beyond, ridge - here, 0)
+        told, below = clear[rows], (middle[rows] - number).astype(np.float32).clip(0, 1)
+        own[:, rows] = told * (gain.max(axis=0) - gain) + (1 - told) * here + np.float32(penalty) * below
+    return _lowest(aggregated(own, smooth))
 
 
 def _best_pair(total: Volume) -> tuple[Plane, Plane, Plane]:

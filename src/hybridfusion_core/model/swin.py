@@ -8,9 +8,7 @@ import torch
 from timm.models.swin_transformer_v2 import SwinTransformerV2Block, WindowAttention
 from torch import Tensor, nn
 
-GREATEST_SCALE = math.log(100)  # of the attention's logits, as in timm and in Liu et al. 2022 (arXiv:2111.09883)
-_GREATEST_BIAS = 16
-LEAST_SQUARE = 1e-12  # of a query: one of all zeros has no direction
+from hybridfusion_core.model.config import GREATEST_BIAS, GREATEST_SCALE, LEAST_SQUARE
 
 
 class SwinBlock(SwinTransformerV2Block):
@@ -92,7 +90,7 @@ def position_bias(attention: WindowAttention) -> Tensor:
     table, index = attention.relative_coords_table, attention.relative_position_index  # 1 y x 2, N N
     assert isinstance(table, Tensor)  # noqa: S101 - narrows the type
     assert isinstance(index, Tensor)  # noqa: S101 - narrows the type
-    biases = _GREATEST_BIAS * attention.cpb_mlp(table.flatten(0, 2)).sigmoid()  # places H
+    biases = GREATEST_BIAS * attention.cpb_mlp(table.flatten(0, 2)).sigmoid()  # places H
     bias: Tensor = biases[index].permute(2, 0, 1)
     return bias
 

@@ -33,7 +33,9 @@ def with_acquired_times(plate: Plate, channels: Sequence[str] | None, decides: s
         return plate
     chosen = find_channels(first, channels)
     needed = set() if decides is None else set(find_channels(first, [decides]))
-    frames = [frame for well in plate.wells for field in well.fields for frame in field.frames if _by_channel(frame)]
+    frames = [
+        frame for well in plate.wells for field in well.fields for frame in field.frames if frame.planes or frame.images
+    ]
     taken = {(frame.time, channel) for frame in frames for channel in (*chosen, *needed) if _has(frame, channel)}
     times = dict.fromkeys(frame.time for frame in frames)
     absent = {time: lacks for time in times if (lacks := [each for each in chosen if (time, each) not in taken])}
@@ -54,13 +56,9 @@ def with_acquired_times(plate: Plate, channels: Sequence[str] | None, decides: s
 
 def _of_times(field: Field, absent: Mapping[str, Sequence[int]], without: Collection[str]) -> Field:
     kept = (frame for frame in field.frames if frame.time not in without)
-    return replace(field, frames=tuple(_lacking(frame, tuple(absent.get(frame.time, ()))) for frame in kept))
-
-
-def _lacking(frame: Frame, channels: tuple[int, ...]) -> Frame:
-    """Note which channels a frame lacks; that a file of theirs is not there is no defect then."""
-    defects = tuple(each for each in frame.defects if each.channel is None or each.channel not in channels)
-    return replace(frame, not_acquired=channels, defects=defects)
+    return replace(
+        field, frames=tuple(replace(frame, not_acquired=tuple(absent.get(frame.time, ()))) for frame in kept)
+    )
 
 
 def _warnings(
@@ -84,12 +82,6 @@ def _some(times: Sequence[str]) -> str:
     return ", ".join(times[:_SHOWN]) + (", …" if len(times) > _SHOWN else "")
 
 
-def _by_channel(frame: Frame) -> bool:
-    """Say whether each channel has files of its own, so that one can be absent."""
-    return bool(frame.planes or frame.images)
-
-
 def _has(frame: Frame, channel: int) -> bool:
-    if frame.images:
-        return bool(frame.images[channel].path)
-    return bool(frame.planes[channel]) or any(each.channel == channel for each in frame.defects)
+    there = frame.images[channel].path if frame.images else frame.planes[channel]
+    return bool(there) or any(each.channel == channel for each in frame.defects)

@@ -75,15 +75,16 @@ class JoinedChannels:
     """Stacks of one channel each as an array C Z Y X.
 
     Args:
-        arrays: of the channels.
-        axes: letters of each array; T and C, where they are there, have length 1.
+        parts: array of each channel and the letters of its axes, of which T and C, where they are there, have length
+            1; None for a channel of zeros. One at least has an array.
     """
 
-    def __init__(self, arrays: Sequence[ArrayLike], axes: Sequence[str]) -> None:
-        self._parts = list(zip(arrays, axes, strict=True))
-        lengths = [dict(zip(letters, array.shape, strict=True)) for array, letters in self._parts]
-        self.shape: tuple[int, ...] = (len(self._parts), *(lengths[0].get(letter, 1) for letter in "ZYX"))
-        self.dtype: np.dtype[Any] = arrays[0].dtype
+    def __init__(self, parts: Sequence[tuple[ArrayLike, str] | None]) -> None:
+        self._parts = tuple(parts)
+        first, letters = next(part for part in parts if part is not None)
+        lengths = dict(zip(letters, first.shape, strict=True))
+        self.shape: tuple[int, ...] = (len(self._parts), *(lengths.get(letter, 1) for letter in "ZYX"))
+        self.dtype: np.dtype[Any] = first.dtype
 
     def __getitem__(self, key: Any, /) -> NDArray[Any]:
         c, z, y, x = normalised(key, self.shape)
@@ -92,7 +93,10 @@ class JoinedChannels:
         return np.stack([self._read(each, z, y, x) for each in range(self.shape[0])[c]])
 
     def _read(self, channel: int, z: Any, y: Any, x: Any) -> NDArray[Any]:
-        array, letters = self._parts[channel]
+        part = self._parts[channel]
+        if part is None:
+            return np.array(np.broadcast_to(np.zeros((), self.dtype), self.shape[1:])[z, y, x])
+        array, letters = part
         wanted = {"T": 0, "C": 0, "Z": z, "Y": y, "X": x}
         region = np.asarray(array[tuple(wanted[letter] for letter in letters)])
         kept = [letter for letter in letters if isinstance(wanted[letter], slice)]

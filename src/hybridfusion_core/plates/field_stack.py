@@ -7,7 +7,7 @@ replaced by black.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -108,7 +108,7 @@ def defects_of(field: PlateField, channels: Sequence[int]) -> tuple[Defect, ...]
         channels: indices.
     """
     known = tuple(each for each in field.frame.defects if each.channel is None or each.channel in channels)
-    if known or field.frame.image is not None or field.frame.images:
+    if known or field.frame.image is not None:
         return known
     names = [channel.name for channel in field.imaging.channels]
     acquired = [each for each in channels if each not in field.frame.not_acquired]
@@ -122,6 +122,8 @@ def defects_of(field: PlateField, channels: Sequence[int]) -> tuple[Defect, ...]
                 "every field has, with --channels.",
             ),
         )
+    if field.frame.images:
+        return ()
     deep = [each for each in acquired if field.frame.slices[each] > 1]
     odd = next((each for each in deep if not _alike(field.frame.planes[deep[0]], field.frame.planes[each])), None)
     if odd is None:
@@ -182,7 +184,7 @@ def _of_planes(field: PlateField, channels: Sequence[int], z_step_um: float | No
         warnings=(
             *_dropped(dropped, positions),
             *_serving([imaging.channels[each] for each in flat], len(longest)),
-            *map(_not_acquired, blank),
+            *_not_acquired(blank),
         ),
         decode_unit=(1, first.samples, 1, *first.shape),
     )
@@ -200,13 +202,13 @@ def _plane_index(runs: Sequence[Sequence[Plane]]) -> NDArray[np.int64]:
     )
 
 
-def _not_acquired(channel: Channel) -> str:
-    return f"{channel.name!r} was not acquired at this time point and reads as zeros."
-
-
 def _serving(channels: Sequence[Channel], depth: int) -> Iterator[str]:
     if channels:
         yield f"One slice of {', '.join(each.name for each in channels)} serves all {depth} slices."
+
+
+def _not_acquired(channels: Iterable[Channel]) -> Iterator[str]:
+    return (f"{channel.name!r} was not acquired at this time point and reads as zeros." for channel in channels)
 
 
 def _rgb(channel: Channel) -> tuple[Channel, ...]:
@@ -294,10 +296,11 @@ def _of_image(field: PlateField, channels: Sequence[str] | None, absent: Absent)
 
 
 def _of_images(field: PlateField, channels: Sequence[int], absent: Absent) -> Stack:
-    """Open a field whose channels have an image each; all must have the same Z, Y and X."""
-    acquired = [each for each in channels if each not in field.frame.not_acquired]
-    stacks = [_of_file(field, field.frame.images[each], absent) for each in acquired]
-    first, names = stacks[0], field.imaging.channels
+    """Open a field whose channels have an image each, or none at this time; all must have the same Z, Y and X."""
+    blank = [each for each in channels if each in field.frame.not_acquired]
+    opened = {each: _of_file(field, field.frame.images[each], absent) for each in channels if each not in blank}
+    stacks = list(opened.values())
+    first = stacks[0]
     for stack in stacks[1:]:
         if stack.shape[2:] != first.shape[2:] or stack.dtype != first.dtype:
             raise StoredDataError(
@@ -305,20 +308,18 @@ def _of_images(field: PlateField, channels: Sequence[int], absent: Absent) -> St
                 f"{first.shape[2:]} {first.dtype}; expected the same for every channel. Fuse them one after the other, "
                 "with --channels."
             )
-    arrays = {each: (stack.array, stack.axes) for each, stack in zip(acquired, stacks, strict=True)}
-    nothing = np.broadcast_to(np.zeros((), first.dtype), first.shape[2:]), "ZYX"  # takes no memory
     return replace(
         first,
         array=JoinedChannels(
-            [arrays.get(each, nothing)[0] for each in channels], [arrays.get(each, nothing)[1] for each in channels]
+            [(opened[each].array, opened[each].axes) if each in opened else None for each in channels]
         ),
         axes="CZYX",
         name=field.name,
-        channels=tuple(names[each] for each in channels),
+        channels=tuple(field.imaging.channels[each] for each in channels),
         source=tuple(path for stack in stacks for path in stack.source),
         warnings=(
             *dict.fromkeys(warning for stack in stacks for warning in stack.warnings),
-            *(_not_acquired(names[each]) for each in channels if each not in acquired),
+            *_not_acquired(field.imaging.channels[each] for each in blank),
         ),
         closers=tuple(close for stack in stacks for close in stack.closers),
     )

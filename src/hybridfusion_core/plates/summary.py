@@ -83,7 +83,7 @@ def table(plate: Plate, about: Mapping[str, Any]) -> dict[str, str]:
         "wells": f"{about['wells']} of {plate.rows} × {plate.columns}",
         "fields per well": _span(about["fields_per_well"]),
         "times per field": _span(about["times_per_field"]),
-        "to fuse": f"{about['units']} fields × times" + (f", {failing} of them will fail" if failing else ""),
+        "to fuse": f"{about['units']} focal stacks" + (f", {failing} of them will fail" if failing else ""),
         "channels": ", ".join(about["channels"]) or "not stated",
         "slices": _span(about["slices"]) + (f"; {single} fields have only one" if single else ""),
         "plane": "not stated" if plane is None else f"{plane[0]} × {plane[1]} {about['dtype']}",

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import lil_array
-from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
 Floats = NDArray[np.float64]
 Pair = tuple[int, int]
@@ -94,6 +92,9 @@ def _trust(miss: Floats, info: Floats) -> float:
 
 def _along_the_surest(count: int, reference: int, relations: Mapping[Pair, tuple[Floats, Floats]]) -> Floats:
     """Return where slices lie if each is reached by the pairs that are surest: what later rounds correct."""
+    from scipy.sparse import lil_array  # noqa: PLC0415 - slow to import, and every fusion looks for drift
+    from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree  # noqa: PLC0415
+
     cost = lil_array((count, count))
     for (one, other), (_, info) in relations.items():
         cost[one, other] = 1 / (float(np.trace(info[:2, :2])) + 1e-9)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
+import lazy_loader
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform
 
 from hybridfusion_core.io.region import ComputedPlanes
 from hybridfusion_core.registration.placement import Placement, Rect, Slice, centre_of
 from hybridfusion_core.stack import Stack
 
+ndimage = lazy_loader.load("scipy.ndimage", suppress_warning=True)  # only where slices are aligned
 Frame = Literal["keep", "crop"]
 
 _MARGIN = 16  # px around what is read: a spline's memory of what lies farther away is below 1e-8
@@ -112,18 +113,14 @@ def _interpolated(
 ) -> NDArray[Any]:
     """Return what cubic splines give, in the pixels' own type; NaN and infinite pixels leave NaN where they count."""
     matrix: Any = np.diag(place.matrix) if place.angle_deg == 0 else place.matrix  # of two numbers is quicker
-    values = counts.astype(
-        np.float64
-        if counts.dtype.itemsize > 4 or (counts.dtype.kind == "u" and counts.dtype.itemsize > 2)
-        else np.float32
-    )
+    values = counts.astype(np.float64 if counts.dtype.itemsize > (4 if counts.dtype.kind == "f" else 2) else np.float32)
     wrong = None
     if counts.dtype.kind == "f" and not np.isfinite(values).all():
         wrong = ~np.isfinite(values)
         values[wrong] = values[~wrong].mean() if not wrong.all() else 0
-    made = affine_transform(values, matrix, offset, shape, order=3, mode="mirror", output=values.dtype)
+    made = ndimage.affine_transform(values, matrix, offset, shape, order=3, mode="mirror", output=values.dtype)
     if wrong is not None:
-        share = affine_transform(wrong.astype(np.float32), matrix, offset, shape, order=1, mode="nearest")
+        share = ndimage.affine_transform(wrong.astype(np.float32), matrix, offset, shape, order=1, mode="nearest")
         made[share > 1e-3] = np.nan
     if counts.dtype.kind in "iu":
         limits = np.iinfo(counts.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.open import open_stack
+from hybridfusion_core.shading.harmony import read_surfaces
 
 AUTO = "auto"  # in place of a file: estimated over the fields of a plate
+_INDEX = ".xml"
 _DIMMEST = 0.01  # of the mean; what lies below lights nothing that could be measured
 
 
@@ -31,14 +34,17 @@ class Profiles:
     about: dict[str, Any]
 
 
-def read_profiles(flat: str | None, dark: str | None, plane: tuple[int, int], channels: int, name: str) -> Profiles:
+def read_profiles(
+    flat: str | None, dark: str | None, plane: tuple[int, int], channels: Sequence[str], name: str
+) -> Profiles:
     """Read a flat field and a dark frame, and check that they fit a stack.
 
     Args:
-        flat: any image that `fuse` reads, or an .npy; several slices or time points are averaged.
+        flat: any image that `fuse` reads, or an .npy; several slices or time points are averaged. Or the index (.xml)
+            of a Harmony plate, which holds polynomials.
         dark: likewise.
         plane: Y and X of the stack.
-        channels: how many it has; files have as many, or one that serves all.
+        channels: names of its channels; files have as many, or one that serves all.
         name: of the stack.
 
     Raises:
@@ -49,7 +55,7 @@ def read_profiles(flat: str | None, dark: str | None, plane: tuple[int, int], ch
         raise _unfit(dark, "--dark", "NaN or infinite pixels", "counts in the dark")
     light = None if flat is None else _picture(flat, "--flat-field", plane, channels, name)
     if light is not None:
-        if shade is not None and Path(str(flat)).suffix != ".npy":  # an estimate has it taken off already
+        if shade is not None and Path(str(flat)).suffix not in (".npy", _INDEX):  # others have it taken off already
             light = light - shade
         mean = light.mean(axis=(1, 2), keepdims=True)
         if not np.isfinite(light).all() or (mean <= 0).any() or (light <= _DIMMEST * mean).any():
@@ -59,17 +65,21 @@ def read_profiles(flat: str | None, dark: str | None, plane: tuple[int, int], ch
     return Profiles(light, shade, about)
 
 
-def _picture(path: str, option: str, plane: tuple[int, int], channels: int, name: str) -> NDArray[np.float32]:
+def _picture(path: str, option: str, plane: tuple[int, int], channels: Sequence[str], name: str) -> NDArray[np.float32]:
     if path == AUTO:
         raise UserInputError(
             f"{option} auto is estimated over the fields of a plate, and {name} is one field; expected the path of a "
             "picture. Give one, or fuse the plate with `batch`."
         )
-    found = _array(path, option)
-    if found.shape[0] not in (1, channels) or found.shape[1:] not in (plane, (1, 1)):
+    if Path(path).suffix.lower() == _INDEX:
+        found = read_surfaces(path, "Foreground" if option == "--flat-field" else "Background", channels)
+    else:
+        found = _array(path, option)
+    if found.shape[0] not in (1, len(channels)) or found.shape[1:] not in (plane, (1, 1)):
         c, y, x = found.shape
+        size = f"{plane[0]} × {plane[1]}"
         raise UserInputError(
-            f"{option} {path!r} has {c} channel(s) of {y} × {x} px, {name} has {channels} of {plane[0]} × {plane[1]}; "
+            f"{option} {path!r} has {c} channel(s) of {y} × {x} px, {name} has {len(channels)} of {size}; "
             "expected the same size, and one channel for each or one for all. Choose the picture that was taken with "
             "this camera and binning."
         )

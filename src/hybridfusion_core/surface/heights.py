@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.fusion.result import FuseResult
 from hybridfusion_core.fusion.slice_positions import slice_positions
+from hybridfusion_core.fusion.treated import placement_in
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.result_spec import product_of, quantity_of
 from hybridfusion_core.io.suffixes import OUTPUT_SUFFIXES, has_suffix, result_paths
 from hybridfusion_core.io.verify import stored_provenance
+from hybridfusion_core.registration.placement import Placement, check_fit
+from hybridfusion_core.registration.resampled import Frame, aligned
 from hybridfusion_core.stack import Channel, Stack
 
 HeightUnit = Literal["um", "slices"]
@@ -36,6 +39,8 @@ class Heights:
         name: for messages and provenance.
         provenance: what it says of how it was made; {} if nothing.
         sheet: index along Z of the surface, where there are two.
+        placement: where slices lay when it was found; None if they were taken as they are.
+        frame: of the aligned slices.
     """
 
     array: Stack
@@ -44,6 +49,15 @@ class Heights:
     name: str
     provenance: Mapping[str, Any]
     sheet: int = 0
+    placement: Placement | None = None
+    frame: Frame = "keep"
+
+    def placed(self, stack: Stack) -> Stack:
+        """Return a stack with its slices where they lay when the heights were found, and cropped as those are."""
+        if self.placement is None:
+            return stack
+        about = {"alignment": self.provenance["treatment"]["alignment"]}
+        return replace(aligned(stack, self.placement, self.frame), treatment=about)
 
     def read(self, t: int, channel: int, y: slice, x: slice) -> NDArray[Any]:
         """Heights of a region for one channel of the stack, Y X, in the map's own unit."""
@@ -130,6 +144,8 @@ def _checked(
             f"{name} holds {maps.dtype} pixels; expected heights as floating-point numbers. A decision counts slices "
             "from 1 and is no height; store heights as float32, in µm, or in slices counted from 0."
         )
+    placement, frame = _placement(provenance, stack, name)
+    stack = stack if placement is None else aligned(stack, placement, frame)
     t, _, z, *plane = maps.shape
     if z > 1 and sheet is None:
         raise UserInputError(
@@ -152,9 +168,28 @@ def _checked(
     if not other_stack:
         _same_stack(name, provenance, stack)
     of, stated = _chosen(maps, stack, name, chosen)
-    heights = Heights(maps, _unit(name, stack, unit, stated), of, name, provenance, (sheet or 1) - 1)
+    unit = _unit(name, stack, unit, stated)
+    heights = Heights(maps, unit, of, name, provenance, (sheet or 1) - 1, placement, frame)
     _within(heights, stack)
     return heights
+
+
+def _placement(provenance: Mapping[str, Any], stack: Stack, name: str) -> tuple[Placement | None, Frame]:
+    """Where slices lay when a height was found, and in which frame; None if they are read as they are."""
+    treatment = provenance.get("treatment")
+    if not isinstance(treatment, Mapping) or placement_in(stack.treatment) is not None:  # aligned already
+        return None, "keep"
+    placement = placement_in(treatment)
+    if placement is None or not placement.moves:
+        return None, "keep"
+    try:
+        check_fit(placement, stack.shape, range(stack.shape[2]), stack.name)
+    except UserInputError as error:
+        raise UserInputError(
+            f"{name} was found on slices that were aligned, and those of {stack.name} cannot be aligned so: {error} Or "
+            "fuse again with --project, which reads the channels while the slices are aligned."
+        ) from error
+    return placement, "crop" if "frame" in treatment["alignment"] else "keep"
 
 
 def _same_stack(name: str, provenance: Mapping[str, Any], stack: Stack) -> None:
@@ -166,12 +201,6 @@ def _same_stack(name: str, provenance: Mapping[str, Any], stack: Stack) -> None:
         raise UserInputError(
             f"{name} is the height of {', '.join(sorted(made_of)[:3])}; expected that of "
             f"{', '.join(sorted(ours)[:3])}. {cure}"
-        )
-    if (provenance.get("settings") or {}).get("align") not in (None, "none"):
-        raise UserInputError(
-            f"{name} was found on slices that were aligned, and those of {stack.name} are read as they are; expected "
-            "the same slices. Fuse with --project instead, which reads aligned slices, or say --other-stack if they "
-            "do not differ."
         )
     if isinstance(slices, int) and slices != stack.shape[2]:
         raise UserInputError(

@@ -238,7 +238,7 @@ def write_table(path: Path, table: Table, *, labels: str | None = None, overwrit
         UserInputError: another suffix, or the table exists.
     """
     if path.suffix not in (".csv", ".zarr"):
-        raise UserInputError(f"The table {path.name!r} has no known suffix; expected .csv or .zarr. Rename it.")
+        raise UserInputError(f"The table {path.name!r} has no known suffix; expected .csv or .zarr.")
     delivery = Delivery((path,), overwrite=overwrite)
     try:
         with explained(path):

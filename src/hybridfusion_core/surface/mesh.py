@@ -41,7 +41,7 @@ def write_mesh(result: str | Path, path: Path, *, sheet: int = 1, overwrite: boo
         UserInputError: no height in µm, another suffix, or an existing file.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise UserInputError(f"The mesh {path.name!r} has no known suffix; expected {', '.join(SUFFIXES)}. Rename it.")
+        raise UserInputError(f"The mesh {path.name!r} has no known suffix; expected {', '.join(SUFFIXES)}.")
     trimesh = _trimesh()
     source = Path(result)
     delivery = Delivery((path,), overwrite=overwrite)

@@ -18,7 +18,7 @@ from hybridfusion_core.fusion.api import as_stack
 from hybridfusion_core.fusion.job import find_channel
 from hybridfusion_core.fusion.projections import to_dtype
 from hybridfusion_core.fusion.provenance import identify
-from hybridfusion_core.fusion.result import FuseResult
+from hybridfusion_core.fusion.result import FuseResult, start_of
 from hybridfusion_core.fusion.slab import Slab, along_heights
 from hybridfusion_core.fusion.tiles import Geometry, blocks
 from hybridfusion_core.io.create import create_output, refuse_input_as_output
@@ -91,10 +91,11 @@ def project(
     with (
         as_stack(source, axes=axes, z_step_um=z_step_um) as stack,
         _heights(surface, stack, request) as heights,
-        decoded_once(stack, _BLOCK, room=_ROOM) as planes,
+        decoded_once(stack, _BLOCK, room=_ROOM) as decoded,
     ):
-        made = resolved(request, stack, heights)
-        spec = describe(made, stack)
+        planes = heights.placed(decoded)
+        made = resolved(request, planes, heights)
+        spec = describe(made, planes)
         arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.array_shapes().items()}
         run_to_end(into_array(made, planes, arrays["fused"]), progress)
         planar = not isinstance(source, str | Path | list | tuple | Stack) and set(stack.axes) <= set("ZYX")
@@ -146,12 +147,12 @@ def steps_to_disk(
         (on exhaustion) the `ResultSpec` of what was written.
     """
     refuse_input_as_output(path, [*stack.source, *made.heights.array.source])
-    spec = describe(made, stack, checksum=checksum)
+    spec = describe(made, made.heights.placed(stack), checksum=checksum)
     with (
         create_output(path, spec, block=made.block, overwrite=overwrite, ngff=ngff) as output,
         decoded_once(stack, made.block, room=_ROOM, folder=path.parent) as planes,
     ):
-        yield from into_array(made, planes, output.arrays["fused"])
+        yield from into_array(made, made.heights.placed(planes), output.arrays["fused"])
         output.commit()
     return spec
 
@@ -202,6 +203,7 @@ def describe(made: Projection, stack: Stack, *, checksum: bool = False) -> Resul
         dtype=dtype,
         channels=tuple(stack.channels[index] for index in made.channels),
         rgb=stack.rgb and len(made.channels) == 3,
+        start=start_of(stack),
         t=stack.t,
         z=Axis(step, "micrometer") if known else stack.z,
         y=stack.y,
@@ -275,6 +277,7 @@ def _provenance(made: Projection, stack: Stack, *, checksum: bool) -> dict[str, 
         "slices": stack.shape[2],
         "z_positions_um": None if stack.z_positions_um is None else [float(each) for each in stack.z_positions_um],
         "surface": {"input": of, "unit": heights.unit, "made_by": heights.provenance.get("software")},
+        **({} if not stack.treatment else {"treatment": dict(stack.treatment)}),
         "settings": {
             **asdict(replace(made.request, by_channel={})),
             "by_channel": {

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.model.config import NetworkConfig
 from hybridfusion_core.model.model_file import ModelCard, load_model, save_model
-from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig
+from hybridfusion_core.model.network import HybridFusionNet
 from hybridfusion_core.train.calibration import calibrate
 from hybridfusion_core.train.curves import draw_curves
 from hybridfusion_core.train.losses import presets

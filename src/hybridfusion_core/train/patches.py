@@ -164,7 +164,7 @@ def _fields(name: str, stack: Stack, groups: list[tuple[int, ...]]) -> Iterator[
             counts = _read(stack, t, group)
             if not np.isfinite(counts).all():
                 raise UserInputError(
-                    f"{name} has pixels that are no numbers at t={t}, c={group[0]}; expected numbers everywhere. "
+                    f"{name} has NaN or infinite pixels at t={t}, c={group[0]}; expected numbers everywhere. "
                     "Repair the file, or take it out of [unlabelled] stacks."
                 )
             statistics = field_statistics([counts])

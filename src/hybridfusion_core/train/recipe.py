@@ -11,9 +11,19 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, NonNegativeFloat, TypeAdapter, ValidationError, with_config
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.model.network import NetworkConfig
+from hybridfusion_core.model.config import NetworkConfig
 from hybridfusion_core.scenes.scene import KINDS, SceneKind
 from hybridfusion_core.train.losses.presets import PresetName
+
+# Weights beside the recipes, by the names that they had before 0.2.0: recipes of users may start from them.
+_RENAMED = {
+    "first": "basic",
+    "second": "less_haze",
+    "third": "depth_12",
+    "fourth": "more_slices",
+    "fifth": "transmitted_start",
+    "sixth": "lonely_and_crowded",
+}
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -118,8 +128,16 @@ class Recipe:
                 f"Recipe: scenes are {self.scenes}; expected a share > 0 of at least one of {', '.join(KINDS)}. "
                 "Compare it with recipes/general.toml."
             )
+        object.__setattr__(self, "start", _found_under_its_name(self.start))
         if self.network is None and not self.start:
             object.__setattr__(self, "network", NetworkConfig())
+
+
+def _found_under_its_name(start: str) -> str:
+    """Return the path of weights that are started from, also where a recipe has their former name."""
+    path = Path(start)
+    renamed = path.with_stem(_RENAMED[path.stem]) if path.suffix == ".safetensors" and path.stem in _RENAMED else path
+    return str(renamed) if not path.exists() and renamed.is_file() else start
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -53,7 +53,7 @@ class _Steps(Dataset[Batch]):
 
 
 def draw_batches(recipe: Recipe, first: int, device: torch.device, processes: int = 0) -> Generator[Batch]:
-    """Draw the scenes of every step that is left, each the same whoever draws it.
+    """Draw the scenes of every step that is left, each the same whichever process draws it.
 
     Args:
         recipe: what is trained.

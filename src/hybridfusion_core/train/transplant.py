@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig
+from hybridfusion_core.model.config import NetworkConfig
+from hybridfusion_core.model.network import HybridFusionNet
 
 
 def transplanted(network: HybridFusionNet, config: NetworkConfig) -> HybridFusionNet:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hybridfusion_core.model.network import HybridFusionNet, Scores
-from hybridfusion_core.model.posterior import focus_posterior, fuse_soft, fusion_weights
+from hybridfusion_core.model.network import HybridFusionNet
+from hybridfusion_core.model.posterior import Scores, focus_posterior, fuse_soft, fusion_weights
 from hybridfusion_core.scenes.lab import ANY_LAB, Lab
 from hybridfusion_core.train.losses import supervised
 from hybridfusion_core.train.recipe import Recipe

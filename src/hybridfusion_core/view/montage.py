@@ -119,7 +119,7 @@ def _figure(montage: Montage) -> tuple[Figure, dict[str, Axes]]:
     mosaic: list[Any] = [names[row * columns : (row + 1) * columns] for row in range(rows)]
     bars = sum(bool({"decision", "height"} & set(row)) for row in mosaic)
     size = (columns * tile[0], rows * tile[1] + bars * _BAR + _TITLE)
-    figure = Figure(figsize=size, dpi=dpi, facecolor=_BACKGROUND, layout="constrained")
+    figure = Figure(figsize=size, dpi=dpi, facecolor=_BACKGROUND, layout="compressed")
     FigureCanvasAgg(figure)
     title = _printable(montage.title, int(size[0] / 0.115))
     figure.suptitle(

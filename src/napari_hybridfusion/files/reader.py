@@ -133,7 +133,7 @@ def _read_with_companions(path: Path) -> list[LayerData]:
             layers += found
             if read_companion is _read_decision:
                 colors = len(found[0][1]["colormap"].colors) - 1  # one for each slice, and one for none
-    # What has many slices is a stack, whoever wrote it.
+    # What has many slices is a stack, whatever program wrote it.
     provenance = stored_provenance(path) if stack.shape[2] == 1 else {}
     depth = Depth.recorded(provenance, stack.z, otherwise=colors)
     # Without anything that explains it, or a record, it is a stack or an image like any other.

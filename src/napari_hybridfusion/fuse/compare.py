@@ -96,7 +96,9 @@ def show_comparison(viewer: ViewerModel, found: Comparison, source: Source) -> S
     added: list[Layer] = []
     for title, spec, pixels in reversed(found):
         for data, about, kind in fused_layers(spec, [pixels], source, title):
-            added.append(Layer.create(data, about, kind))
+            # What it is stands first: of a long name a cell shows the beginning.
+            name = f"{title}: {about['name'].removesuffix(title).rstrip()}"
+            added.append(Layer.create(data, {**about, "name": name}, kind))
             viewer.add_layer(added[-1])
     # The grid begins with the uppermost layers: the fused image, then what it is compared with.
     for layer in fused:

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hybridfusion_core.fusion.treated import guide_of, placement_in, treated_again
+from hybridfusion_core.fusion.treated import guide_of, treated_again
 from hybridfusion_core.io.decode_cache import decoded_once
 from hybridfusion_core.progress import Progress
 from hybridfusion_core.registration.measure import measure_placement
@@ -100,7 +100,7 @@ def drift_text(drift: Drift) -> str:
 def as_fused(task: Task, treatment: object) -> Task:
     """Return a task whose stack is the one that was fused, in even light and aligned: what decisions count in."""
     known = treatment if isinstance(treatment, dict) else None
-    if known is None or (placement_in(known) is None and "light" not in known):
+    if known is None or not {"alignment", "light", "slice_light"} & set(known):
         return task
     stack = treated_again(task.job.request, task.source.stack, known)
     return replace(task, source=replace(task.source, stack=stack))

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, PushButton, Select
 from napari.layers import Image
 from qtpy.QtWidgets import QAbstractItemView
 
 from hybridfusion_core.fusion.methods import METHODS
+from hybridfusion_core.model.threads import thread_count
 from hybridfusion_core.stack import Stack
 from napari_hybridfusion.job.task import Choices, FieldError, asks_for_light, auto_models, prepare_source
 from napari_hybridfusion.layers.sources import are_named, axes_text, axis_choices, companions, siblings
@@ -159,9 +159,9 @@ class FuseForm(FieldForm):
             step=0.1,
             tooltip="Distance between slices, where the layer does not know it. 0: as the layer says.",
         )
-        self.boxes = RequestBoxes(threads=f"as many as PyTorch thinks right ({torch.get_num_threads()})")
-        self.first = PushButton(text="From the shown slice", tooltip="Leave out what lies before the shown slice.")
-        self.last = PushButton(text="To the shown slice", tooltip="Leave out what lies behind the shown slice.")
+        self.boxes = RequestBoxes(threads=f"as many as there are cores ({thread_count()})")
+        self.first = PushButton(text="Begin here", tooltip="Leave out what lies before the slice that is shown.")
+        self.last = PushButton(text="End here", tooltip="Leave out what lies behind the slice that is shown.")
         for button, at in ((self.first, 0), (self.last, 1)):
             button.changed.connect(lambda _=None, at=at: self._end_at_shown(at))
         ends = Container(widgets=[self.first, self.last], layout="horizontal", labels=False)

@@ -61,11 +61,11 @@ class FuseWidget(Dock):
         )
         self._comparison: ShownComparison | None = None
         self.panel = ResultPanel(napari_viewer, self._run)
-        buttons = Container(
-            widgets=[self.fuse, self.cancel, self.compare, self.drift, self.assess], layout="horizontal", labels=False
-        )
-        buttons.margins = (0, 0, 0, 0)
-        parts = [self.form, self.live, self.preview_state, buttons, self.replace, self.bar, self.state, self.panel]
+        # In one row they would be wider than a laptop's window has room for, in a large font.
+        rows = [[self.fuse, self.cancel], [self.compare, self.drift, self.assess]]
+        main, looks = (Container(widgets=each, layout="horizontal", labels=False) for each in rows)
+        main.margins = looks.margins = (0, 0, 0, 0)
+        parts = [self.form, self.live, self.preview_state, main, looks, self.replace, self.bar, self.state, self.panel]
         inside = Container(widgets=parts, labels=False)
         inside.native.layout().addWidget(self.drift_plot)
         self._show_inside(inside)
@@ -175,7 +175,7 @@ class FuseWidget(Dock):
     def _on_parent(self, parent: object) -> None:
         super()._on_parent(parent)
         if parent is None:
-            self.live.value = False
+            self.live.value = self.panel.follow.value = False  # another dock may be opened in its place
 
     def _on_destroyed(self) -> None:
         super()._on_destroyed()

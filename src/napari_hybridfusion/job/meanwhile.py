@@ -43,7 +43,7 @@ def meanwhile(function: Callable[[], T], what: str) -> T:
         with progress(total=0, desc=what):
             thread.start()
             timer.start(_LOOK)
-            # What is clicked meanwhile waits: whoever asked is in the midst of something.
+            # What is clicked meanwhile waits: the caller is in the midst of something.
             loop.exec(QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents)
     finally:
         timer.stop()

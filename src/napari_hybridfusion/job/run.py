@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from hybridfusion_core.fusion.api import steps_in_memory, steps_to_disk
 from hybridfusion_core.fusion.job import Job
@@ -17,6 +16,7 @@ from hybridfusion_core.io.create import create_output
 from hybridfusion_core.io.open import open_stack
 from hybridfusion_core.io.result_spec import ResultSpec
 from hybridfusion_core.io.suffixes import result_paths
+from hybridfusion_core.model.devices import give_back_memory, out_of_memory
 from hybridfusion_core.progress import Progress
 from napari_hybridfusion.job.task import Task
 from napari_hybridfusion.layers.pyramids import zarr_levels
@@ -28,7 +28,7 @@ class Fused:
 
     Attributes:
         spec: what the arrays are.
-        levels: "fused", "decision" and "maps" as far as there are any: T C 1 Y X each, and smaller copies of it.
+        levels: "fused", "decision" and "maps" those that were made: T C 1 Y X each, and smaller copies of it.
         job: as it was run.
     """
 
@@ -38,7 +38,7 @@ class Fused:
 
 
 def fusing(task: Task) -> Generator[Progress, None, Fused]:
-    """Run a task; where a GPU's memory ends, again in smaller tiles, which give the same pixels.
+    """Run a task; where memory ends, again in smaller tiles, which give the same pixels.
 
     Returns:
         (on exhaustion) the result.
@@ -46,12 +46,12 @@ def fusing(task: Task) -> Generator[Progress, None, Fused]:
     while True:
         try:
             return (yield from _once(task))
-        except torch.OutOfMemoryError:
+        except (MemoryError, RuntimeError) as error:  # PyTorch's own error is a RuntimeError
             job = task.job
             tile = job.geometry.round_up(job.plan.tile // 2)
-            if tile >= job.plan.tile:
+            if not out_of_memory(error) or tile >= job.plan.tile:
                 raise
-            torch.cuda.empty_cache()
+            give_back_memory()
             plan = replace(job.plan, tile=tile, z_chunk=1)
             task = replace(task, job=replace(job, plan=plan))
 

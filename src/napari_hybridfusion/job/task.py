@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
 _STORE = ".ome.zarr"
+_OF_SURFACES = ("smooth", "prefer", "surfaces")
 
 
 class FieldError(UserInputError):
@@ -170,8 +171,10 @@ def checked_request(options: Mapping[str, Any]) -> FuseRequest:
             known["camera"] = _camera(known["camera"])
     for name, value in known.items():
         with blame(name):
-            make_request(**{name: value})
-    return make_request(**known)
+            # How to find a surface says nothing without one.
+            make_request(**({"surface_from": "posterior"} if name in _OF_SURFACES else {}), **{name: value})
+    with blame("align_from" if known.get("align_from") else "surface_from"):  # what does not go together
+        return make_request(**known)
 
 
 def _camera(text: str) -> dict[str, float]:
@@ -186,7 +189,7 @@ def _camera(text: str) -> dict[str, float]:
 
 def _check_path(path: Path, job: Job, source: Source, *, overwrite: bool) -> None:
     if not path.name.lower().endswith(_STORE) or path.name.lower() == _STORE:
-        raise UserInputError(f"The name {path.name!r} is no OME-Zarr; expected one that ends in {_STORE}. Rename it.")
+        raise UserInputError(f"The name {path.name!r} is no OME-Zarr; expected one that ends in {_STORE}.")
     refuse_input_as_output(path, source.stack.source)
     if path.exists() and not overwrite:
         raise UserInputError(

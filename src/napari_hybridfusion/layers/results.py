@@ -30,7 +30,7 @@ def result_layers(spec: ResultSpec, levels: Levels, source: Source) -> list[Laye
 
     Args:
         spec: says what the arrays are.
-        levels: "fused", "decision" and "maps" as far as there are any: T C 1 Y X each, and smaller copies of it.
+        levels: "fused", "decision" and "maps" those that were made: T C 1 Y X each, and smaller copies of it.
         source: what was fused.
 
     Returns:

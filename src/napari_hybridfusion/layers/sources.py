@@ -18,6 +18,7 @@ from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.suffixes import image_name
 from hybridfusion_core.stack import Stack
 from napari_hybridfusion.layers.stacks import layer_stack
+from napari_hybridfusion.layers.whole_numbers import as_floats, lazy
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
@@ -189,7 +190,8 @@ def siblings(layer: Image, others: Sequence[Image]) -> list[Image]:
 
 def _stack(layer: Image, axes: str) -> Stack:
     data, meta, _ = layer.as_layer_data_tuple()
-    stack = layer_stack(data, meta, axes)
+    largest = as_floats(data[0] if layer.multiscale else data, layer.name)
+    stack = layer_stack(largest, meta | {"multiscale": False}, axes)
     paths = [path for path in [layer.source.path] if path and Path(path).exists()]
     facts = layer.metadata.get("hybridfusion", {})
     channels = tuple(replace(each, transmitted=facts.get("transmitted")) for each in stack.channels)
@@ -200,8 +202,7 @@ def _stack(layer: Image, axes: str) -> Stack:
 
 def _joined(stacks: Sequence[Stack], axes: str) -> Stack:
     first = stacks[0]
-    arrays = [each.array if isinstance(each.array, da.Array) else _lazy(each.array) for each in stacks]
-    joined = da.stack(arrays)  # type: ignore[no-untyped-call]
+    joined = da.stack([lazy(each.array) for each in stacks])  # type: ignore[no-untyped-call]
     paths = tuple(dict.fromkeys(path for each in stacks for path in each.source))
     one_file = len(paths) == 1 and all(each.source for each in stacks)
     name = image_name(Path(paths[0])) if one_file else " + ".join(each.name for each in stacks)
@@ -210,12 +211,6 @@ def _joined(stacks: Sequence[Stack], axes: str) -> Stack:
         return replace(first, array=joined, axes=f"Z{first.axes}", name=name, source=paths, channels=one)
     channels = tuple(each.channels[0] for each in stacks)
     return replace(first, array=joined, axes=f"C{first.axes}", name=name, source=paths, channels=channels)
-
-
-def _lazy(array: Any) -> da.Array:
-    # Without a name dask would read every pixel to make one.
-    lazy: da.Array = da.from_array(array, name=False)  # type: ignore[no-untyped-call]
-    return lazy
 
 
 def _refuse_unlike(layers: Sequence[Image], axes: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from weakref import ref
 
 from magicgui.widgets import Container, Label, ProgressBar, PushButton
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     import napari.viewer
 
 PARTS = 1000  # of the progress bar
+_MARGIN = 5  # px; with Qt's own, three docks in a large font are wider than a laptop's window has room for
 
 
 class Dock(Container):  # type: ignore[misc]
@@ -52,12 +52,13 @@ class Dock(Container):  # type: ignore[misc]
         self.cancel.changed.connect(self._cancel)
         # To close the dock takes the widget out of it; Qt destroys it with the window, or when nobody refers to it.
         self.native_parent_changed.connect(self._on_parent)
-        itself = ref(self)
-        self.native.destroyed.connect(lambda: None if (widget := itself()) is None else widget._leave())
+        # Not a lambda: the garbage collector may empty it before Qt calls it. Methods are held weakly.
+        self.native.destroyed.connect(self._leave)
 
     def _show_inside(self, inside: Container) -> None:
         """Show a container in an area that scrolls, under the link to the documentation."""
         self._inside = inside
+        inside.margins = (_MARGIN,) * 4
         inside.native.layout().insertWidget(0, self._help)
         inside.native.layout().addStretch()
         self.native.layout().setContentsMargins(0, 0, 0, 0)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
+from weakref import ref
 
 from magicgui.widgets import CheckBox, Container, Label, PushButton
 from napari.utils.notifications import notification_manager, show_error
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
-from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QWidget
+from qtpy.QtWidgets import QComboBox, QFrame, QScrollArea, QSizePolicy, QWidget
 
 from hybridfusion_core.errors import HybridFusionError
 from napari_hybridfusion.job.task import FieldError, in_this_window
 from napari_hybridfusion.parts.ink import inks
 from napari_hybridfusion.parts.settings import recalled, remember
+
+_LETTERS = 12  # of a choice that are seen at least
 
 
 class FieldForm(Container):  # type: ignore[misc]
@@ -22,11 +25,21 @@ class FieldForm(Container):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__(labels=True)
+        self.margins = (0, 0, 0, 0)  # what stands around it has some
         self._messages: dict[str, Label] = {}
         self._folds: list[tuple[CheckBox, Container]] = []
         self._name = ""
         self._lasting: dict[str, Any] = {}
         self._defaults: dict[str, Any] = {}
+        self.native.installEventFilter(_LinesUp(self))
+
+    def line_up(self) -> None:
+        """Let all fields begin at one place; magicgui has measured their labels in a font that is not the window's."""
+        parts = [self, *(inside for _, inside in self._folds)]
+        labels = [lines._label_widget for part in parts for each in part if (lines := each._labeled_widget())]
+        width = max((each.native.sizeHint().width() for each in labels), default=0)
+        for each in labels:
+            each.min_width = width
 
     def say(self, error: FieldError | None, *, hint: bool = False) -> None:
         """Show a message under the field that it is about, unfolded, and none under all others.
@@ -72,6 +85,9 @@ class FieldForm(Container):  # type: ignore[misc]
 
     def _add(self, into: Any = None, **fields: Any) -> None:
         for name, widget in fields.items():
+            if isinstance(widget.native, QComboBox):  # a long name of a layer would make the window as wide as itself
+                widget.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+                widget.native.setMinimumContentsLength(_LETTERS)
             target = self if into is None else into
             target.append(widget)
             self._messages[name] = text_label("")
@@ -105,7 +121,9 @@ class FieldForm(Container):  # type: ignore[misc]
         inside = Container(labels=True)
         inside.margins = (0, 0, 0, 0)
         self.append(box)
+        self._labels = False  # a label without words would move all of it to the right
         self.append(inside)
+        self._labels = True
         inside.visible = False
         box.changed.connect(lambda: setattr(inside, "visible", box.value))
         self._folds.append((box, inside))
@@ -120,6 +138,21 @@ def text_label(text: str) -> Label:
     label.native.setWordWrap(True)
     label.native.setTextFormat(Qt.TextFormat.PlainText)
     return label
+
+
+class _LinesUp(QObject):  # type: ignore[misc]
+    """Lines up a form whenever its font may have become another."""
+
+    def __init__(self, form: FieldForm) -> None:
+        super().__init__(form.native)
+        self._form = ref(form)
+
+    def eventFilter(self, _watched: QObject, event: QEvent) -> bool:
+        """Heed that it is shown, or has another style."""
+        form = self._form()
+        if form is not None and event.type() in (QEvent.Type.Show, QEvent.Type.StyleChange, QEvent.Type.FontChange):
+            form.line_up()
+        return False
 
 
 class _Upright(QScrollArea):  # type: ignore[misc]

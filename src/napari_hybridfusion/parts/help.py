@@ -6,7 +6,7 @@ import re
 from html import escape
 from importlib.resources import files
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QDialog, QLabel, QTextBrowser, QVBoxLayout
 
 from napari_hybridfusion.parts.ink import inks
@@ -20,13 +20,31 @@ def help_link(chapter: str) -> QLabel:
     Args:
         chapter: its heading, without the number.
     """
-    link = QLabel(f'<a href="#" style="color: {inks().plain}">Help: {escape(chapter)}</a>')
-    link.setTextFormat(Qt.TextFormat.RichText)
+    link = _Link(chapter)
     link.setAlignment(Qt.AlignmentFlag.AlignRight)
     link.setTextInteractionFlags(Qt.TextInteractionFlag.LinksAccessibleByMouse)
     link.setAccessibleName(f"Help: {chapter}")
     link.linkActivated.connect(lambda _: show_text(link, "HybridFusion", chapter_text(chapter)))
     return link
+
+
+class _Link(QLabel):  # type: ignore[misc]
+    """A link that can be read on the theme, also after the theme was changed."""
+
+    def __init__(self, chapter: str) -> None:
+        super().__init__()
+        self._chapter = chapter
+        self.setTextFormat(Qt.TextFormat.RichText)
+        self._draw()
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Take the theme's colour; Qt's own are those of the system."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange:
+            self._draw()
+
+    def _draw(self) -> None:
+        self.setText(f'<a href="#" style="color: {inks().plain}">Help: {escape(self._chapter)}</a>')
 
 
 def chapter_text(chapter: str) -> str:

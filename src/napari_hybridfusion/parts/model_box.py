@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from html import escape
-from weakref import WeakSet, ref
+from weakref import WeakSet
 
 from magicgui.widgets import ComboBox
+from qtpy.compat import isalive
 
 from hybridfusion_core.errors import HybridFusionError
 
@@ -16,16 +17,14 @@ def model_box(label: str, tooltip: str) -> ComboBox:
     """Return a field to choose a model in, "auto" first; Triton must have been loaded apart before."""
     box = ComboBox(label=label, choices=lambda _: _names(), tooltip=tooltip)
     _boxes.add(box)
-    itself = ref(box)
-    # What Qt has destroyed may still be referred to, and must not be touched any more.
-    box.native.destroyed.connect(lambda: None if (gone := itself()) is None else _boxes.discard(gone))
     return box
 
 
 def offer_models() -> None:
     """Offer the models that there are now in every form; a choice that still exists stays."""
     for box in list(_boxes):
-        box.reset_choices()
+        if isalive(box.native):  # what Qt has destroyed may still be referred to, and must not be touched any more
+            box.reset_choices()
 
 
 def card_text(name: str) -> tuple[str, str]:
@@ -36,7 +35,7 @@ def card_text(name: str) -> tuple[str, str]:
         card = load_model(name).card
     except HybridFusionError as error:
         return str(error), ""
-    # Qt would take a text with tags in it for HTML, and cards come from strangers.
+    # Qt would take a text with tags in it for HTML, and cards come from untrusted files.
     more = "".join(f"<p>{escape(part)}</p>" for part in (f"Training: {card.training}", f"Limits: {card.limits}"))
     return f"{card.description} Limits: {card.limits}", more
 

@@ -35,9 +35,10 @@ class PathList(Container):  # type: ignore[misc]
             self.more = PushButton(text=text, tooltip=explained)
             self.more.changed.connect(lambda: self.add(paths()))
             buttons.insert(2, self.more)
-        row = Container(widgets=buttons, layout="horizontal", labels=False)
-        row.margins = (0, 0, 0, 0)
-        self.append(row)
+        for pair in (buttons[:2], buttons[2:]):  # four in a row are wider than a laptop has room for
+            row = Container(widgets=pair, layout="horizontal", labels=False)
+            row.margins = (0, 0, 0, 0)
+            self.append(row)
         self.native.layout().insertWidget(0, self.list)
         self.files.changed.connect(self._ask_for_files)
         self.folder.changed.connect(self._ask_for_folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from magicgui.widgets import ComboBox, LineEdit, SpinBox
+from magicgui.widgets import ComboBox, FloatSpinBox, LineEdit, SpinBox
 from magicgui.widgets.bases import ValueWidget
 
 
@@ -45,6 +45,31 @@ class RequestBoxes:
                 label="flat field",
                 tooltip="Path of a picture of how evenly the field is lit; for a plate also auto. Empty: none.",
             ),
+            "match_light": ComboBox(
+                label="slices' light",
+                choices=[("leave pixels as they are", False), ("match where slices flicker", True)],
+                tooltip="Make slices that bleach or flicker as bright as the others. The decision is made so anyway.",
+            ),
+            "surface_from": ComboBox(
+                label="surface",
+                choices=[
+                    ("each place for itself", "none"),
+                    ("one smooth surface", "posterior"),
+                    ("the top one of several", "top"),
+                    ("the bottom one of several", "bottom"),
+                    ("the brightest one of several", "brightest"),
+                ],
+                tooltip="Fuse along one smooth surface, which is found through the whole field first.\n"
+                "Where something is in focus at several heights, one of them can be preferred.",
+            ),
+            "smooth": FloatSpinBox(
+                label="smoothness",
+                value=1.0,
+                min=0,
+                max=1e6,
+                step=0.5,
+                tooltip="How smooth that surface is: 1 is usual, 0 follows every 4 × 4 pixels.",
+            ),
             "dark": LineEdit(
                 label="dark frame",
                 tooltip="Path of a picture of what the camera counts in the dark; for a plate also auto. Empty: none.",
@@ -57,7 +82,7 @@ class RequestBoxes:
             "nan": ComboBox(
                 label="NaN pixels",
                 choices=[("refuse the stack", "refuse"), ("leave such pixels out", "ignore")],
-                tooltip="What to do about pixels that are no numbers (NaN), as stitching leaves them.",
+                tooltip="What to do about NaN or infinite pixels, as stitching leaves them.",
             ),
             "precision": ComboBox(
                 label="precision",
@@ -83,10 +108,25 @@ class RequestBoxes:
             ),
         }
 
+        self.fields["surface_from"].changed.connect(self._on_surface)
+        self._on_surface()
+
     def options(self) -> dict[str, Any]:
         """Return what was chosen, for `napari_hybridfusion.job.task.checked_request`."""
         found: dict[str, Any] = {
             name: (field.value.strip() if isinstance(field.value, str) else field.value) or None
             for name, field in self.fields.items()
         }
-        return found | {"memory": found["memory"] and found["memory"] * 2**20}
+        found |= {"match_light": bool(found["match_light"])}
+        return found | self._surface() | {"memory": found["memory"] and found["memory"] * 2**20}
+
+    def _surface(self) -> dict[str, Any]:
+        """Return which surface is looked for, as `FuseRequest` says it."""
+        wanted = self.fields["surface_from"].value
+        if wanted == "none":
+            return {"surface_from": "none", "smooth": 1.0}
+        prefer = "none" if wanted == "posterior" else wanted
+        return {"surface_from": "posterior", "prefer": prefer, "smooth": self.fields["smooth"].value}
+
+    def _on_surface(self) -> None:
+        self.fields["smooth"].enabled = self.fields["surface_from"].value != "none"

@@ -22,7 +22,7 @@ def recalled(form: str) -> Mapping[str, Any]:
 
 
 def remember(form: str, values: Mapping[str, Any]) -> None:
-    """Write down what is chosen in a form; whoever cannot write into the folder loses nothing but this."""
+    """Write down what is chosen in a form; where the folder cannot be written, only this is lost."""
     path = _path()
     if path is None:
         return

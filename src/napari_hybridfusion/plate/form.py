@@ -98,7 +98,7 @@ class PlateForm(FieldForm):
             filter="*.ome.zarr",
             nullable=True,
             tooltip="The plate to write, ends in .ome.zarr. Its maps, its records and a report are written beside it.\n"
-            "Choose the output of an earlier run to go on with it.",
+            "Choose the output of an earlier run to resume it.",
         )
         self.format = ComboBox(
             label="format",

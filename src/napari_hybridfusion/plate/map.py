@@ -138,7 +138,7 @@ class PlateMap(QWidget):  # type: ignore[misc]
         if well is None or self._states is None:
             QToolTip.hideText()
         else:
-            # Names and reasons come from strangers.
+            # Names and reasons come from untrusted files.
             lines = escape(self._states.well(well).describe()).replace("\n", "<br>")
             QToolTip.showText(event.globalPos(), f"<qt>{lines}</qt>", self)
         return True

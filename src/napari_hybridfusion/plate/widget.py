@@ -361,7 +361,7 @@ def _has_report(paths: BatchPaths | None) -> bool:
 
 
 def _described(look: Look, *, sample: bool) -> str:
-    """Return rich text: a table, then what there is to heed. All of it may hold what strangers wrote."""
+    """Return rich text: a table, then warnings. All of it may hold text from untrusted files."""
     starting = {"time": ", once the processes have started"}
     rows = ((name, look.table[name] + starting.get(name, "")) for name in _TABLE)
     cells = "".join(f"<tr><td>{escape(name)}&nbsp;&nbsp;</td><td>{escape(value)}</td></tr>" for name, value in rows)

@@ -32,7 +32,7 @@ _SUFFIX = ".corrected.ome.zarr"
 
 @dataclass(frozen=True)
 class Edit:
-    """A layer that somebody paints on.
+    """A layer that the user paints on.
 
     Attributes:
         result: whose decision it is; one that nobody corrected.
@@ -93,6 +93,17 @@ def edit_layer(viewer: ViewerModel, result: ShownResult, layer: Layer) -> Edit:
     )
     labels.brush_size = _BRUSH
     return Edit(base, labels, decision, place)
+
+
+def leave_no_ground(viewer: ViewerModel) -> None:
+    """Draw the circle of the brush without a ground behind it.
+
+    napari 0.9 leaves that ground in the scene when painting ends. Drawn again once the layers are gone, it makes a
+    software renderer (Mesa) end the program.
+    """
+    circle = getattr(viewer.canvas.overlays, "_brush_circle", None)
+    if circle is not None:
+        circle.box = False
 
 
 def correcting(edits: Sequence[Edit], path: Path | None, *, overwrite: bool) -> Generator[Progress, None, Fused]:

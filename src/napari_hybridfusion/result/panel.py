@@ -21,7 +21,7 @@ from napari_hybridfusion.layers.results import result_layers
 from napari_hybridfusion.parts.field_form import text_label
 from napari_hybridfusion.result.about import AboutResult
 from napari_hybridfusion.result.along_height import AlongHeight
-from napari_hybridfusion.result.correct import corrected_path, correcting, edit_layer
+from napari_hybridfusion.result.correct import corrected_path, correcting, edit_layer, leave_no_ground
 from napari_hybridfusion.result.probe import attend
 from napari_hybridfusion.result.shown import ShownResult, results_of, shows_result, together, window_of
 from napari_hybridfusion.result.surface import height_surface
@@ -62,7 +62,7 @@ class ResultPanel(Container):  # type: ignore[misc]
         self.about_window: AboutResult | None = None
         self._saved: set[str] = set()  # tokens of results that were written to a file
         self._before: list[tuple[Layer, bool]] = []  # what was visible before the surface was shown
-        self._aside: list[Layer] = []  # hidden while somebody paints
+        self._aside: list[Layer] = []  # hidden while the user paints
         self.probe = attend(viewer)
         self.plot: FocusPlot | None = None
         self.posterior: FocusPosterior | None = None
@@ -106,9 +106,11 @@ class ResultPanel(Container):  # type: ignore[misc]
     def show_result(self, task: Task, fused: Fused, *, replace: bool = False) -> None:
         """Add a result to the window, and take out, if that is wanted, the last one of the same layers."""
         old = self.results.latest_of(task.source) if replace else None
-        self._add(task.source, fused, task.path)
+        # Made before the old ones go, and added after: else napari would give them other names.
+        layers = _made(fused, task.source)
         if old is not None:
             self._take_out(old.layers)
+        self._add(layers, task.source, fused, task.path)
 
     def show_about(self) -> None:
         """Show how the selected result was made."""
@@ -167,6 +169,7 @@ class ResultPanel(Container):  # type: ignore[misc]
             each.visible = False
         self._aside += hidden
         self._viewer.layers.selection.active = edit.layer
+        leave_no_ground(self._viewer)
         edit.layer.mode = "paint"
         self.follow.visible = True
         self._use_shown_slice()
@@ -272,8 +275,7 @@ class ResultPanel(Container):  # type: ignore[misc]
             self.posterior.close()
         self._viewer.layers.selection.events.active.disconnect(self.follow_selection)
 
-    def _add(self, source: Any, fused: Fused, path: Any, base: ShownResult | None = None) -> None:
-        layers = [Layer.create(*each) for each in result_layers(fused.spec, fused.levels, source)]
+    def _add(self, layers: list[Layer], source: Any, fused: Fused, path: Any, base: ShownResult | None = None) -> None:
         token = uuid4().hex
         for layer in layers:
             layer.metadata["hybridfusion"]["result"] = token
@@ -283,6 +285,9 @@ class ResultPanel(Container):  # type: ignore[misc]
             # The decision's legend is the strip under the plot: a colorbar would not say where a slice ends.
             if layer.metadata["hybridfusion"]["product"] not in ("fused", "decision"):
                 layer.colorbar.visible = True
+                # The colorbar has no words: the name says what it is and in which unit.
+                layer.name_overlay.position = layer.colorbar.position
+                layer.name_overlay.visible = True
         self.results.add(ShownResult(tuple(layers), source, fused, path, base))
         # The pointer reads what lies under the selected layer.
         self._viewer.layers.selection.active = layers[0]
@@ -296,7 +301,7 @@ class ResultPanel(Container):  # type: ignore[misc]
             edit.layer.visible = False  # it would cover what has become of it
             edit.layer.mode = "pan_zoom"
         path = None if base.path is None else corrected_path(base.path)
-        self._add(base.source, fused, path, base)
+        self._add(_made(fused, base.source), base.source, fused, path, base)
 
     def _take_out(self, layers: Iterable[Layer]) -> None:
         for layer in list(layers):
@@ -374,6 +379,10 @@ class ResultPanel(Container):  # type: ignore[misc]
         fused = result.fused
         numbers = [index + 1 for index in fused.job.slices]
         self.plot.show_posterior(numbers, result.source.stack.shape[2], posterior)
+
+
+def _made(fused: Fused, source: Any) -> list[Layer]:
+    return [Layer.create(*each) for each in result_layers(fused.spec, fused.levels, source)]
 
 
 def proposed_path(result: ShownResult) -> Path:

@@ -8,8 +8,8 @@ import pytest
 
 import hybridfusion_core as hf
 from hybridfusion_core.assess.assessment import judge
-from hybridfusion_core.assess.detector import piled
 from hybridfusion_core.assess.finding import Findings
+from hybridfusion_core.assess.heaped import piled
 from hybridfusion_core.assess.looked_at import LookedAt, look
 from hybridfusion_core.assess.thinning import halves
 from hybridfusion_core.cli import main

@@ -91,7 +91,7 @@ def test_people_are_told_what_failed_and_where_to_look(tmp_path: Path, capsys: p
     assert run(folder, tmp_path / "out.ome.zarr") == 3
     said = capsys.readouterr()
     assert "B03 field 1 time 0 failed" in said.err
-    assert "3 of 4 fields × times fused" in said.out
+    assert "3 of 4 focal stacks fused" in said.out
     assert str(tmp_path / "out.hybridfusion" / "report.html") in said.out
     assert str(tmp_path / "out.hybridfusion" / "failures.csv") in said.out
 

@@ -1,6 +1,7 @@
 """What the slices tell: drift between them, and intensities that fusing changed. Measured, never corrected."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,3 +113,35 @@ def test_flags_say_what_the_slices_told() -> None:
     assert flags[None, -BIAS_ABOVE - 0.01] == ["intensity bias"]
     empty = copies | {"decision": np.zeros((1, 32, 32), np.uint16)}
     assert figures(job, spec, empty, SliceFigures(9.0, None))["flags"] == ["empty"]
+
+
+def test_what_assess_would_warn_of_follows_from_what_was_measured() -> None:
+    stack = Stack.from_array(np.zeros((5, 32, 32), np.uint16), z_step_um=1)
+    job = resolve(make_request(method="tenengrad", device="cpu", products=("fused", "decision")), stack)
+    spec = describe(job, stack, [])
+    board = np.where(np.indices((32, 32)).sum(axis=0) % 8 < 4, 900, 400).astype(np.uint16)
+
+    def said(decision: np.ndarray, seen: SliceFigures | None = None) -> list[str]:
+        copies = {"fused": board[np.newaxis], "decision": decision[np.newaxis]}
+        return list(figures(job, spec, copies, seen)["assess"])
+
+    inside = np.full((32, 32), 3, np.uint16)
+    cut, glow = inside.copy(), inside.copy()
+    cut[:, :8], cut[:, -8:] = 1, 5
+    glow[:2], glow[2:] = 0, 3
+    assert said(inside) == said(glow) == []
+    assert said(cut) == ["cut_at_start", "cut_at_end"]
+    assert said(inside, SliceFigures(2.0, None, 0.01, 0.1)) == ["drift", "saturated", "clipped"]
+    assert said(np.zeros_like(inside), SliceFigures(2.0)) == ["nothing_in_focus"]
+
+
+def test_heaped_counts_are_seen_in_the_slices_and_not_in_corrected_ones() -> None:
+    counts = np.random.default_rng(0).normal(1000, 200, (4, 64, 64)).clip(800, 1200).astype(np.uint16)
+    stack = Stack.from_array(counts, z_step_um=1)
+    job = resolve(make_request(method="tenengrad", device="cpu", products=("fused", "decision")), stack)
+    arrays = {"fused": counts[:1, np.newaxis, np.newaxis], "decision": np.zeros((1, 1, 1, 64, 64), np.uint16)}
+    seen = slice_figures(job, stack, arrays)
+    assert seen.saturated == pytest.approx(np.mean(counts == 1200), abs=0.02)
+    assert seen.clipped == pytest.approx(np.mean(counts == 800), abs=0.02)
+    moved = replace(job, request=replace(job.request, align="shift"))
+    assert slice_figures(moved, stack, arrays).saturated is None

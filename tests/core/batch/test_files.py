@@ -242,7 +242,7 @@ def test_numbers_are_padded_and_names_are_tamed() -> None:
 
 
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=400))
-def test_whatever_strangers_call_things_a_name_is_one_name(plate: str, well: str, field: str) -> None:
+def test_untrusted_names_make_one_file_name(plate: str, well: str, field: str) -> None:
     template = NameTemplate("{plate}_{well}_{field:03}_{channel}.tif", ".tif")
     (name,) = template.names(a_unit(plate=plate, row=well, field=field), (0,))
     assert Path(name).name == name

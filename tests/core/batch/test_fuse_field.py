@@ -1,6 +1,7 @@
 """One unit of a batch: its pixels go to their place in the plate, and it is written down how it ended."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import yaozarrs
 import zarr
 from plate_makers import PLAIN, write_harmony, write_plain, write_plane
 from plate_makers import places as plane_places
+from scipy.ndimage import gaussian_filter
 
 from hybridfusion_core.batch import fuse_field as fusing_units
 from hybridfusion_core.batch.choices import Choices
@@ -32,13 +34,14 @@ from hybridfusion_core.batch.report.field_table import field_rows
 from hybridfusion_core.batch.task import Settings, Task
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.fusion.api import fuse
-from hybridfusion_core.fusion.request import make_request
+from hybridfusion_core.fusion.request import FuseRequest, make_request
 from hybridfusion_core.io.verify import verify
 from hybridfusion_core.io.zarr.ngff_writing import Ngff
 from hybridfusion_core.plates.acquired import with_acquired_times
 from hybridfusion_core.plates.field_stack import open_field
 from hybridfusion_core.plates.open import open_plate
 from hybridfusion_core.plates.plate import Plate, PlateField
+from hybridfusion_core.registration.placement import placement_of
 from hybridfusion_core.scenes.samples.write import write_sample
 
 TENENGRAD = make_request(method="tenengrad", device="cpu", threads=1, tile=64)
@@ -61,6 +64,10 @@ def a_run(
         Settings(Choices(paths.output, TENENGRAD, output_format=output_format), session, block=128, z_chunk=4),
         **changes,
     )
+
+
+def with_request(settings: Settings, request: FuseRequest) -> Settings:
+    return replace(settings, choices=replace(settings.choices, request=request))
 
 
 def pixels(path: Path) -> dict[str, bytes]:
@@ -157,7 +164,7 @@ def test_a_channel_that_was_not_acquired_reads_as_zeros_and_the_others_decide_wi
     folder = write_plain(tmp_path / "in", [*planes, *plane_places(channels=(2,), wells=((2, 3),), fields=(1,))])
     noise = np.random.default_rng(5)
     for path in folder.rglob("*.tif"):
-        tifffile.imwrite(path, noise.integers(90, 900, (48, 64), "uint16"))
+        tifffile.imwrite(path, np.kron(noise.integers(90, 9000, (6, 8), "uint16"), np.ones((8, 8), "uint16")))
     plate = with_acquired_times(open_plate(folder, pattern=PLAIN), None)
     units = list(plate.fields())
     paths, settings = a_run(tmp_path)
@@ -174,6 +181,17 @@ def test_a_channel_that_was_not_acquired_reads_as_zeros_and_the_others_decide_wi
     assert field.attrs["hybridfusion"]["not_acquired"] == {"2": [1]}
     rows = {row.unit.t: row.not_acquired for row in field_rows(plate, paths, {key_of(units[0]): set()})}
     assert rows == {0: (), 1: ("2",)}
+    # One that decides for itself decides nothing where it is absent, and the record names it.
+    (tmp_path / "each").mkdir()
+    paths, settings = a_run(tmp_path / "each")
+    settings = replace(settings, choices=replace(settings.choices, request=replace(TENENGRAD, focus_from="each")))
+    assert fuse_unit(Task(units[1], 1, 2), settings).status == "done"
+    decision = zarr.open_array(paths.output / "B" / "03" / "1" / "labels" / "decision" / "0", mode="r")[1]
+    assert decision[0].any()
+    assert not decision[1].any()
+    record = read_json(paths.record(key_of(units[1]), 1))
+    assert record is not None
+    assert record["not_acquired"] == ["2"]
 
 
 def test_a_channel_that_decides_for_itself_decides_nothing_where_it_was_not_acquired(tmp_path: Path) -> None:
@@ -213,8 +231,36 @@ def test_a_saturated_slice_has_no_weight_with_statistics_of_the_plate_either(tmp
     assert zarr.open_array(paths.output / "B" / "03" / "1" / "0", mode="r")[...].max() < 1000
     record = read_json(paths.record(key_of(unit), 0))
     assert record is not None
-    assert "Slice 1 (counted from 1) is constant" in record["warnings"][-1]
+    assert any("Slice 1 (counted from 1) is constant" in each for each in record["warnings"])
     assert record["figures"]["dropped"] == [9]
+
+
+def test_each_field_takes_its_own_transforms_from_an_earlier_batch(tmp_path: Path) -> None:
+    folder = write_plain(
+        tmp_path / "in", plane_places(wells=((2, 3),), fields=(1, 2), slices=(1, 2, 3, 4, 5), channels=(1,))
+    )
+    texture = gaussian_filter(np.random.default_rng(0).uniform(0, 9000, (2, 140, 150)), (0, 1.5, 1.5))
+    for path in folder.rglob("*.tif"):
+        field, z = (int(re.search(rf"{letter}(\d+)", path.name)[1]) for letter in "fz")
+        moved = 3 * z if field == 1 else 16 - 2 * z
+        tifffile.imwrite(path, texture[field - 1, 6:134, moved : moved + 128].astype(np.uint16))
+    units = list(open_plate(folder, pattern=PLAIN).fields())
+    (tmp_path / "a").mkdir()
+    paths, settings = a_run(tmp_path / "a")
+    request = replace(TENENGRAD, align="shift", products=("fused",))
+    for unit in units:
+        assert fuse_unit(Task(unit), with_request(settings, request)).reason == ""
+    places = [placement_of(json.loads(paths.transforms(key_of(unit), 0).read_text())) for unit in units]
+    assert [place.frame(0)[0].dx for place in places] == pytest.approx([6, -4], abs=0.1)
+    (tmp_path / "b").mkdir()
+    again, settings = a_run(tmp_path / "b")
+    request = replace(TENENGRAD, align_from=str(paths.folder), products=("fused",))
+    paths.transforms(key_of(units[1]), 0).unlink()
+    outcomes = [fuse_unit(Task(unit), with_request(settings, request)) for unit in units]
+    assert [outcome.status for outcome in outcomes] == ["done", "failed"]
+    assert "has no transforms of well B03 field 2 at time 0" in outcomes[1].reason
+    fused = [zarr.open_array(each.output / "B" / "03" / "1" / "0", mode="r")[...] for each in (paths, again)]
+    np.testing.assert_array_equal(*fused)
 
 
 def test_a_unit_is_finished_until_its_input_or_its_pixels_change(tmp_path: Path) -> None:

@@ -13,13 +13,10 @@ from distributed import Client, LocalCluster
 from plate_makers import edit_json, write_harmony, write_plain, write_zarr_plate
 from plate_makers import places as plane_places
 
-from hybridfusion_core.batch import run as running
-from hybridfusion_core.batch.handling import SetAside
+from hybridfusion_core.batch.earlier_output import EarlierOutput
 from hybridfusion_core.batch.records import claim
 from hybridfusion_core.batch.records.paths import BatchPaths
-from hybridfusion_core.batch.task import Outcome
 from hybridfusion_core.cli import batch_run, main
-from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.io.disk.lock import Lock
 
 PATTERN = ("--pattern", "{row}{column}_f{field}_t{time}_z{z}_c{channel}.tif")
@@ -98,44 +95,21 @@ def test_overwrite_begins_anew_and_touches_nothing_else(tmp_path: Path, capsys: 
     assert "--overwrite" in capsys.readouterr().err
     assert run(folder, output, "--stats", "field", "--overwrite", "--json") == 0
     assert last(capsys)["fused"] == 2
+    # A run that fuses nothing has removed nothing: all of its fields fail, or it is killed before the first.
+    kept = contents(output, tmp_path / "out.maps.ome.zarr", tmp_path / "out.hybridfusion")
+    assert run(folder, output, "--overwrite", "--z", "0:1") == 2
+    assert "None of 2 fields" in capsys.readouterr().err
+    assert contents(output, tmp_path / "out.maps.ome.zarr", tmp_path / "out.hybridfusion") == kept
+    EarlierOutput(BatchPaths(output)).set_aside()
+    assert not output.exists()
+    assert run(folder, output, "--stats", "field", "--json") == 0
+    assert last(capsys)["kept"] == 2
+    assert not list(tmp_path.glob(".out*"))
     (tmp_path / "mine.ome.zarr").mkdir()
     (tmp_path / "mine.ome.zarr" / "precious").touch()
     assert run(folder, tmp_path / "mine.ome.zarr", "--overwrite") == 2
     assert (tmp_path / "mine.ome.zarr" / "precious").exists()
     assert run(folder, output, "--overwrite", "--shard", "1/2") == 2
-
-
-def fail(*_: object) -> Outcome:
-    return Outcome("failed", "no luck")
-
-
-def test_overwrite_that_fuses_nothing_loses_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = write_harmony(tmp_path / "in", plane_places(wells=((1, 1),), fields=(1,)))
-    output = tmp_path / "out.ome.zarr"
-    assert run(folder, output) == 0
-    roots = [output, tmp_path / "out.maps.ome.zarr", tmp_path / "out.hybridfusion"]
-    before = contents(*roots)
-
-    def refuse(*_: object) -> None:
-        raise UserInputError("no scheduler there")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(batch_run, "connected", refuse)
-        assert run(folder, output, "--overwrite") == 2
-    assert contents(*roots) == before
-    paths = BatchPaths(output)
-    SetAside(paths)  # and the run is killed
-    assert not output.exists()
-    assert run(folder, output, "--json") == 0
-    assert last(capsys)["kept"] == 1
-    assert contents(*roots[:2]) == before[:2]
-    before = contents(*roots)
-    monkeypatch.setattr(running, "fuse_unit", fail)
-    assert run(folder, output, "--overwrite") == 3
-    assert "nothing was overwritten" in capsys.readouterr().err
-    assert contents(*roots) == before
 
 
 @pytest.mark.parametrize("words", [(), ("--format", "tiff")])
@@ -168,7 +142,7 @@ def test_verify_says_how_much_is_there(tmp_path: Path, capsys: pytest.CaptureFix
     broken.write_bytes(b"")
     assert run(folder, output) == 3
     assert main(["verify", str(output)]) == 3
-    assert "incomplete; 1 of 2 fields × times that were asked for are there, 1 failed" in capsys.readouterr().out
+    assert "incomplete; 1 of 2 focal stacks that were asked for are there, 1 failed" in capsys.readouterr().out
     assert main(["verify", str(output), "--json", "--failures", str(tmp_path / "list.csv")]) == 3
     assert last(capsys)["failed"] == 1
     assert "A2,1,0," in (tmp_path / "list.csv").read_text().replace("A02", "A2")

@@ -1,17 +1,17 @@
 """What a task changes in the process of a worker is given back when the last task ends."""
 
-import torch
 import zarr
 
 from hybridfusion_core.batch.preparation import prepared
+from hybridfusion_core.model.threads import thread_count
 
 
 def test_threads_and_settings_are_given_back() -> None:
-    before = torch.get_num_threads(), zarr.config.get("async.concurrency")
+    before = thread_count(), zarr.config.get("async.concurrency")
     wanted = before[0] + 1
     with prepared(wanted):
-        assert torch.get_num_threads() == wanted
+        assert thread_count() == wanted
         with prepared(wanted):
             pass
-        assert torch.get_num_threads() == wanted  # the other task still runs
-    assert (torch.get_num_threads(), zarr.config.get("async.concurrency")) == before
+        assert thread_count() == wanted  # the other task still runs
+    assert (thread_count(), zarr.config.get("async.concurrency")) == before

@@ -18,9 +18,8 @@ from distributed import Client, Future, KilledWorker, LocalCluster
 from plate_makers import harmony_image, harmony_index, harmony_name, write_harmony, write_plane
 from plate_makers import places as plane_places
 
-from hybridfusion_core.batch import fit_workers, fitness, measuring
+from hybridfusion_core.batch import fit_workers, fitness, measuring, plate_settings
 from hybridfusion_core.batch import fuse_field as fusing_units
-from hybridfusion_core.batch import run as running
 from hybridfusion_core.batch import scheduler as cluster
 from hybridfusion_core.batch.choices import Choices
 from hybridfusion_core.batch.records.failure_list import read_failures
@@ -177,7 +176,7 @@ def test_settings_are_resolved_once(tmp_path: Path, connect: Connect, monkeypatc
     plate = a_plate(tmp_path, wells=((2, 3),))
     run(plate, tmp_path / "out.ome.zarr", connect, Selection(fields="1"))
     stored = read_json(BatchPaths(tmp_path / "out.ome.zarr").run_record)
-    monkeypatch.setattr(running, "settle", lambda *_: pytest.fail("it is resolved already"))
+    monkeypatch.setattr(plate_settings, "settle", lambda *_: pytest.fail("it is resolved already"))
     run(plate, tmp_path / "out.ome.zarr", connect)
     assert read_json(BatchPaths(tmp_path / "out.ome.zarr").run_record) == stored
     assert stored is not None
@@ -258,7 +257,7 @@ def test_a_worker_that_dies_before_anything_is_settled_is_explained(
 ) -> None:
     plate = a_plate(tmp_path)
     with monkeypatch.context() as dying:
-        dying.setattr(running, "_settled", die)
+        dying.setattr(plate_settings, "_settled", die)
         with pytest.raises(UserInputError, match="Workers died while they opened a field"):
             run(plate, tmp_path / "out.ome.zarr", connect)
     assert not BatchPaths(tmp_path / "out.ome.zarr").run_record.exists()
@@ -266,7 +265,7 @@ def test_a_worker_that_dies_before_anything_is_settled_is_explained(
 
 
 def test_every_worker_of_this_computer_gets_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "resolve_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(cluster, "resolve_device", lambda _: "cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert [cluster.default_workers("auto", units) for units in (1, 2, 9)] == [1, 2, 3]

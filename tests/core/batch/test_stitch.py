@@ -1,6 +1,7 @@
 """Whole wells: fields lie where they belong, and nothing shows where one ends and the next begins."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -158,6 +159,18 @@ def test_a_well_is_one_image_beside_its_fields(tmp_path: Path, capsys: pytest.Ca
     assert run(folder, output, "--stitch", "register") == 0
     assert (output / "B" / "03" / "stitched" / "zarr.json").stat().st_mtime_ns == before
     assert main(["verify", str(output)]) == 0
+    mosaics = [store / "B" / "03" / "stitched" for store in (output, tmp_path / "out.maps.ome.zarr")]
+    chunk = next(each for each in sorted((mosaics[0] / "0").rglob("*")) if each.is_file() and each.suffix != ".json")
+    chunk.unlink()
+    capsys.readouterr()
+    assert main(["verify", str(output)]) == 2
+    assert "well B03: " in capsys.readouterr().err
+    assert run(folder, output, "--stitch", "register", "--recheck") == 0
+    assert "whole well was damaged and is made again: well B03" in capsys.readouterr().err
+    assert main(["verify", str(output)]) == 0
+    shutil.rmtree(mosaics[1])
+    assert run(folder, output, "--recheck") == 0  # nothing damaged stays where no one asks for it again
+    assert not any(each.exists() for each in mosaics)
 
 
 def test_what_has_no_place_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

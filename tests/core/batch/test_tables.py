@@ -131,7 +131,7 @@ class Evil:
         return (os.mkdir, (os.environ["TRAP"],))
 
 
-def test_nothing_that_strangers_wrote_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_in_untrusted_tables_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trap = tmp_path / "trap"
     monkeypatch.setenv("TRAP", str(trap))
     folder = with_tables(tmp_path / "in.zarr", "0.4") / "tables" / "rois" / "_index"

@@ -250,8 +250,11 @@ def test_models_show_their_cards(capsys: pytest.CaptureFixture[str]) -> None:
 def test_train_writes_a_model_that_fuses(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     from hybridfusion_core.cli import commands
     from hybridfusion_core.train import loop as train
+    from hybridfusion_core.train import validation
 
     monkeypatch.setattr(train, "calibrate", lambda *_: None)
+    monkeypatch.setattr(train, "draw_curves", lambda _: None)  # seconds
+    monkeypatch.setattr(validation, "_VALIDATION_BATCHES", 1)
     monkeypatch.setattr(commands, "_CARD_SCENES", 1)
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('name = "mine"\nsteps = 2\nslices = 2\nsize = 32\n[network]\nchannels = 2\ndim = 4\nheads = 1\n')

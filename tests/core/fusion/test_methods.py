@@ -18,8 +18,8 @@ from hybridfusion_core.model.focus_measures import laplacian_energy, tenengrad
 CLASSICAL = [name for name, method in METHODS.items() if method.energy is not None]
 
 
-def brightness(guide: torch.Tensor) -> torch.Tensor:
-    return (guide + 10).clamp(min=0) ** 4
+def brightness(guide: np.ndarray) -> np.ndarray:
+    return (guide + 10).clip(min=0) ** 4
 
 
 @pytest.fixture

@@ -17,7 +17,9 @@ from hybridfusion_core.fusion.products import PRODUCTS, Product, default_product
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io.result_spec import MapChannel, array_of, product_of
 from hybridfusion_core.io.verify import verify
-from hybridfusion_core.model.network import HybridFusionNet, Scores
+from hybridfusion_core.model.network import HybridFusionNet
+from hybridfusion_core.model.parameters import Parameters
+from hybridfusion_core.model.posterior import Scores
 from hybridfusion_core.progress import run_to_end
 
 KINDS = {"image": "fused", "labels": "decision", "map": "maps"}
@@ -25,7 +27,7 @@ KINDS = {"image": "fused", "labels": "decision", "map": "maps"}
 
 @pytest.fixture
 def invented(monkeypatch: pytest.MonkeyPatch) -> str:
-    row = Product("surprise", "How flat the posterior is.", compute=lambda found: 1 - found.posterior.amax(dim=1))
+    row = Product("surprise", "How flat the posterior is.", compute=lambda found: 1 - found.posterior.max(axis=1))
     monkeypatch.setitem(PRODUCTS, "surprise", row)
     return "surprise"
 
@@ -113,7 +115,7 @@ def test_a_network_that_says_whether_anything_is_in_focus_is_believed(
         return forward(self, guide, noise, z_chunk)._replace(in_focus=said)
 
     monkeypatch.setattr(HybridFusionNet, "forward", saying)
-    monkeypatch.setattr(HybridFusionNet, "in_focus_line", torch.tensor([2.0, 1.0]), raising=False)
+    monkeypatch.setattr(Parameters, "in_focus_line", np.array([2.0, 1.0], np.float32))
     result = hf.fuse(textured_stack((3, 64, 64)), model=tiny_model, device="cpu", products=("decision", "in_focus"))
     np.testing.assert_allclose(result.in_focus[:, :32], 1 / (1 + np.exp(-3)), rtol=1e-6)
     np.testing.assert_allclose(result.in_focus[:, 32:], 1 / (1 + np.exp(1)), rtol=1e-6)

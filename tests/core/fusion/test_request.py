@@ -147,13 +147,13 @@ def test_auto_takes_the_fastest_device_there_is(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: int(cuda))
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    assert resolve_device("auto").type == expected
+    assert resolve_device("auto") == expected
 
 
 def test_a_device_that_is_not_there_is_refused_with_what_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert resolve_device("cuda:1").index == 1
+    assert resolve_device("cuda:1") == "cuda:1"
     with pytest.raises(UserInputError, match=r"'cuda:2' is not on this machine, which has: cuda, .*cpu"):
         resolve_device("cuda:2")
 
@@ -185,3 +185,21 @@ def test_exact_means_the_reference_in_float32() -> None:
         make_request(exact=True, precision="bfloat16")
     with pytest.raises(UserInputError, match=r"--exact means PyTorch.*contradicts"):
         resolve(make_request(exact=True, device="openvino"), stack())
+
+
+def test_a_tile_larger_than_the_plane_costs_what_the_plane_costs() -> None:
+    """It was refused: the plan counted pixels that the plane does not have."""
+    small = Stack(np.broadcast_to(np.uint16(0), (20, 611, 803)), "ZYX")
+    for method in ("tenengrad", "network"):
+        wide, whole = (
+            resolve(make_request(method=method, tile=tile, memory=4 << 30), small).plan.bytes_needed
+            for tile in (2048, 832)
+        )
+        assert wide == whole
+
+
+def test_a_tile_that_does_not_fit_is_cured_by_a_smaller_one() -> None:
+    big = Stack(np.broadcast_to(np.uint16(0), (40, 4096, 4096)), "ZYX")
+    with pytest.raises(UserInputError, match=r"40 slices in tiles of 4096 px need .* Use --tile 512 or leave it out"):
+        resolve(make_request(method="tenengrad", tile=4096, memory=2 << 30), big)
+    assert resolve(make_request(method="tenengrad", tile=512, memory=2 << 30), big).plan.tile == 512

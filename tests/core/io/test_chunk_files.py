@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import zarr
 
+from hybridfusion_core.cli import main
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.io.open import open_stack
 
@@ -127,6 +128,11 @@ def test_a_slice_without_chunks_is_refused_unless_it_is_to_be_filled(tmp_path, v
     assert "12 of 36 chunks are absent, all of the slice at Z=1 among them" in warned[0]
     assert (pixels[1] == 7).all()
     np.testing.assert_array_equal(pixels[[0, 2]], PIXELS[[0, 2]])
+    words = ["fuse", str(tmp_path / "a.zarr"), "-o", str(tmp_path / "out.ome.zarr"), "--method", "tenengrad"]
+    assert main(words) == 2
+    assert main([*words, "--absent", "fill"]) == 0
+    decision = zarr.open_array(tmp_path / "out.ome.zarr/labels/decision/0", mode="r")[...]
+    assert not (decision == 2).any()  # nothing is in focus where nothing is
 
 
 def test_a_store_without_any_chunk_is_never_filled(tmp_path):

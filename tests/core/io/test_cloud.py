@@ -218,7 +218,7 @@ def test_the_command_line_takes_urls_as_input_and_not_as_output(
     url = bucket.put(write_zarr_plate(tmp_path / "in.ome.zarr", wells=("B/03",)))
     words = ["--method", "tenengrad", "--device", "cpu"]
     assert main(["batch", url, str(tmp_path / "out.ome.zarr"), "--dry-run", *words]) == 0
-    assert "4 fields × times" in capsys.readouterr().out
+    assert "4 focal stacks" in capsys.readouterr().out
     assert main(["batch", url, str(tmp_path / "out.ome.zarr"), *words]) == 0
     assert main(["verify", str(tmp_path / "out.ome.zarr")]) == 0
     assert main(["batch", url, f"s3://{bucket.name}/out.ome.zarr", *words]) == 2

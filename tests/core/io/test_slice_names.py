@@ -33,6 +33,7 @@ def paths(*names: str) -> list[Path]:
         ["img_000_-1.0um.tif", "img_001_-0.5um.tif", "img_002_0.0um.tif", "img_003_0.5um.tif"],
         ["shot_10-01-05.jpg", "shot_10-01-09.jpg", "shot_10-02-03.jpg", "shot_10-02-30.jpg"],  # by the clock
         ["far.png", "near.png"],
+        ["a.png", "max.png", "z1.png", "z2.png"],  # too few that are alike
         ["a.ome.tif", "b.ome.tif", "c.ome.tif"],
     ],
 )
@@ -55,6 +56,7 @@ def test_slices_of_one_stack_are_sorted_by_their_numbers(names: list[str]) -> No
         ([f"s_z{z}_c{c}.tif" for c in "01" for z in "01234" if z + c != "41"], r"'z' \(0 to 4\), 'c'", "s_z*_c0"),
         ([f"t{t}_c{c}_z{z}.tif" for t in "01" for c in "01" for z in "012"], "3 numbers vary", "t0_c0_z*"),
         ([f"{c}_z{z}.tif" for c in ("DAPI", "Cy5") for z in "0123"], "2 kinds with the same numbers", "DAPI_z*"),
+        ([*(f"z{z}.tif" for z in range(5)), "MAX_z.tif"], "1 of the names are unlike the others: 'MAX_z'", "z*"),
         ([f"i_{i:03}_w{i % 2}.tif" for i in range(8)], r"'w' \(0, 1\)", "i_*_w0"),
         ([f"i_{i:03}_w{i // 4}.tif" for i in range(8)], r"'w' \(0, 1\)", "i_*_w0"),
         (["z0.tif", "z0_1.tif", "z1.tif", "z1_1.tif"], "2 kinds", "z?"),

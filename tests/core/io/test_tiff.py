@@ -25,7 +25,7 @@ def read_all(stack):
     return np.stack([[stack.read(i, j, range(z), slice(0, y), slice(0, x)) for j in range(c)] for i in range(t)])
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "uint32", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "uint32", "float32", "float64"])
 def test_written_stack_reads_back_whole(tmp_path, dtype):
     array = pixels((2, 3, 4, 33, 47), dtype)
     channels = (

@@ -72,7 +72,7 @@ def test_capitals_tell_units_of_ome_xml_apart():
     ("pixels", "said"),
     [
         ("PhysicalSizeX='0,3' PhysicalSizeY='0,3'", r"PhysicalSizeX is '0,3'.*decimal comma"),
-        ("PhysicalSizeZ='wide'", r"PhysicalSizeZ is 'wide'.*no number"),
+        ("PhysicalSizeZ='wide'", r"PhysicalSizeZ is 'wide'.*not a number"),
         ("PhysicalSizeX='3' PhysicalSizeXUnit='cubit'", r"PhysicalSizeXUnit is 'cubit'"),
     ],
 )
@@ -127,9 +127,17 @@ def test_a_distance_that_imagej_leaves_out_is_one_and_is_said(tmp_path):
 def test_imagej_inches_of_a_printer_are_no_pixel_size(tmp_path, unit):
     with open_stack(imagej(tmp_path, resolution=(300, 300), unit=unit, spacing=1.0)) as stack:
         assert stack.x.unit is None
-        assert stack.z.unit is None
+        assert stack.z.unit is None  # an inch between slices is none of the stage
     with open_stack(imagej(tmp_path, resolution=(300, 300), unit=unit, zunit="micron", spacing=1.0)) as stack:
         assert stack.z.step_um == 1.0
+
+
+def test_sizes_that_no_microscope_has_are_said(tmp_path):
+    tifffile.imwrite(tmp_path / "a.ome.tif", PLANES, ome=True, metadata={"axes": "ZYX", "PhysicalSizeX": 3e-7})
+    with open_stack(tmp_path / "a.ome.tif") as stack:
+        assert "pixel size of a is 3e-07 µm" in stack.warnings[-1]
+    with open_stack(tmp_path / "a.ome.tif", pixel_size_um=0.3) as stack:
+        assert stack.x.step_um == 0.3
 
 
 @pytest.mark.parametrize(("z", "x", "fits"), [(2.0, 0.3, True), (2000.0, 0.3, False), (0.002, 0.3, False)])

@@ -130,7 +130,7 @@ def test_result_reads_back(tmp_path, suffix, options, shape):
         np.testing.assert_array_equal(read_all(labels), pixels["decision"])
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32", "float16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "uint32", "float16", "float32", "float64"])
 def test_every_type_keeps_its_values(tmp_path, dtype):
     spec = make_spec(dtype=dtype, maps=False)
     for suffix in (".ome.zarr", ".ome.tif") if dtype != "float16" else (".ome.zarr",):

@@ -16,7 +16,7 @@ from hybridfusion_core.model.devices import DEVICE_KINDS, OPENVINO, DeviceKind, 
 def test_a_row_is_all_that_a_device_needs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(DEVICE_KINDS, "npu", DeviceKind("neural chip", lambda: 1, lambda _: "npu, Brand 3", "cpu"))
     assert ("npu", "npu, Brand 3") in [(device.name, device.title) for device in available()]
-    assert resolve_device("npu").type == "cpu"
+    assert resolve_device("npu") == "cpu"
     with pytest.raises(SystemExit):
         build_parser().parse_args(["info", "--help"])
     assert "npu: neural chip" in " ".join(capsys.readouterr().out.split())
@@ -26,7 +26,7 @@ def test_a_row_is_all_that_a_device_needs(monkeypatch: pytest.MonkeyPatch, capsy
 
 def test_every_device_that_is_offered_can_be_resolved() -> None:
     for device in available():
-        assert isinstance(resolve_device(device.name), torch.device), device
+        torch.device(resolve_device(device.name))
 
 
 @pytest.mark.parametrize("installed", [True, False])

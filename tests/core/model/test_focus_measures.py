@@ -4,22 +4,36 @@ import torch
 from scipy import ndimage
 
 from hybridfusion_core.model import focus_measures as measures
+from hybridfusion_core.model.blur import gaussian_blur, kernel_radius
+
+KINDS = pytest.mark.parametrize("made", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
 
 
-def test_gradients_and_laplacian_are_scipy_s() -> None:
+@KINDS
+def test_gradients_and_laplacian_are_scipy_s(made) -> None:
     image = np.random.default_rng(0).standard_normal((17, 23))
-    along_y, along_x = measures.gradients(torch.from_numpy(image))
+    along_y, along_x = measures.gradients(made(image))
     np.testing.assert_allclose(along_y, ndimage.sobel(image, axis=0, mode="nearest") / 8, atol=1e-12)
     np.testing.assert_allclose(along_x, ndimage.sobel(image, axis=1, mode="nearest") / 8, atol=1e-12)
-    np.testing.assert_allclose(measures.laplacian(torch.from_numpy(image)), ndimage.laplace(image, mode="nearest"))
+    np.testing.assert_allclose(measures.laplacian(made(image)), ndimage.laplace(image, mode="nearest"))
 
 
+@KINDS
 @pytest.mark.parametrize("sigma", [0.8, 2.0, 4.0])
-def test_the_blur_is_scipy_s(sigma: float) -> None:
+def test_the_blur_is_scipy_s(sigma: float, made) -> None:
     image = np.random.default_rng(0).standard_normal((40, 51))
-    ours = measures.gaussian_blur(torch.from_numpy(image), sigma)
-    theirs = ndimage.gaussian_filter(image, sigma, mode="nearest", radius=measures.kernel_radius(sigma))
-    np.testing.assert_allclose(ours, theirs, atol=1e-12)
+    theirs = ndimage.gaussian_filter(image, sigma, mode="nearest", radius=kernel_radius(sigma))
+    np.testing.assert_allclose(gaussian_blur(made(image), sigma), theirs, atol=1e-12)
+
+
+@pytest.mark.parametrize("noise", [0.05, 1.0])
+def test_numpy_finds_the_structure_that_torch_finds(noise: float) -> None:
+    guide = np.random.default_rng(0).standard_normal((1, 3, 64, 80)).astype(np.float32)
+    guide[..., 20:40, 30:50] += 40 * np.indices((20, 20)).sum(axis=0) % 7
+    level = np.full(1, noise, np.float32)
+    theirs = measures.has_structure(torch.from_numpy(guide), torch.from_numpy(level)).numpy()
+    assert 0 < theirs.mean() <= 1
+    np.testing.assert_array_equal(measures.has_structure(guide, level), theirs)
 
 
 @pytest.mark.parametrize("measure", [measures.tenengrad, measures.laplacian_energy])
@@ -90,7 +104,7 @@ def test_the_haze_around_something_bright_is_no_structure_and_its_edge_is(bright
     y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
     radius = torch.hypot(y - 128, x - 128)
     disc[radius < 60] = brightness
-    haze = measures.gaussian_blur(disc, 15.0)
+    haze = gaussian_blur(disc, 15.0)
     noise = torch.randn(1, 4, 256, 256)
     assert measures.has_structure(haze + noise, torch.ones(1)).float().mean() < 0.02
     edge = measures.has_structure(disc + noise, torch.ones(1))[0]
@@ -101,7 +115,7 @@ def test_the_haze_around_something_bright_is_no_structure_and_its_edge_is(bright
 def test_smoothed_white_noise_leaves_the_stated_energy() -> None:
     torch.manual_seed(0)
     noise = torch.randn(8, 512, 512)
-    smoothed = measures.gaussian_blur(noise, measures.COARSE) - measures.gaussian_blur(noise, measures.DETECTION_SCALE)
+    smoothed = gaussian_blur(noise, measures.COARSE) - gaussian_blur(noise, measures.DETECTION_SCALE)
     energy = measures.gradient_energy(smoothed)[..., 24:-24, 24:-24].mean()
     assert float(energy) == pytest.approx(measures.COARSE_NOISE_ENERGY, rel=0.02)
 
@@ -109,7 +123,7 @@ def test_smoothed_white_noise_leaves_the_stated_energy() -> None:
 def test_in_much_noise_what_is_coarser_than_a_pixel_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chromosomes that a person sees and no pixel shows; in little noise the same detection finds nothing more."""
     torch.manual_seed(0)
-    coarse = measures.gaussian_blur(torch.randn(256, 256), 3.0)
+    coarse = gaussian_blur(torch.randn(256, 256), 3.0)
     coarse = coarse / coarse.std()
     noise = torch.randn(1, 8, 256, 256)
     assert measures.has_structure(1.5 * coarse + noise, torch.ones(1)).float().mean() > 0.9

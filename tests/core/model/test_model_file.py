@@ -9,8 +9,10 @@ import torch
 from conftest import opinionated_network
 
 from hybridfusion_core.errors import StoredDataError, UserInputError
+from hybridfusion_core.model.config import NetworkConfig
 from hybridfusion_core.model.model_file import ModelCard, load_model, model_names, save_model
-from hybridfusion_core.model.network import NetworkConfig
+from hybridfusion_core.model.network import HybridFusionNet
+from hybridfusion_core.model.parameters import parameter_shapes
 
 CARD = ModelCard("mine", "for tests", "none", "everything", {"psnr": 1.5})
 
@@ -20,6 +22,19 @@ def saved(tmp_path: Path) -> Path:
     path = tmp_path / "mine.safetensors"
     save_model(path, opinionated_network(NetworkConfig(channels=4, dim=8, heads=2, depth=3)), CARD)
     return path
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        NetworkConfig(channels=3, dim=12, heads=3, depth=3, window=4, dilations=(1, 3)),
+        NetworkConfig(focus_windows=(), mlp_ratio=1.3),
+        NetworkConfig(depth=0, coarse_depth=3, coarse_bin=4, patch=1),
+    ],
+)
+def test_what_a_file_must_hold_is_what_the_network_has(config: NetworkConfig) -> None:
+    weights = HybridFusionNet(config).state_dict()
+    assert parameter_shapes(config) == {name: tuple(weight.shape) for name, weight in weights.items()}
 
 
 def test_save_then_load_gives_identical_outputs(saved: Path) -> None:

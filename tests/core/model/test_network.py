@@ -8,9 +8,11 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2Block, WindowAttent
 from torch import Tensor
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.model.focus_measures import gaussian_blur
-from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig, Scores, receptive_field
+from hybridfusion_core.model.blur import gaussian_blur
+from hybridfusion_core.model.config import NetworkConfig
+from hybridfusion_core.model.network import HybridFusionNet, Scores
 from hybridfusion_core.model.posterior import focus_posterior, fuse_soft, fusion_weights
+from hybridfusion_core.model.receptive_field import receptive_field
 from hybridfusion_core.model.swin import SwinBlock
 
 SMALL = NetworkConfig(channels=4, dim=8, heads=2)

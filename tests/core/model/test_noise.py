@@ -88,3 +88,14 @@ def test_stabilising_is_smooth_and_increasing() -> None:
     slope = np.diff(stable)
     assert (slope > 0).all()
     assert np.abs(np.diff(slope)).max() < 0.01
+
+
+def test_two_unknowns_that_are_not_negative_are_scipy_s() -> None:
+    from scipy.optimize import nnls
+
+    from hybridfusion_core.model.noise import _nonnegative
+
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        lines, values = rng.normal(size=(12, 2)), rng.normal(size=12)
+        np.testing.assert_allclose(_nonnegative(lines, values), nnls(lines, values)[0], atol=1e-9)

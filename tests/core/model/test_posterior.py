@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hybridfusion_core.model import posterior as blend
-from hybridfusion_core.model.network import Scores
+from hybridfusion_core.model.posterior import Scores
 
 
 def random_scores(slices: int = 5) -> Scores:

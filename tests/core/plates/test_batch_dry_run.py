@@ -88,7 +88,7 @@ def test_failures_are_known_before_anything_runs(tmp_path: Path, capsys: pytest.
     assert summary(capsys, folder, tmp_path / "out.ome.zarr", "--channels", "DAPI")["failing"] == []
     assert run(folder, tmp_path / "out.ome.zarr", "--dry-run", *QUICK) == 0
     captured = capsys.readouterr()
-    assert re.search(r"to fuse: 4 fields × times, 1 of them will fail", captured.out)
+    assert re.search(r"to fuse: 4 focal stacks, 1 of them will fail", captured.out)
     assert re.search(r"^ B +\. +\. +2 +2! +\. ", captured.out, re.MULTILINE)
     assert "B04 field 2 time 0: 1 of 3 planes" in captured.out
     assert "warning: Opera Phenix and Operetta (Harmony) is experimental" in captured.err

@@ -1,4 +1,4 @@
-"""Metadata and names from strangers: nothing outside the plate is read, nothing hangs, nothing takes all memory."""
+"""Metadata and names from untrusted files: nothing outside the plate is read, nothing hangs, memory is bounded."""
 
 import os
 import re

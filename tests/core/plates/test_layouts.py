@@ -216,6 +216,13 @@ def test_ome_tiffs_that_name_no_well_are_fields_of_one(tmp_path: Path) -> None:
         ("A01", ["organoid 2", "organoid 10"])
     ]
     assert "No file says which well it shows" in plate.warnings[0]
+    make.write_plane(tmp_path / "extra.tif", 1)
+    assert "1 TIFF files have no OME-XML and are left out" in open_plate(tmp_path).warnings[-1]
+    for folder in ("mouse1", "mouse2"):  # files of one name
+        make.write_ome_tiffs(tmp_path / "all" / folder, ["a.ome.tif", "b.ome.tif"], (1, 1, 2))
+    units = list(open_plate(tmp_path / "all").fields())
+    assert [unit.field for unit in units] == ["mouse1/a", "mouse1/b", "mouse2/a", "mouse2/b"]
+    assert not any(unit.frame.defects for unit in units)
 
 
 def test_the_plate_in_the_ome_xml_comes_before_names(tmp_path: Path) -> None:

@@ -31,6 +31,9 @@ def told(*names: str) -> list[tuple[str, str]]:
         (("D1_WellC11_f1", "D2_WellC12_f1"), [("C11", "1"), ("C12", "1")]),
         # Folders are parts like any other.
         (("B02/image_1", "B02/image_2", "C02/image_1"), [("B2", "1"), ("B2", "2"), ("C2", "1")]),
+        # Rows and columns by their numbers, and small letters that differ.
+        (("r02c03f01", "r02c03f02", "r03c04f01"), [("B3", "1"), ("B3", "2"), ("C4", "1")]),
+        (("b02_f01", "b02_f02", "c03_f01"), [("B2", "1"), ("B2", "2"), ("C3", "1")]),
         # A field is told in the same way: p53 and S6 are the same in all names.
         (("p53_B02_s1", "p53_B03_s2"), [("B2", "1"), ("B3", "2")]),
         (("S6_B02_f01", "S6_B03_f10"), [("B2", "1"), ("B3", "10")]),

@@ -1,5 +1,6 @@
 """Patterns say what names mean, and messages propose patterns that work."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import tifffile
 from plate_makers import numbers
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.plates.field_stack import open_field
+from hybridfusion_core.plates.acquired import with_acquired_times
+from hybridfusion_core.plates.field_stack import defects_of, open_field
 from hybridfusion_core.plates.layouts.proposed_pattern import proposed_pattern
 from hybridfusion_core.plates.listing import list_folder
 from hybridfusion_core.plates.open import open_plate
@@ -83,6 +85,16 @@ def test_a_channel_without_z_is_a_stack_in_a_file_of_its_own(tmp_path: Path) -> 
         assert [channel.name for channel in stack.channels] == ["GFP"]
         np.testing.assert_array_equal(stack.read(0, 0, [2, 0], slice(0, 2), slice(0, 2))[:, 0, 0], [102, 100])
     (tmp_path / "B02_GFP_t1.ome.tif").unlink()
+    # No field has it at that time: it was not acquired; a channel that another field has is missing.
+    plate = open_plate(tmp_path, pattern="{well}_{channel}_t{time}.ome.tif")
+    assert "was not taken here" in defects_of(list(plate.fields())[1], (0, 1))[0].message
+    late = list(with_acquired_times(plate, None).fields())[1]
+    assert numbers(late) == [[10, 11, 12], [0, 0, 0]]
+    with open_field(late) as stack:
+        assert stack.warnings == ("'GFP' was not acquired at this time point and reads as zeros.",)
+    decided = with_acquired_times(plate, None, "GFP")
+    assert ([each.t for each in decided.fields()], len(decided.warnings)) == ([0], 1)
+    shutil.copy(tmp_path / "B02_GFP_t0.ome.tif", tmp_path / "B03_GFP_t1.ome.tif")
     late = list(open_plate(tmp_path, pattern="{well}_{channel}_t{time}.ome.tif").fields())[1]
     assert "No file of channel 'GFP'" in late.frame.defects[0].message
 

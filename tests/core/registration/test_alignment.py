@@ -1,6 +1,7 @@
 """Slices that drift are put on each other, others stay bit for bit, and what cannot be aligned is refused."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from hybridfusion_core.registration.measure import Guide
 from hybridfusion_core.registration.notice import visible_drift
 from hybridfusion_core.registration.placement import Placement, Slice, placement_of
 from hybridfusion_core.registration.resampled import aligned
-from hybridfusion_core.stack import Stack
+from hybridfusion_core.stack import Axis, Channel, Stack
 
 SIDE, DEPTH = 160, 5
 
@@ -166,3 +167,22 @@ def test_slices_of_another_place_are_refused(tmp_path: Path, capsys: pytest.Capt
     assert main(command) == 2
     assert "quarter of the field" in capsys.readouterr().err
     assert [each.name for each in tmp_path.iterdir()] == ["far.tif"]
+
+
+@pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif"])
+def test_a_cropped_result_says_where_it_was_cropped(tmp_path: Path, suffix: str) -> None:
+    path, scale = tmp_path / f"a{suffix}", Axis(0.5, "micrometer")
+    stack = Stack(drifting(step=2.5), "ZYX", "a", (Channel("a"),), z=scale, y=scale, x=scale)
+    spec = hf.fuse_to(stack, path, method="tenengrad", align="shift", align_frame="crop")
+    frame = spec.provenance["treatment"]["alignment"]["frame"]
+    y, x = (0.5 * frame[letter][0] for letter in "yx")
+    assert y + x > 0
+    if suffix == ".ome.tif":
+        with tifffile.TiffFile(path) as file:
+            assert file.ome_metadata is not None
+            (plane,) = re.findall("<Plane [^>]*>", file.ome_metadata)
+        assert f'PositionX="{x}"' in plane
+        assert f'PositionY="{y}"' in plane
+    else:
+        stored = json.loads((path / "zarr.json").read_text())["attributes"]["ome"]["multiscales"][0]
+        assert stored["datasets"][0]["coordinateTransformations"][1]["translation"] == [0, 0, 0, y, x]

@@ -1,5 +1,6 @@
 """Channels along a height map: what a projection must be, whatever the map."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import tifffile
 import hybridfusion_core as hf
 from hybridfusion_core.cli import main
 from hybridfusion_core.io.verify import verify
+from hybridfusion_core.registration.placement import Placement, Slice
 from hybridfusion_core.surface import projection
 
 FUSING = {"method": "tenengrad", "device": "cpu"}
@@ -71,6 +73,21 @@ def test_blocks_change_no_pixel_and_positions_may_run_down(monkeypatch: pytest.M
     np.testing.assert_array_equal(hf.project(stack, heights, **about).fused, whole)
     heights[...] = 8.0
     np.testing.assert_array_equal(hf.project(stack, heights).fused[0, 0, 0], array[1])
+
+
+@pytest.mark.parametrize("frame", ["keep", "crop"])
+def test_heights_of_aligned_slices_are_followed_through_aligned_slices(tmp_path: Path, frame: str) -> None:
+    stack, transforms = _stack(), tmp_path / "x.transforms.json"
+    placement = Placement("shift", 9, (48, 48), 4, ({z: Slice(dy=z - 4.0, dx=0.5 * (z - 4)) for z in range(9)},))
+    transforms.write_text(json.dumps(placement.as_json()))
+    about = {"align_from": str(transforms), "align_frame": frame, "z_step_um": 1.0, **FUSING}
+    within = hf.fuse(stack, project=("0:0.3:0:max",), **about)
+    after = hf.project(stack, within, offset_um=0.3, z_step_um=1.0)
+    np.testing.assert_array_equal(after.fused, within.fused)
+    assert after.spec.provenance["treatment"]["alignment"] == within.spec.provenance["treatment"]["alignment"]
+    assert after.spec.start == within.spec.start == ((4, 2) if frame == "crop" else (0, 0))
+    with pytest.raises(hf.UserInputError, match="found on slices that were aligned"):
+        hf.project(stack[1:], within, z_step_um=1.0)
 
 
 def _refused(heights: np.ndarray, match: str, **options: object) -> None:

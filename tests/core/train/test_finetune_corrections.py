@@ -15,7 +15,7 @@ from hybridfusion_core.fusion.corrections import UNTOUCHED, Correction, correct,
 from hybridfusion_core.fusion.job import resolve
 from hybridfusion_core.fusion.request import make_request
 from hybridfusion_core.io.open import open_stack
-from hybridfusion_core.model.network import NetworkConfig
+from hybridfusion_core.model.config import NetworkConfig
 from hybridfusion_core.progress import run_to_end
 from hybridfusion_core.train.finetune.corrections import load_painted, painted_term
 from hybridfusion_core.train.finetune.run import finetune_steps

@@ -169,7 +169,7 @@ def test_answers_are_counted_against_chance() -> None:
         score_answers(crops, new[:3])
 
 
-def test_names_of_strangers_are_text_in_the_report(tmp_path: Path) -> None:
+def test_names_from_untrusted_files_are_text_in_the_report(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
     crop = crop_of(textured_stack((5, 64, 64)), evil)
     result = fuse(crop.as_stack(), method="tenengrad")

@@ -102,7 +102,7 @@ def test_a_preset_for_another_light_is_refused(tmp_path: Path, light: str, prese
         (np.zeros((4, 64, 64), np.uint16), r"one count in every pixel .*: 0\); expected images.*export them again"),
         (np.full((4, 64, 64), 65535, np.uint16), r"one count in every pixel .*65535"),
         (None, r"0 of 3 stacks .* show texture in focus; expected two at least.*Add stacks"),
-        (np.full((4, 64, 64), np.nan, np.float32), r"No stack could be read; expected two.*no numbers"),
+        (np.full((4, 64, 64), np.nan, np.float32), r"No stack could be read; expected two.*NaN or infinite pixels"),
     ],
 )
 def test_black_empty_and_broken_stacks_are_no_data(tmp_path: Path, plane: np.ndarray | None, message: str) -> None:

@@ -8,8 +8,9 @@ import torch
 from conftest import textured_stack
 
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.model.config import NetworkConfig
 from hybridfusion_core.model.model_file import load_model
-from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig, Scores
+from hybridfusion_core.model.network import HybridFusionNet, Scores
 from hybridfusion_core.scenes.scene import KINDS
 from hybridfusion_core.train import calibration, validation
 from hybridfusion_core.train import loop as training
@@ -355,6 +356,13 @@ def test_an_exploding_loss_stops_with_its_step(tmp_path: Path, monkeypatch: pyte
 def test_the_shipped_recipe_is_valid() -> None:
     root = Path(__file__).parents[3]
     assert load_recipe(root / "recipes" / "general.toml").name == "general"
+
+
+def test_weights_are_found_under_the_name_that_they_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[3])
+    assert Recipe("old", start="recipes/first.safetensors").start == str(Path("recipes/basic.safetensors"))
+    monkeypatch.chdir(tmp_path)
+    assert Recipe("own", start="recipes/first.safetensors").start == "recipes/first.safetensors"
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_what_cannot_be_learnt_from_is_refused(two: Recipe, tmp_path: Path, monk
     with pytest.raises(UserInputError, match=r"single.* has 1 slice.*; expected two slices or more.*Take it out"):
         load_unlabelled(recipe_of(single), tmp_path)
     holes = write(tmp_path, "holes.ome.tif", np.full((3, 40, 40), np.nan, np.float32))
-    with pytest.raises(UserInputError, match=r"holes.* no numbers at t=0, c=0; expected numbers.*Repair"):
+    with pytest.raises(UserInputError, match=r"holes.* NaN or infinite pixels at t=0, c=0; expected numbers.*Repair"):
         load_unlabelled(recipe_of(holes), tmp_path)
     monkeypatch.setattr(patches, "_LARGEST", 9 * 60 * 70 * 4)
     with pytest.raises(UserInputError, match=r"With flat.* GiB of memory; expected at most .*Cut regions"):

@@ -3,7 +3,7 @@ import torch
 from conftest import opinionated_network
 
 from hybridfusion_core.errors import UserInputError
-from hybridfusion_core.model.network import NetworkConfig
+from hybridfusion_core.model.config import NetworkConfig
 from hybridfusion_core.train.transplant import transplanted
 
 FINE = NetworkConfig(channels=4, dim=8, heads=2)

@@ -1,6 +1,6 @@
-"""What only a look at the slices themselves tells: whether they moved sideways, and whether fusing changed intensities.
+"""What only the slices themselves tell: drift, what fusing did to intensities, counts heaped at either end.
 
-Both are measured in a few windows spread over the plane, each read once with all its slices, so that neither memory nor
+All is measured in a few windows spread over the plane, each read once with all its slices, so that neither memory nor
 time depends on the size of the plane. Nothing is corrected.
 """
 
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from skimage.filters import difference_of_gaussians
 from skimage.registration import phase_cross_correlation
 
+from hybridfusion_core.assess.heaped import piled
 from hybridfusion_core.fusion.job import Job
+from hybridfusion_core.fusion.treated import is_treated
 from hybridfusion_core.stack import Stack
 
 _WINDOW = 256  # px, side
@@ -36,10 +38,14 @@ class SliceFigures:
         drift_px: how far apart, at the least, two slices lie sideways, in pixels; None if it cannot be told.
         bias: how much brighter fusing made what is nowhere in focus, as a share of the mean of its slices, in the
             channel where that is largest; None if it cannot be told.
+        saturated: share of the pixels that are heaped at the highest value; None if counts were changed before.
+        clipped: likewise at the lowest value.
     """
 
     drift_px: float | None = None
     bias: float | None = None
+    saturated: float | None = None
+    clipped: float | None = None
 
 
 def slice_figures(job: Job, stack: Stack, arrays: Mapping[str, Any]) -> SliceFigures:
@@ -53,11 +59,13 @@ def slice_figures(job: Job, stack: Stack, arrays: Mapping[str, Any]) -> SliceFig
     windows = list(_windows(stack.shape[3:]))
     guide = job.deciders[0].guide[0]
     moves, biases = [], {channel: _Sums() for channel in range(len(job.channels))}
+    some = []  # of the guide's counts, a quarter
     for y, x in windows:
         for channel, index in enumerate(job.channels):
             counts = stack.read(0, index, job.slices, y, x)
             if index == guide or (channel == 0 and guide not in job.channels):
                 moves.append(_moves(counts))
+                some.append(counts[:, ::2, ::2].copy())
             quiet = _quiet(arrays, channel, y, x)
             biases[channel].add(counts, np.asarray(arrays["fused"][0, channel, 0, y, x]), quiet)
     known = (
@@ -65,7 +73,9 @@ def slice_figures(job: Job, stack: Stack, arrays: Mapping[str, Any]) -> SliceFig
         if job.request.method == "sum" or job.projections
         else [each.bias for each in biases.values() if each.bias is not None]
     )
-    return SliceFigures(_drift(np.array(moves)), max(known, key=abs, default=None))
+    as_recorded = bool(some) and some[0].dtype.kind in "ui" and not is_treated(job.request)
+    ends = [piled(some, top=top) if as_recorded else None for top in (True, False)]
+    return SliceFigures(_drift(np.array(moves)), max(known, key=abs, default=None), *ends)
 
 
 def _windows(plane: tuple[int, int]) -> Iterator[tuple[slice, slice]]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hybridfusion_core.batch.figures.assessed import assessed
 from hybridfusion_core.batch.figures.drift import SliceFigures
 from hybridfusion_core.fusion.job import Job
 from hybridfusion_core.io.result_spec import ResultSpec
@@ -44,7 +45,8 @@ def figures(
     Returns:
         "in_focus": share of the pixels with a decision; "median_confidence"; "height": 1 % and 99 % quantile in the
         unit of "height_unit"; "sharpest_slice" from 1; "drift_px" and "bias" as in `SliceFigures`; "drift_taken_px",
-        what alignment took back; "dropped"; "flags", some of `FLAGS`. None for what is not known. Plain JSON values.
+        what alignment took back; "dropped"; "flags", some of `FLAGS`;
+        "assess", kinds of the warnings of `assess` that can be told. None for what is not known. Plain JSON values.
     """
     decisions = copies.get("decision")
     decision = None if decisions is None else decisions[min(first, len(decisions) - 1)]
@@ -82,6 +84,9 @@ def figures(
         "drift_taken_px": _taken(spec),
         "bias": seen.bias,
         "dropped": list(dropped),
+        "assess": assessed(
+            job, copies["fused"][first], decision, seen, transmitted=bool(spec.channels[first].transmitted)
+        ),
         "flags": [flag for flag in FLAGS if flags[flag]],
     }
 

@@ -11,7 +11,7 @@ from hybridfusion_core.batch.records.paths import BatchPaths, FieldKey, field_ke
 from hybridfusion_core.batch.records.store import all_asked, read_json, unit_record
 from hybridfusion_core.errors import StoredDataError, UserInputError
 from hybridfusion_core.io.suffixes import ZARR_SUFFIXES, has_suffix, output_suffix
-from hybridfusion_core.io.verify import check_image, shortened, verify
+from hybridfusion_core.io.verify import check_field, shortened, verify
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Inventory:
     """How much of what was asked for is there.
 
     Attributes:
-        asked: fields × times.
+        asked: focal stacks, one for each field and time.
         failed: of them.
         waiting: of them, neither fused nor failed.
         damaged: of them, fused and not whole.
@@ -57,7 +57,7 @@ class Inventory:
         done = self.asked - len(self.unfinished)
         parts = {"failed": self.failed, "not fused yet": self.waiting, "damaged": self.damaged}
         rest = "".join(f", {len(units)} {word}" for word, units in parts.items() if units)
-        return f"{done} of {self.asked} fields × times that were asked for are there{rest}"
+        return f"{done} of {self.asked} focal stacks that were asked for are there{rest}"
 
 
 def paths_of(output: Path) -> BatchPaths | None:
@@ -120,17 +120,11 @@ def damage(paths: BatchPaths, key: FieldKey, times: Sequence[int]) -> list[str]:
         return []
     if paths.files:
         return [finding for record in records for name in _names(record) for finding in _of_file(paths, name)]
-    stores = {store for record in records for store in _stores(record)}
-    return [finding for store in sorted(stores) for finding in check_image(paths.store(store).joinpath(*key))]
+    return check_field(paths.output, paths.maps, "/".join(key))
 
 
-def _stores(record: dict[str, Any]) -> list[str]:
-    attributes = record.get("attributes")
-    return [each for each in ("fused", "maps") if isinstance(attributes, dict) and each in attributes]
-
-
-def damaged_wells(paths: BatchPaths) -> list[tuple[Path, str]]:
-    """Return the records of images of whole wells that are not whole, and what is wrong with each.
+def damaged_wells(paths: BatchPaths) -> list[tuple[FieldKey, str]]:
+    """Return which images of whole wells are not whole, and what is wrong with each.
 
     Args:
         paths: of the batch.
@@ -138,11 +132,8 @@ def damaged_wells(paths: BatchPaths) -> list[tuple[Path, str]]:
     found = []
     for record in sorted((paths.folder / "wells").glob("*/*/*.json")):
         key = FieldKey(record.parent.parent.name, record.parent.name, record.stem)
-        folders = [each.joinpath(*key) for each in (paths.output, paths.maps)]
-        wrong = [finding for folder in folders if folder.is_dir() for finding in check_image(folder)]
-        if not folders[0].is_dir():
-            wrong = [f"{'/'.join(key)} is missing"]
-        found += [(record, wrong[0])] if wrong else []
+        wrong = check_field(paths.output, paths.maps, "/".join(key))
+        found += [(key, f"well {key.row}{key.column}: {wrong[0]}")] if wrong else []
     return found
 
 

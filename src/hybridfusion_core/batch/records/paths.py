@@ -21,6 +21,7 @@ from hybridfusion_core.io.suffixes import (
 )
 from hybridfusion_core.plates.plate import PlateField
 
+TRANSFORMS = "transforms"  # folder of the transforms of every field
 _IMAGES = (*ZARR_SUFFIXES, *IMAGE_FILES)
 _PLAIN = re.compile("[A-Za-z0-9]{1,32}")
 
@@ -130,6 +131,10 @@ class BatchPaths:
         """Return where a small picture of a unit is kept for the report."""
         return self.folder.joinpath("units", *key, f"{t}.jpg")
 
+    def transforms(self, key: FieldKey, t: int) -> Path:
+        """Return where it is written how the slices of a unit were aligned."""
+        return self.folder / TRANSFORMS / unit_transforms(key, t)
+
     def mosaic(self, key: FieldKey) -> Path:
         """Return where it is written down of which fields an image of a whole well was made."""
         return self.folder.joinpath("wells", *key[:2], f"{key.field}.json")
@@ -141,6 +146,11 @@ class BatchPaths:
     def staged(self, key: FieldKey, t: int) -> Path:
         """Return where a unit's result is built: an image, or a folder of files."""
         return self.staging / f"{'-'.join(key)}-{t}{'' if self.files else '.ome.zarr'}"
+
+
+def unit_transforms(key: FieldKey, t: int) -> Path:
+    """Return where the transforms of a unit stand in a folder of transforms by field."""
+    return Path(*key, f"{t}.json")
 
 
 def field_key(row: str, column: str, field: str) -> FieldKey:

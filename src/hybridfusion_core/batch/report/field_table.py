@@ -27,6 +27,7 @@ COLUMNS = (
         "drift_taken_px",
         "bias",
         "flags",
+        "assess",  # kinds of the warnings of `assess` that a batch can tell; "none" where it found none
     ),
     *("dropped_slices", "not_acquired"),
     *("best_slice", "focus_first", "focus_last"),  # of each channel that decides, in their order
@@ -60,6 +61,7 @@ class Figures:
     bias: float | None = None
     dropped: tuple[int, ...] = ()
     flags: tuple[str, ...] = ()
+    assess: tuple[str, ...] | None = None
     focus: tuple[FocusFigures, ...] = ()
 
 
@@ -132,12 +134,24 @@ def report_csv(rows: Sequence[Row]) -> str:
         cells = (
             *(row.unit.well, row.unit.field, row.unit.t, row.status, row.reason, row.seconds, row.tile),
             *(found.median_confidence, found.in_focus, low, high, found.height_unit, found.sharpest_slice),
-            *(found.slices, found.drift_px, found.drift_taken_px, found.bias, "; ".join(found.flags)),
+            *(
+                found.slices,
+                found.drift_px,
+                found.drift_taken_px,
+                found.bias,
+                "; ".join(found.flags),
+                told(found.assess),
+            ),
             *(" ".join(map(str, found.dropped)), "; ".join(row.not_acquired)),
             *(_by_channel(found.focus, name) for name in ("best_slice", "first_slice", "last_slice")),
         )
         writer.writerow(guarded_cell(cell) if isinstance(cell, str) else _number(cell) for cell in cells)
     return stream.getvalue()
+
+
+def told(kinds: Sequence[str] | None) -> str:
+    """Say which warnings there are; nothing where nobody looked, as in records of earlier versions."""
+    return "" if kinds is None else "; ".join(kinds) or "none"
 
 
 def _by_channel(focus: Sequence[FocusFigures], name: str) -> str:

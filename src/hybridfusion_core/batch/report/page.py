@@ -23,7 +23,7 @@ from hybridfusion_core.batch.figures.flags import (
     UNSURE_BELOW,
 )
 from hybridfusion_core.batch.records.paths import BatchPaths, key_of
-from hybridfusion_core.batch.report.field_table import Row
+from hybridfusion_core.batch.report.field_table import Row, told
 from hybridfusion_core.errors import printable
 from hybridfusion_core.fusion.methods import METHODS
 from hybridfusion_core.plates.plate import Plate
@@ -60,7 +60,7 @@ def render(
         lstrip_blocks=True,
     )
     counts = Counter(row.status for row in rows)
-    flagged = [row for row in rows if row.figures.flags]
+    flagged = [row for row in rows if row.figures.flags or row.figures.assess]
     return environment.get_template("page.html").render(
         title=printable(plate.name),
         counts=counts,
@@ -69,7 +69,9 @@ def render(
         cell=_CELL if plate.columns <= 24 else _SMALL_CELL,
         left=_LEFT,
         failures=[_named(row) | {"reason": printable(row.reason)} for row in rows if row.status == "failed"],
-        flagged=[_named(row) | {"flags": ", ".join(row.figures.flags)} for row in flagged],
+        flagged=[
+            _named(row) | {"flags": ", ".join(row.figures.flags), "assess": told(row.figures.assess)} for row in flagged
+        ],
         flag_counts={flag: sum(flag in row.figures.flags for row in flagged) for flag in FLAGS},
         limits={
             "empty": EMPTY_BELOW,
@@ -201,9 +203,9 @@ def _methods(rows: Sequence[Row], record: Mapping[str, Any]) -> str:
         decided = ""
     digest = hashlib.sha256(json.dumps([asked, settled], sort_keys=True).encode()).hexdigest()
     return (
-        f"Focal stacks{slices} of {len(done)} fields × time points were fused into one plane each with "
+        f"{len(done)} focal stacks{slices} were fused into one plane each with "
         f"{record.get('software')} (algorithm version {asked.get('algorithm_version')}; {record.get('runtime')}), by "
         f"{how}, in {settled.get('precision')} on {settled.get('device')}, in tiles of {settled.get('tile')} px."
-        f"{decided} {len(rows) - len(done)} fields × time points could "
+        f"{decided} {len(rows) - len(done)} focal stacks could "
         f"not be fused or were left out. All settings are listed in run.json (their sha256: {digest})."
     )

@@ -57,7 +57,7 @@ def reliability(confidence: NDArray[Any], wrong: NDArray[np.bool_]) -> Reliabili
     """Sort pixels by their confidence.
 
     Args:
-        confidence: n, in [0, 1]; pixels that are no numbers are left out.
+        confidence: n, in [0, 1]; NaN and infinite pixels are left out.
         wrong: n, whether the decision is wrong.
     """
     known = np.isfinite(confidence)
@@ -77,7 +77,7 @@ def auroc(confidence: NDArray[Any], wrong: NDArray[np.bool_]) -> float:
     doi:10.1148/radiology.143.1.7063747).
 
     Args:
-        confidence: n; pixels that are no numbers are left out.
+        confidence: n; NaN and infinite pixels are left out.
         wrong: n.
 
     Returns:

@@ -37,7 +37,7 @@ def paired_gain(ours: NDArray[Any], theirs: NDArray[Any], *, more_is_better: boo
     stack are no independent samples, stacks are.
 
     Args:
-        ours: n, one figure per stack; stacks where either is no number are left out.
+        ours: n, one figure per stack; stacks where either is NaN are left out.
         theirs: n, of the same stacks.
         more_is_better: on which side the worst decile lies.
         seed: of the resampling; the same numbers always give the same interval.

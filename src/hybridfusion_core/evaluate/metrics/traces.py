@@ -24,7 +24,7 @@ def window_edges(image: NDArray[Any]) -> float:
     """Mean absolute step across the worst of a lattice's column and row phases over that of the median phase.
 
     Args:
-        image: Y X; pixels that are no numbers are left out.
+        image: Y X; NaN and infinite pixels are left out.
 
     Returns:
         Of the worse lattice, of those with at least four windows a side. 1 for an image without a grid; NaN if it is

@@ -124,6 +124,7 @@ def _stack(file: Any, series: Any, described: Sequence[Description], axes: str |
     stack = Stack(
         array=view,
         axes=view.axes,
+        name=name,
         channels=_channels(about, view, rgb=rgb),
         t=about.t,
         z=about.z,

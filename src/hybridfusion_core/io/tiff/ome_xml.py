@@ -195,7 +195,7 @@ def _odd_steps(pixels: Any) -> Iterator[str]:
             continue
         if value is None:
             comma = ": a decimal comma is none in XML" if re.fullmatch(r"\s*\d+,\d+\s*", stated) else ""
-            yield f"{key} is {stated!r} in the OME-XML, which is no number{comma}; it counts as not stated."
+            yield f"{key} is {stated!r} in the OME-XML, which is not a number{comma}; it counts as not stated."
         elif value > 0 and _step(pixels, key).unit is None and not is_no_length(symbol):
             yield f"{key}Unit is {symbol!r} in the OME-XML, which is no unit that is known; {key} counts as not stated."
 

@@ -135,7 +135,8 @@ def ome_metadata(
     *,
     rgb: bool = False,
     z_positions_um: Sequence[float] | None = None,
-    planes: tuple[int, int] = (1, 1),
+    planes: tuple[int, int, int] = (1, 1, 1),
+    start: tuple[int, int] = (0, 0),
 ) -> dict[str, Any]:
     """Return what tifffile writes as OME-XML.
 
@@ -146,7 +147,8 @@ def ome_metadata(
         provenance: plain JSON values, kept as a map annotation.
         rgb: the channels are the colours of one image.
         z_positions_um: position of each slice, when they are not regular.
-        planes: lengths of T and C, for the positions.
+        planes: lengths of T, C and Z, for the positions.
+        start: row and column of the first pixel, where a part of a plane is written.
     """
     metadata: dict[str, Any] = {"axes": "TZYXS" if rgb else "TCZYX", "Name": name}
     for letter in "zyx":
@@ -157,10 +159,16 @@ def ome_metadata(
     if symbol is not None:
         metadata |= {"TimeIncrement": steps["t"].step, "TimeIncrementUnit": symbol}
     metadata["Channel"] = [{"Name": name}] if rgb else [_channel(channel) for channel in channels]
-    if z_positions_um is not None:
-        # In the order of the pages: T, C, Z.
-        positions = list(z_positions_um) * (planes[0] * planes[1])
-        metadata["Plane"] = {"PositionZ": positions, "PositionZUnit": ["µm"] * len(positions)}
+    # In the order of the pages: T, C, Z.
+    pages = planes[0] * planes[1] * planes[2]
+    at = {} if z_positions_um is None else {"Z": (list(z_positions_um) * (planes[0] * planes[1]), "µm")}
+    for letter, first in zip("yx", start, strict=True):
+        symbol = ome_symbol(steps[letter].unit)
+        if any(start) and symbol is not None:
+            at[letter.upper()] = [first * steps[letter].step] * pages, symbol
+    if at:
+        metadata["Plane"] = {f"Position{letter}": positions for letter, (positions, _) in at.items()}
+        metadata["Plane"] |= {f"Position{letter}Unit": [unit] * pages for letter, (_, unit) in at.items()}
     text = json.dumps(dict(provenance), sort_keys=True)
     if provenance:
         metadata["MapAnnotation"] = {"Namespace": "hybridfusion", "hybridfusion": text}

@@ -62,8 +62,8 @@ def describe_imagej(file: Any, channels: int, slices: int) -> Description:
         channels=_imagej_channels(stated, channels),
     )
     if is_for_print(y) or is_for_print(x):
-        if "zunit" not in stated:
-            return described  # the distance between slices is in the unit of print as well
+        if units["z"] == unit:  # the inches of a printer are none of the stage either
+            return described
     else:
         described = replace(described, y=y, x=x)
     spacing = number(stated.get("spacing"))

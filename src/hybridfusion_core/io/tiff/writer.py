@@ -122,7 +122,8 @@ class OmeTiffOutput(ScratchZarrOutput):
             self._provenance(),
             rgb=rgb,
             z_positions_um=spec.z_positions_um,
-            planes=(t, 1 if rgb else c),
+            planes=(t, 1 if rgb else c, spec.depth),
+            start=spec.start,
         )
         write_ome(part, levels, metadata, rgb=rgb)
         check_written(part, levels)
@@ -240,7 +241,7 @@ def write_stack(
             provenance or {},
             rgb=rgb,
             z_positions_um=z_positions_um,
-            planes=(array.shape[0], 1 if rgb else array.shape[1]),
+            planes=(array.shape[0], 1 if rgb else array.shape[1], array.shape[2]),
         )
         with explained(path):
             write_ome(delivery.part(path), [array], metadata, rgb=rgb)

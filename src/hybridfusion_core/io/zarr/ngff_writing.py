@@ -117,7 +117,10 @@ def attributes_of(model: Any, values: dict[str, Any], ngff: Ngff) -> dict[str, A
 def _transformations(spec: ResultSpec, factors: tuple[int, int]) -> list[dict[str, Any]]:
     steps = [spec.t.step, 1.0, spec.z.step, spec.y.step * factors[0], spec.x.step * factors[1]]
     # A pixel of a level covers several of level 0; its centre lies in the middle of theirs.
-    offsets = [(factor - 1) / 2 * step.step for factor, step in zip(factors, (spec.y, spec.x), strict=True)]
+    offsets = [
+        (first + (factor - 1) / 2) * step.step
+        for first, factor, step in zip(spec.start, factors, (spec.y, spec.x), strict=True)
+    ]
     first = spec.z_positions_um[0] / spec.z.step_um * spec.z.step if spec.z_positions_um and spec.z.step_um else 0.0
     scale = {"type": "scale", "scale": steps}
     if not any((first, *offsets)):

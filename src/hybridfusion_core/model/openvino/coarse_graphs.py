@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from openvino import Model as Graph
 from openvino import opset13 as op
-from torch import Tensor, nn
 
-from hybridfusion_core.model.coarse import LAPLACIAN_NOISE_ENERGY
+from hybridfusion_core.model.config import LAPLACIAN_NOISE_ENERGY
 from hybridfusion_core.model.focus_measures import WHITE_NOISE_ENERGY
-from hybridfusion_core.model.network import HybridFusionNet
 from hybridfusion_core.model.openvino.nodes import (
     Node,
     channels_first,
@@ -23,9 +22,11 @@ from hybridfusion_core.model.openvino.nodes import (
     cropped,
     floats,
     integers,
+    linear,
     pixels_first,
-    values,
+    upsampled,
 )
+from hybridfusion_core.model.parameters import Parameters
 
 if TYPE_CHECKING:
     from hybridfusion_core.model.openvino.graphs import Frame
@@ -35,18 +36,18 @@ _SOBEL = np.stack([np.outer(_SLOPE, _SMOOTH), np.outer(_SMOOTH, _SLOPE)])  # 2 3
 _LAPLACIAN = np.array([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
 
 
-def cell_weights(network: HybridFusionNet) -> tuple[Tensor, Tensor, Tensor]:
+def cell_weights(weights: Parameters) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """What cells tell tokens: of a slice's own features, of their mean over Z and of their maximum; D F p p each."""
-    own, less_mean, less_maximum = network.coarse.embed_cells.weight.chunk(3, dim=1)
+    own, less_mean, less_maximum = np.split(weights["coarse.embed_cells.weight"], 3, axis=1)
     return own + less_mean + less_maximum, -less_mean, -less_maximum
 
 
-def cell_graph(network: HybridFusionNet, frame: Frame) -> Graph:
+def cell_graph(weights: Parameters, frame: Frame) -> Graph:
     """What cells of one slice show: guide 1 1 H W, one over its noise 1 1 1 1 -> inner part 1 F h w.
 
     Around the inner part one cell of the guide binned twice is read.
     """
-    side = network.config.coarse_bin
+    side = weights.config.coarse_bin
     guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
     scale = op.parameter([1, 1, 1, 1], np.float32)
     around = 2 * side
@@ -87,17 +88,29 @@ def _of_pixels(x: Node, side: int) -> list[Node]:
     return [parts.output(1), op.reduce_max(parts.output(0), integers(1), True)]
 
 
-def mixer_graph(network: HybridFusionNet, block: int, frame: Frame) -> Graph:
+def mixer_graph(weights: Parameters, block: int, frame: Frame) -> Graph:
     """Tokens of one slice and what those around them say, of the inner part: 1 h w D -> 1 h w D."""
-    dim, side = network.config.dim, network.config.token_side
+    dim, side = weights.config.dim, weights.config.token_side
     height, width = (size // side for size in frame.size(frame.inner))
     x = op.parameter([1, height, width, dim], np.float32)
-    mixer = network.coarse.mixers[block]
-    assert isinstance(mixer, nn.Conv2d)  # noqa: S101 - narrows the type
-    weight = values(mixer.weight)[:, None].copy()  # D 1 1 3 3
+    mixer = f"coarse.mixers.{block}"
+    weight = weights[f"{mixer}.weight"][:, None].copy()  # D 1 1 3 3
     weight[:, 0, 0, 1, 1] += 1  # the token itself
     made = op.group_convolution(channels_first(x), floats(weight), [1, 1], [1, 1], [1, 1], [1, 1])
-    return Graph([pixels_first(op.add(made, floats(values(mixer.bias).reshape(1, -1, 1, 1))))], [x], "mixer")
+    return Graph([pixels_first(op.add(made, floats(weights[f"{mixer}.bias"].reshape(1, -1, 1, 1))))], [x], "mixer")
+
+
+def judge_graph(weights: Parameters, frame: Frame) -> Graph:
+    """Whether anything is in focus: mean and maximum over Z of tokens, of the core with its rim -> logits of the core.
+
+    Input: 1 h w 2D. Output: 1 1 h w.
+    """
+    config, (height, width) = weights.config, frame.size(frame.rim)
+    side = config.token_side
+    x = op.parameter([1, height // side, width // side, 2 * config.dim], np.float32)
+    hidden = op.relu(linear(x, weights["coarse.judge.0.weight"], weights["coarse.judge.0.bias"]))
+    logits = linear(hidden, weights["coarse.judge.2.weight"], weights["coarse.judge.2.bias"])
+    return Graph([cropped(upsampled(channels_first(logits), side), frame.rim, 2, 3)], [x], "judge")
 
 
 def _gradient_energy(x: Node) -> Node:

@@ -8,20 +8,18 @@ same is a test. What runs the graphs is `openvino_runtime`'s business.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from openvino import Model as Graph
 from openvino import opset13 as op
-from torch import Tensor, nn
 
-from hybridfusion_core.model.coarse import CELL_FEATURES
-from hybridfusion_core.model.focus_measures import blur_band, gaussian_kernel, kernel_radius
-from hybridfusion_core.model.network import HybridFusionNet, NetworkConfig, token_reach
+from hybridfusion_core.model.blur import blur_band, gaussian_kernel, kernel_radius
+from hybridfusion_core.model.config import CELL_FEATURES, GREATEST_BIAS, GREATEST_SCALE, LEAST_SQUARE, NetworkConfig
 from hybridfusion_core.model.openvino.coarse_graphs import cell_weights
 from hybridfusion_core.model.openvino.nodes import (
+    Layer,
     Node,
     added,
     channels_first,
@@ -36,9 +34,9 @@ from hybridfusion_core.model.openvino.nodes import (
     pixels_first,
     unit,
     upsampled,
-    values,
 )
-from hybridfusion_core.model.swin import GREATEST_SCALE, LEAST_SQUARE, SwinBlock, position_bias
+from hybridfusion_core.model.parameters import Parameters
+from hybridfusion_core.model.receptive_field import token_reach
 
 _BAND = 64  # places that one product of a blur makes; narrower spends more on overlaps' copies, wider on zeros
 
@@ -78,7 +76,7 @@ class Frame:
         return self.height - less, self.width - less
 
 
-def energy_graph(network: HybridFusionNet, frame: Frame) -> Graph:
+def energy_graph(weights: Parameters, frame: Frame) -> Graph:
     """Logarithm of one slice's gradient energy in the network's focus windows, that of noise added to it.
 
     Inputs: guide 1 1 H W; the noise's energy 1 1 1 1. Output: of the outer part, 1 K h w.
@@ -96,7 +94,7 @@ def energy_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     energy = channels_first(added([op.multiply(each, each) for each in gradients]))
     height, width = frame.size(frame.outer)
     blurred = []
-    for sigma in network.config.focus_windows:
+    for sigma in weights.config.focus_windows:
         # The widest windows reach beyond a narrow halo, but only around tokens, which are not told of them.
         spare = frame.halo - frame.outer - kernel_radius(sigma)
         plane = op.reshape(cut_or_padded(energy, spare), integers(height + 2 * kernel_radius(sigma), -1), False)
@@ -111,33 +109,34 @@ def _bands(plane: Node, axis: int, size: int, sigma: float) -> list[tuple[Node, 
     kernel = gaussian_kernel(sigma)
     pairs = []
     for start in range(0, size, _BAND):
-        band = values(blur_band(kernel, min(_BAND, size - start)))
+        band = blur_band(kernel, min(_BAND, size - start))
         limits = (integers(start), integers(start + band.shape[1]), integers(1), integers(axis))
         pairs.append((floats(band), op.slice(plane, *limits)))
     return pairs
 
 
-def feature_graph(network: HybridFusionNet, frame: Frame) -> Graph:
+def feature_graph(weights: Parameters, frame: Frame) -> Graph:
     """The convolutions' features of one slice, in the outer part, near whose border they are wrong.
 
     Inputs: guide 1 1 H W, the noise's bias 1 C 1 1. Output: 1 h w C.
     """
-    config = network.config
+    config = weights.config
     guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
     bias = op.parameter([1, config.channels, 1, 1], np.float32)
-    (first, *layers), (reach, *dilations) = network.convolutions, config.dilations
+    reach, *dilations = config.dilations
     x = cut_or_padded(guide, frame.halo - frame.outer - reach)
     kernel = np.zeros((config.channels, 1, 2 * reach + 1, 2 * reach + 1), np.float32)
-    kernel[..., ::reach, ::reach] = values(first.weight)
-    made = few_channels(x, kernel, frame.size(frame.outer), values(first.bias))
+    kernel[..., ::reach, ::reach] = weights["convolutions.0.weight"]
+    made = few_channels(x, kernel, frame.size(frame.outer), weights["convolutions.0.bias"])
     x = channels_first(op.relu(op.add(made, op.reshape(bias, integers(1, 1, 1, -1), False))))
-    for layer, dilation in zip(layers, dilations, strict=True):
-        made = convolution(x, values(layer.weight), values(layer.bias), dilation=dilation, padding=dilation)
+    for number, dilation in enumerate(dilations, 1):
+        weight, offset = weights[f"convolutions.{number}.weight"], weights[f"convolutions.{number}.bias"]
+        made = convolution(x, weight, offset, dilation=dilation, padding=dilation)
         x = op.add(x, op.relu(made))
     return Graph([pixels_first(x)], [guide, bias], "features")
 
 
-def token_graph(network: HybridFusionNet, frame: Frame) -> Graph:
+def token_graph(weights: Parameters, frame: Frame) -> Graph:
     """Tokens of one slice.
 
     A graph of its own, whose bias is an input: with features as a second result, or right after a convolution, OpenVINO
@@ -147,7 +146,7 @@ def token_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     1 D 1 1. Output: tokens of the outer part, 1 h w D. On the coarse level two of the inner part come last: features of
     cells 1 F h w, and instead of the bias what all slices share, 1 D h w; and of that part is the output.
     """
-    config, (height, width) = network.config, frame.size(frame.outer)
+    config, (height, width) = weights.config, frame.size(frame.outer)
     guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
     features = op.parameter([1, height, width, config.channels], np.float32)
     told, inputs = [channels_first(features), cropped(guide, frame.halo - frame.outer, 2, 3)], [guide, features]
@@ -156,7 +155,7 @@ def token_graph(network: HybridFusionNet, frame: Frame) -> Graph:
         told.append(inputs[-1])
     near = len(config.near_windows)
     assert config.near_windows == config.focus_windows[:near]  # noqa: S101 - as forward takes them
-    embed = values((network.coarse if config.coarse_depth else network).embed.weight)  # D C+1+K' p p
+    embed = weights["coarse.embed.weight" if config.coarse_depth else "embed.weight"]  # D C+1+K' p p
     parts = np.split(embed, np.cumsum([config.channels, 1])[: len(told) - 1], axis=1)
     if config.focus_windows:  # those that only the head is told of count nothing
         parts[2] = np.pad(parts[2], ((0, 0), (0, len(config.focus_windows) - near), (0, 0), (0, 0)))
@@ -170,39 +169,60 @@ def token_graph(network: HybridFusionNet, frame: Frame) -> Graph:
         cells = [height // config.coarse_bin, width // config.coarse_bin]
         grid = [height // config.token_side, width // config.token_side]
         inputs.append(op.parameter([1, CELL_FEATURES, *cells], np.float32))
-        own = values(cell_weights(network)[0])
+        own = cell_weights(weights)[0]
         tokens = op.add(tokens, convolution(inputs[-1], own, stride=(config.patch, config.patch)))
     bias = op.parameter([1, config.dim, *grid], np.float32)
     return Graph([pixels_first(op.add(tokens, bias))], [*inputs, bias], "tokens")
 
 
-def block_graph(block: SwinBlock, windows: int) -> Graph:
-    """One Swin-V2 block in so many windows: n N D -> n N D."""
-    attention = block.attn
-    dim, heads = attention.dim, attention.num_heads
-    tokens = math.prod(attention.window_size)
+def block_graph(weights: Parameters, block: str, windows: int) -> Graph:
+    """One Swin-V2 block, by its name among the weights, in so many windows: n N D -> n N D."""
+    config = weights.config
+    dim, heads, tokens = config.dim, config.heads, config.window**2
+
+    def layer(name: str) -> Layer:
+        return weights[f"{block}.{name}.weight"], weights[f"{block}.{name}.bias"]
+
     x = op.parameter([windows, tokens, dim], np.float32)
-    weights = values(attention.qkv.weight).reshape(3, dim, dim)
-    biases = (attention.q_bias, None, attention.v_bias)
+    qkv = weights[f"{block}.attn.qkv.weight"].reshape(3, dim, dim)
+    biases = (weights[f"{block}.attn.q_bias"], None, weights[f"{block}.attn.v_bias"])
     width = dim // heads
     by_head = integers(windows, tokens, heads, width)
     q, k, v = (
         op.transpose(op.reshape(linear(x, weight, bias), by_head, False), integers(0, 2, 1, 3))
-        for weight, bias in zip(weights, biases, strict=True)
+        for weight, bias in zip(qkv, biases, strict=True)
     )  # n H N d each
-    scale = attention.logit_scale.clamp(max=GREATEST_SCALE).exp()  # H 1 1
+    scale = np.exp(weights[f"{block}.attn.logit_scale"].clip(max=GREATEST_SCALE))  # H 1 1
     length = np.full(width, width**-0.5, np.float32)  # of unit vectors: their mean square is 1 / width
     q, k = (unit(each, LEAST_SQUARE / width, length) for each in (q, k))
-    logits = op.matmul(op.multiply(q, floats(values(scale)[None])), k, False, True)
-    shares = op.softmax(op.add(logits, floats(values(position_bias(attention))[None])), 3)
+    logits = op.matmul(op.multiply(q, floats(scale[None])), k, False, True)
+    shares = op.softmax(op.add(logits, floats(position_bias(weights, block)[None])), 3)
     mixed = op.transpose(op.matmul(shares, v, False, False), integers(0, 2, 1, 3))  # n H N d -> n N H d
     mixed = op.reshape(mixed, integers(windows, tokens, dim), False)
-    attended = op.add(x, normal_linear(mixed, attention.proj, block.norm1))
-    hidden = op.gelu(linear(attended, values(block.mlp.fc1.weight), block.mlp.fc1.bias), "erf")
-    return Graph([op.add(attended, normal_linear(hidden, block.mlp.fc2, block.norm2))], [x], "block")
+    attended = op.add(x, normal_linear(mixed, layer("attn.proj"), layer("norm1")))
+    hidden = op.gelu(linear(attended, *layer("mlp.fc1")), "erf")
+    return Graph([op.add(attended, normal_linear(hidden, layer("mlp.fc2"), layer("norm2")))], [x], "block")
 
 
-def head_graph(network: HybridFusionNet, frame: Frame) -> Graph:
+def position_bias(weights: Parameters, block: str) -> NDArray[np.float32]:
+    """What a block adds to the logits of each pair of places in a window; H N N.
+
+    A small MLP of how far apart they are along both axes, in logarithms (Liu et al. 2022, arXiv:2111.09883, eq. 4).
+    """
+    side = weights.config.window
+    apart = np.arange(1 - side, side, dtype=np.float32)
+    scaled = 8 * apart / max(side - 1, 1)
+    told = np.sign(scaled) * np.log2(np.abs(scaled) + 1) / 3  # log2 of 8
+    table = np.stack(np.meshgrid(told, told, indexing="ij"), axis=-1).reshape(-1, 2)  # (2s-1)² 2
+    hidden = table @ weights[f"{block}.attn.cpb_mlp.0.weight"].T + weights[f"{block}.attn.cpb_mlp.0.bias"]
+    biases = hidden.clip(min=0) @ weights[f"{block}.attn.cpb_mlp.2.weight"].T  # (2s-1)² H
+    biases = (GREATEST_BIAS / (1 + np.exp(-biases))).astype(np.float32)
+    y, x = np.divmod(np.arange(side**2), side)
+    place = (y[:, None] - y + side - 1) * (2 * side - 1) + x[:, None] - x + side - 1  # N N
+    return np.ascontiguousarray(biases[place].transpose(2, 0, 1))
+
+
+def head_graph(weights: Parameters, frame: Frame) -> Graph:
     """Both scores of one slice.
 
     Inputs: guide 1 1 H W; then of the core with its rim features 1 h w C, what tokens say, relative energies 1 K h w,
@@ -210,7 +230,7 @@ def head_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     resolution come as the last block left them, 1 h w D; those of the coarse level as words 1 C+2 h w. Output: scores
     of the core, 1 2 h w.
     """
-    config = network.config
+    config = weights.config
     channels, windows = config.channels, len(config.focus_windows)
     height, width = frame.size(frame.rim)
     guide = op.parameter([1, 1, frame.height, frame.width], np.float32)
@@ -218,7 +238,7 @@ def head_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     grid = [height // config.token_side, width // config.token_side]
     tokens = op.parameter([1, channels + 2, *grid] if config.coarse_depth else [1, *grid, config.dim], np.float32)
     shared = op.parameter([1, height, width, channels], np.float32)
-    own, _, _, _ = (values(part) for part in network.mixing())
+    own, *_ = mixing(weights)
     said, direct = [], []
     if config.coarse_depth:
         words = upsampled(tokens, config.token_side)
@@ -227,7 +247,7 @@ def head_graph(network: HybridFusionNet, frame: Frame) -> Graph:
         direct.append(cropped(scored, frame.rim, 2, 3))
         up = []
     else:
-        weight = floats(values(token_weights(network)[0]))
+        weight = floats(token_weights(weights)[0])
         up = [_expanded(op.matmul(tokens, weight, False, True), config, height, width)]
     of_features = op.matmul(features, floats(own[:, :channels, 0, 0]), False, True)
     mixed = [channels_first(added([of_features, *up, shared])), *said]
@@ -237,7 +257,7 @@ def head_graph(network: HybridFusionNet, frame: Frame) -> Graph:
         told = [op.parameter([1, windows, height, width], np.float32), op.parameter([2, windows], np.float32)]
         mixed.append(convolution(told[0], own[:, channels + 1 :]))
     size, beyond = frame.size(0), frame.rim - 1  # the convolution itself takes one pixel
-    weight, bias = values(network.head.weight), values(network.head.bias)
+    weight, bias = weights["head.weight"], weights["head.bias"]
     made = few_channels(op.relu(added(mixed)), weight, (height - 2, size[1]), bias, first=beyond)
     if windows:
         levels = op.reshape(cropped(told[0], frame.rim, 2, 3), integers(windows, -1), False)
@@ -246,25 +266,30 @@ def head_graph(network: HybridFusionNet, frame: Frame) -> Graph:
     return Graph([scores], [guide, features, tokens, *told[:1], shared, *told[1:]], "head")
 
 
-def token_weights(network: HybridFusionNet) -> tuple[Tensor, Tensor, Tensor]:
+def mixing(weights: Parameters) -> list[NDArray[np.float32]]:
+    """The weights of `mix` for a slice's own features, their mean and maximum over Z, and its tokens: C F 1 1 each."""
+    features = weights.config.pixel_features
+    return np.split(weights["mix.weight"], np.cumsum([features] * 3), axis=1)
+
+
+def token_weights(weights: Parameters) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """The last exchange, the expansion to pixels and the tokens' share of the mixture as one linear step.
 
     Returns:
         Of a token itself, (p p C) D; of what its location's slices share, likewise; added to that, (p p C).
     """
-    channels, patch = network.config.channels, network.config.patch
-    *_, of_tokens = (part[:, :, 0, 0] for part in network.mixing())
-    weight = network.expand.weight.unflatten(0, (channels, patch, patch))
-    expand = torch.einsum("oc,cijd->ijod", of_tokens, weight).flatten(0, 2)
-    bias = torch.einsum("oc,cij->ijo", of_tokens, network.expand.bias.unflatten(0, (channels, patch, patch))).flatten()
-    return expand @ own_share(network.exchanges[-1]), expand, bias
+    channels, patch, dim = weights.config.channels, weights.config.patch, weights.config.dim
+    of_tokens = mixing(weights)[3][:, :, 0, 0]
+    weight = weights["expand.weight"].reshape(channels, patch, patch, dim)
+    expand = np.einsum("oc,cijd->ijod", of_tokens, weight).reshape(-1, dim)
+    bias = np.einsum("oc,cij->ijo", of_tokens, weights["expand.bias"].reshape(channels, patch, patch)).ravel()
+    return expand @ own_share(weights, f"exchanges.{weights.config.depth - 1}"), expand, bias
 
 
-def own_share(exchange: nn.Module) -> Tensor:
+def own_share(weights: Parameters, exchange: str) -> NDArray[np.float32]:
     """What an exchange keeps of a token: itself, and what it says by itself; D D."""
-    assert isinstance(exchange, nn.Linear)  # noqa: S101 - narrows the type
-    dim = exchange.out_features
-    return exchange.weight[:, :dim] + torch.eye(dim)
+    dim = weights.config.dim
+    return weights[f"{exchange}.weight"][:, :dim] + np.eye(dim, dtype=np.float32)
 
 
 def _expanded(x: Node, config: NetworkConfig, height: int, width: int) -> Node:

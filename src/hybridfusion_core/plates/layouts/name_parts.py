@@ -13,9 +13,12 @@ from dataclasses import dataclass
 
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.plates.plane_records import number_name
-from hybridfusion_core.plates.well_names import well_index
+from hybridfusion_core.plates.well_names import row_letters, well_index
 
 _WELL = re.compile(r"(?P<prefix>[Ww]ell)?(?P<well>(?(prefix)[A-Za-z]{1,2}|[A-Z]{1,2})\d{1,2})")
+# As Harmony and others write it, "r02c03f01": row and column by their numbers.
+_BY_NUMBER = re.compile(r"(?<![A-Za-z0-9])r0*(\d{1,2})[_-]?c0*(\d{1,2})(?![0-9])[_-]?", re.I)
+_LOWER = re.compile(r"[a-z]{1,2}\d{1,2}")
 _FIELD = re.compile(r"(?P<prefix>fov|field|site|position|pos|xy|[fsp])?(?P<number>\d{1,6})", re.IGNORECASE)
 # "Site_0" and "Well B02" are one part each, although a separator stands inside.
 _GLUE = re.compile(
@@ -54,7 +57,7 @@ def places_of(names: Sequence[str], how: str) -> NamedPlaces | None:
     Raises:
         UserInputError: several parts could be the well, or only some names have one.
     """
-    rows = [_parts(name) for name in names]
+    rows = _as_wells([_parts(name) for name in names])
     wells = _wells(names, rows, how)
     if wells is None:
         return None
@@ -75,8 +78,30 @@ def varying_wells(names: Sequence[str]) -> list[str]:
     return [rows[0][column] for column in columns if len({row[column] for row in rows}) > 1]
 
 
+def _as_wells(rows: list[list[str]]) -> list[list[str]]:
+    """Write wells in small letters in large ones, where no name has a well: b02 and c03 are wells, f01 and f02 fields.
+
+    What counts up behind one letter is a field, a slice or a time; only a part whose letter differs too is a well.
+    """
+    if any(_well(part) for row in rows for part in row) or len({len(row) for row in rows}) != 1:
+        return rows
+    columns = [
+        column
+        for column in range(len(rows[0]))
+        if all(_LOWER.fullmatch(row[column]) and _well(row[column].upper()) for row in rows)
+        and len({row[column].rstrip("0123456789") for row in rows}) > 1
+    ]
+    return [[part.upper() if at in columns else part for at, part in enumerate(row)] for row in rows]
+
+
+def _by_letters(match: re.Match[str]) -> str:
+    row, column = int(match[1]), int(match[2])
+    inside = 0 < row <= _LARGEST[0] and 0 < column <= _LARGEST[1]
+    return f"{row_letters(row - 1)}{column:02d}_" if inside else match[0]
+
+
 def _parts(name: str) -> list[str]:
-    glued = _GLUE.sub(lambda match: match[1] or match[2], name)
+    glued = _GLUE.sub(lambda match: match[1] or match[2], _BY_NUMBER.sub(_by_letters, name))
     return [part for part in re.split(r"[^A-Za-z0-9]+", glued) if part]
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
+from unicodedata import normalize
 
 import tifffile
 from natsort import natsorted
@@ -31,6 +32,7 @@ from hybridfusion_core.plates.plate import Plate
 from hybridfusion_core.plates.xml_stream import whole
 
 _SLICE = re.compile(r"(?<![A-Za-z])[zZ][_-]?(\d{1,6})(?!\d)")
+_SHOWN = 3
 _CURE = "an intact OME-TIFF. It is damaged or something else under a TIFF name: copy or export it again."
 _CHOICE = (
     "Say what the names mean with --pattern: write the name of a file, such as '{example}', with {{well}}, or "
@@ -50,13 +52,26 @@ def read_ome_tiffs(listing: Listing) -> Plate | None:
     paths = natsorted(path for path in listing.images if has_suffix(Path(path), TIFF_SUFFIXES))
     found: list[FieldImage] = []
     seen: set[frozenset[str]] = set()
+    without: list[str] = []
     for path in paths:
-        found += _from_header(listing.root, path, seen)
+        found += _from_header(listing.root, path, seen, without)
     if not any(not one.problem for one in found):
         return None
     _refuse_single_slices(listing, found)
     placed, warnings = _with_places(found)
-    return plate_of(listing, placed, "ome-tiff", warnings)
+    return plate_of(listing, placed, "ome-tiff", (*warnings, *_left_out(without, seen)))
+
+
+def _left_out(without: Sequence[str], seen: Iterable[frozenset[str]]) -> Iterator[str]:
+    """Name the files without OME-XML that no other file's OME-XML names."""
+    named = {normalize("NFC", name) for names in seen for name in names}
+    alone = [path for path in without if normalize("NFC", PurePosixPath(path).name) not in named]
+    if alone:
+        shown = ", ".join(alone[:_SHOWN]) + (", …" if len(alone) > _SHOWN else "")
+        yield (
+            f"{len(alone)} TIFF files have no OME-XML and are left out, since others have: {shown}. If they are "
+            "fields, say what their names mean with --pattern."
+        )
 
 
 def _refuse_single_slices(listing: Listing, found: Sequence[FieldImage]) -> None:
@@ -82,12 +97,20 @@ def _sizes(one: FieldImage) -> tuple[int, ...]:
     return tuple(sizes.get(letter, 0) for letter in "TCZ")
 
 
-def _from_header(root: Path, path: str, seen: set[frozenset[str]]) -> Iterator[FieldImage]:
-    """Yield the images of an OME-TIFF by its XML alone, once for all files of a multi-file image."""
+def _from_header(root: Path, path: str, seen: set[frozenset[str]], without: list[str]) -> Iterator[FieldImage]:
+    """Yield the images of an OME-TIFF by its XML alone, once for all files of a multi-file image.
+
+    Args:
+        root: of the listing.
+        path: of the file in it.
+        seen: names of the files of every image so far; it grows.
+        without: files that have no XML; it grows.
+    """
     try:
         with guarded(f"{path}: its header cannot be read", _CURE), tifffile.TiffFile(root / path) as file:
             text, dtype = ome_text(file), str(file.pages.first.dtype)
         if text is None:
+            without.append(path)
             return
         ome_xml.refuse_declarations(text, path)
         tree = ome_xml.parse(without_rest(text)[0], path)
@@ -199,9 +222,12 @@ def _named(found: Sequence[FieldImage]) -> list[FieldImage]:
     """Call the fields that have no name after their image, or else their file."""
     several = Counter(one.path for one in found)
     own = Counter(one.labels[1] for one in found if one.labels)
+    files = Counter(image_name(Path(path)) for path in several)
     named = []
     for one in found:
         name = image_name(Path(one.path))
+        if files[name] > 1:  # files of one name, in several folders
+            name = str(PurePosixPath(one.path).with_name(name))
         if several[one.path] > 1:
             image = one.labels[1] if one.labels else ""
             name = image if image and own[image] == 1 else f"{name}:{one.series}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from natsort import natsorted
@@ -74,8 +74,9 @@ def plate_of(
     for one in ones:
         groups[one.at or (0, 0), str(one.field)].append(one)
     wells: dict[tuple[int, int], list[Field]] = defaultdict(list)
+    acquired = {(one.time or 0, one.channel) for one in ones}
     for (at, name), images in groups.items():
-        wells[at].extend(_field(name, images, keys))
+        wells[at].extend(_field(name, images, keys, acquired))
     written = well_names or {}
     stated = (1, len(wells)) if written else tuple(max((one.plate[axis] for one in ones), default=0) for axis in (0, 1))
     rows, columns = stated_size(wells, *stated)
@@ -99,7 +100,9 @@ def plate_of(
     )
 
 
-def _field(name: str, images: Sequence[FieldImage], keys: Sequence[str]) -> Iterator[Field]:
+def _field(
+    name: str, images: Sequence[FieldImage], keys: Sequence[str], acquired: Set[tuple[int, str | None]]
+) -> Iterator[Field]:
     """Yield the field of some images; images that no time and no channel tells apart are fields of one name."""
     if all(one.time is None and one.channel is None for one in images):
         for one in images:
@@ -108,21 +111,27 @@ def _field(name: str, images: Sequence[FieldImage], keys: Sequence[str]) -> Iter
     shots: dict[int, dict[str, list[FieldImage]]] = defaultdict(lambda: defaultdict(list))
     for one in images:
         shots[one.time or 0][one.channel or ""].append(one)
-    frames = tuple(_shot(shots[time], str(time), keys or [""]) for time in sorted(shots))
+    frames = tuple(
+        _shot(shots[time], str(time), keys or [""], {key for at, key in acquired if at == time})
+        for time in sorted(shots)
+    )
     yield Field(name, frames, images[0].position_um)
 
 
-def _shot(shot: Mapping[str, Sequence[FieldImage]], time: str, keys: Sequence[str]) -> Frame:
-    """Describe one time point whose channels, or all of it, have files of their own."""
+def _shot(shot: Mapping[str, Sequence[FieldImage]], time: str, keys: Sequence[str], acquired: Set[str | None]) -> Frame:
+    """Describe one time point whose channels, or all of it, have files of their own.
+
+    A channel that no field has at this time was not acquired; one that only some lack is missing there.
+    """
     defects, slices, images = [], [], []
     for index, key in enumerate(keys):
         found = shot.get(key, ())
         sizes = dict(found[0].about.sizes) if found else {}
         channels = sizes.get("C", 1)
-        if len(found) > 1:
+        if not found:
+            defects += [Defect("missing", _no_file(key), index)] if key in acquired else []
+        elif len(found) > 1:
             defects.append(Defect("duplicate", _clash(found[0], len(found)), index))
-        elif not found:
-            defects.append(Defect("missing", _no_file(key), index))
         elif found[0].problem:
             defects.append(Defect("missing", found[0].problem, index))
         elif sizes.get("T", 1) > 1 or (channels > 1 and key):

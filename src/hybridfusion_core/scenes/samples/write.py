@@ -47,7 +47,7 @@ def _write_organoid(path: Path, overwrite: bool) -> list[Path]:
     if not has_suffix(path, TIFF_SUFFIXES) or path.is_dir():
         raise UserInputError(
             f"The organoid is one OME-TIFF file, {path.name!r} is {'a folder' if path.is_dir() else 'no such name'}; "
-            "expected a name that ends in .ome.tif. Rename it."
+            "expected a name that ends in .ome.tif."
         )
     Delivery((path,), overwrite=overwrite).discard()  # refuse before the drawing, not after it
     stack = organoid_stack()
@@ -90,8 +90,7 @@ def _write_pair(folder: Path, overwrite: bool) -> list[Path]:
 def _write_plate(path: Path, overwrite: bool) -> list[Path]:
     if not has_suffix(path, ZARR_SUFFIXES):
         raise UserInputError(
-            f"The plate is one OME-Zarr, {path.name!r} is no such name; expected a name that ends in .ome.zarr. "
-            "Rename it."
+            f"The plate is one OME-Zarr, {path.name!r} is no such name; expected a name that ends in .ome.zarr."
         )
     delivery = Delivery((path,), overwrite=overwrite)
     try:

@@ -1,6 +1,6 @@
 """A blind comparison: crops fused by both models, side by side in an order that nobody knows, for a person to choose.
 
-Makes the crops and scores the answers; whoever shows them must show nothing else.
+Makes the crops and scores the answers; the caller must show nothing else.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def blind_crops(
 
     Args:
         pairs: of the same stack, fused by the start and by the new model, Y X each.
-        generator: source of all randomness; whoever answers must not know its seed.
+        generator: source of all randomness; the person who answers must not know its seed.
         count: of crops, at most.
 
     Returns:

@@ -88,7 +88,7 @@ class FieldReader:
         """Read the part with the most to see among a few that are drawn.
 
         Raises:
-            UserInputError: pixels are no numbers.
+            UserInputError: pixels are NaN or infinite.
             StoredDataError: the file is damaged.
         """
         with self.source.open() as stack:
@@ -107,7 +107,7 @@ class FieldReader:
             counts = self._read(stack, slices, *best[1:])
             if not np.isfinite(counts).all():
                 raise UserInputError(
-                    f"{self.source.name} has pixels that are no numbers; expected numbers everywhere. Repair the file, "
+                    f"{self.source.name} has NaN or infinite pixels; expected numbers everywhere. Repair the file, "
                     "or leave it out."
                 )
             positions = None if stack.z_um is None else stack.z_um[list(slices)]

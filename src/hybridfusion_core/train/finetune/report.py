@@ -66,7 +66,7 @@ def render(
         about: settings and estimates, plain JSON values by heading.
         warnings: what was left out.
         curves: picture of the losses, if there is one.
-        blind: answers to a blind comparison, if somebody gave them.
+        blind: answers to a blind comparison, if they were given.
     """
     return render_page(
         "hybridfusion_core.train.finetune",

@@ -71,7 +71,7 @@ class FinetuneRequest:
         if Path(self.output).suffix != SUFFIX:
             raise UserInputError(
                 f"The output {Path(self.output).name!r} has another suffix; expected a model, a name that ends in "
-                f"{SUFFIX}. Rename it."
+                f"{SUFFIX}."
             )
         for name, low, high, unit in _RANGES:
             value = getattr(self, name)
@@ -110,5 +110,5 @@ def make_finetune_request(**options: object) -> FinetuneRequest:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise UserInputError(
-            f"Option {name}: {first['msg']}, found {first['input']!r}; expected a field of FinetuneRequest. Correct it."
+            f"Option {name}: {first['msg']}, found {first['input']!r}; expected a field of FinetuneRequest."
         ) from error

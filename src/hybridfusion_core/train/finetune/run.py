@@ -13,10 +13,12 @@ import numpy as np
 import torch
 
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.fusion.device_settings import torch_threads
 from hybridfusion_core.io.create import refuse_input_as_output
 from hybridfusion_core.io.disk.atomic import Delivery, explained, write_whole
-from hybridfusion_core.model.devices import limited_threads, resolve_device
+from hybridfusion_core.model.devices import resolve_device
 from hybridfusion_core.model.model_file import Model, ModelCard, load_model, save_model
+from hybridfusion_core.model.threads import thread_count
 from hybridfusion_core.progress import Progress, run_to_end
 from hybridfusion_core.train.calibration import calibrate
 from hybridfusion_core.train.field_stream import FieldStream
@@ -105,7 +107,7 @@ def finetune_steps(request: FinetuneRequest) -> Generator[Progress, None, Finetu
     delivery = Delivery([output], overwrite=request.overwrite)
     try:
         refuse_input_as_output(folder.path, request.inputs)
-        with limited_threads(request.threads):
+        with torch_threads(thread_count(request.threads)):
             yield Progress("looking at the stacks", 0, 1)
             prepared = _prepare(request)
             yield Progress("looking at the stacks", 1, 1)
@@ -138,7 +140,7 @@ class _Prepared:
     beside: tuple[tuple[Source, ...], ...]  # the height standard and the repeats, opened before hours of training
 
     def fields(self) -> dict[str, Any]:
-        """What is trained on and held out, to compare with when it is gone on with."""
+        """What is trained on and held out, to compare with when it is resumed."""
         return {
             "training": sorted(self.survey.training),
             "held out": sorted(crop.group for crop in self.survey.held_out),
@@ -196,7 +198,7 @@ def _prepare(request: FinetuneRequest) -> _Prepared:
     paths = [(request.height_standard,)] if request.height_standard is not None else []
     beside = tuple(tuple(one_source(Path(each), request) for each in group) for group in (*paths, *request.repeats))
     made = lessons(model, light, name, lab, request.seed)
-    return _Prepared(start, made, sources, surveyed, resolve_device(request.device), card, about, beside)
+    return _Prepared(start, made, sources, surveyed, torch.device(resolve_device(request.device)), card, about, beside)
 
 
 def _settled(prepared: _Prepared, folder: RunFolder, training: Training, trained: Trained) -> tuple[Model, Trained]:

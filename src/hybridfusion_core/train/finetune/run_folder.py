@@ -22,7 +22,7 @@ from hybridfusion_core.train.finetune.request import FinetuneRequest
 
 _FORMAT = 1
 _LARGEST_RECORD, _LARGEST_STATE = 1 << 20, 256 << 20  # bytes
-_ANYWHERE = ("device", "threads", "overwrite")  # of a request: they may change when it is gone on with
+_ANYWHERE = ("device", "threads", "overwrite")  # of a request: they may change when it is resumed
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def _listed(path: Path, request: FinetuneRequest, warnings: list[str]) -> Iterat
     if len(sound) < len(units):
         defects = [defect.message for unit in units for defect in unit.frame.defects]
         why = f"The first problem: {defects[0]}" if defects else "More would say little that is new."
-        warnings.append(f"{printable(path.name)}: {len(sound)} of {len(units)} fields × times are used. {why}")
+        warnings.append(f"{printable(path.name)}: {len(sound)} of {len(units)} focal stacks are used. {why}")
     several = len({unit.well for unit in units}) > 1
     for unit in sound:
         group = unit.well if several else unit.field

@@ -118,7 +118,7 @@ class Training:
         """Train, yielding after each step; closed early, the state stays and can be gone on from.
 
         Raises:
-            UserInputError: the loss is no number or explodes; says at which step, why, and where the best weights are.
+            UserInputError: the loss is NaN or explodes; says at which step, why, and where the best weights are.
         """
         own, folder = self.lessons.own, self.folder.path
         learner = Learner.of(starting_network(own).to(self.device), own)
@@ -188,12 +188,12 @@ class Training:
         return terms, torch.stack(total).sum() + PULL * terms["pull"]
 
     def _check(self, terms: dict[str, Tensor], loss: Tensor, course: Course) -> None:
-        """Stop at a loss that is no number, or far above the last ones."""
+        """Stop at a loss that is NaN, or far above the last ones."""
         value, usual = float(loss.detach()), course.usual()
         if course.remember(value):
             return
         broken = [name for name, term in terms.items() if not bool(torch.isfinite(term))]
-        cause = f"the term {broken[0]!r} is no number" if broken else f"far above the usual {usual:.3g}"
+        cause = f"the term {broken[0]!r} is NaN or infinite" if broken else f"far above the usual {usual:.3g}"
         raise UserInputError(
             f"The training stopped at step {course.step}: its loss is {value:.3g}, {cause}; expected one that stays "
             f"small. The best weights so far, after {course.best_step} steps, are {self.folder.best}, a model that can "

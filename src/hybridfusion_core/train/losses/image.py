@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hybridfusion_core.model.focus_measures import gaussian_blur, gradients, laplacian
+from hybridfusion_core.model.blur import gaussian_blur
+from hybridfusion_core.model.focus_measures import gradients, laplacian
 
 _SSIM_WINDOW = 1.5  # px, standard deviation; Wang et al. 2004
 _SSIM_K = (0.01, 0.03)  # K1 and K2 there
@@ -84,7 +85,7 @@ def charbonnier_laplacian(fused: Tensor, target: Tensor, epsilon: float = 1e-3) 
         epsilon: below it the penalty is quadratic; guide units.
     """
     # Written so that small differences do not cancel: √(d² + ε²) − ε = d² / (√(d² + ε²) + ε).
-    square = laplacian(fused - target).square()
+    square: Tensor = laplacian(fused - target).square()
     return (square / (torch.sqrt(square + epsilon**2) + epsilon)).mean()
 
 
@@ -104,8 +105,10 @@ def low_frequency(fused: Tensor, slices: Tensor, sigma: float = 8.0) -> Tensor:
 
 def _steepness(image: Tensor) -> Tensor:
     along_y, along_x = gradients(image)
-    return along_y.abs() + along_x.abs()
+    steepness: Tensor = along_y.abs() + along_x.abs()
+    return steepness
 
 
 def _log(image: Tensor, sigma: float) -> Tensor:
-    return laplacian(gaussian_blur(image, sigma))
+    found: Tensor = laplacian(gaussian_blur(image, sigma))
+    return found

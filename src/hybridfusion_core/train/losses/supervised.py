@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hybridfusion_core.model.focus_measures import gaussian_blur
+from hybridfusion_core.model.blur import gaussian_blur
 from hybridfusion_core.model.posterior import expected_height
 
 
@@ -83,5 +83,5 @@ def in_focus_cross_entropy(logits: Tensor, in_focus: Tensor, known: Tensor) -> T
 
 def height_l1(posterior: Tensor, height: Tensor, weight: Tensor) -> Tensor:
     """Mean |expected − true height| in slices, weighted per pixel. B Z H W, B H W, B H W."""
-    error = (expected_height(posterior) - height).abs()
+    error: Tensor = (expected_height(posterior) - height).abs()
     return (weight * error).sum() / weight.sum().clamp(min=1e-6)
