@@ -6,10 +6,7 @@ import math
 
 _CELLS = (4, 8, 16)  # px, the side of a cell: the smallest of which there are not too many; divisors of every lattice
 _LARGEST = 1 << 26  # cells × slices
-_HELD = {
-    1: 5.1,
-    2: 13.9,
-}  # times 4 bytes of each are held at the most, for one surface and for two (measured)
+_HELD = {1: 4.3, 2: 6.5}  # times 4 bytes of each are held at the most, for one surface and for two (measured)
 
 
 def cell_side(plane: tuple[int, int], slices: int) -> int | None:
