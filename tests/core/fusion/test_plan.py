@@ -84,6 +84,6 @@ def test_the_memory_that_finding_surfaces_takes_is_counted_and_refused_if_there_
     assert needed[0] < needed[1] <= needed[2]
     assert needed[1] >= 5 * 4 * 60 * 512 * 512  # cells of 4 px, of which five volumes are held
     with pytest.raises(
-        hf.UserInputError, match="Finding the surface through 60 slices of 2048 × 2048 px needs 306 MiB"
+        hf.UserInputError, match="Finding the surface through 60 slices of 2048 × 2048 px needs 258 MiB"
     ):
         resolve(make_request(method="tenengrad", surface_from="posterior", memory=200 << 20), stack)
