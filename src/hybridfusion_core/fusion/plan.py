@@ -169,7 +169,7 @@ def _peak(stack: Stack, slices: int, channels: int, computed: Computed, *, tile:
     held += (1 if copies == 2 else 3) * math.prod(block_core) * (stack.dtype.itemsize * channels + 2 + 12)
     # Measuring takes cells' figures and one slice's scratch arrays, and of a colour image its luminance.
     measuring = math.prod(block_core) * (66 + 4 * slices * stack.rgb)
-    tiled = _tile_bytes(computed, slices, tile_core, z_chunk) + _frame_bytes(computed, tile_core, plane)
+    tiled = _tile_bytes(computed, slices, tile_core, z_chunk) + _frame_bytes(computed, slices, tile_core, plane)
     return held + max(round(tiled), measuring)
 
 
@@ -189,13 +189,13 @@ def _tile_bytes(computed: Computed, slices: int, core: Sequence[int], z_chunk: i
     return slices * (4 * window + 8 * area(0) + kept)  # the guide, scores, and what is between
 
 
-def _frame_bytes(computed: Computed, core: Sequence[int], plane: Sequence[int]) -> int:
+def _frame_bytes(computed: Computed, slices: int, core: Sequence[int], plane: Sequence[int]) -> int:
     """Bytes that OpenVINO's graphs take for themselves: there are some for each size of a window."""
     if computed.package != OPENVINO:
         return 0
     sizes = [{each, whole % each} - {0} for each, whole in zip(core, plane, strict=True)]
     pixels = math.prod(sum(size + 2 * computed.geometry.halo for size in found) for found in sizes)
-    return _GRAPH_SCRATCH * pixels * computed.threads * len(computed.configs)
+    return _GRAPH_SCRATCH * pixels * min(computed.threads, slices) * len(computed.configs)
 
 
 # Bytes a pixel of what one thread works with (measured, benchmarks/memory.py --planned): a slice blurred, its gradients
