@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hybridfusion_core.assess.finding import Findings
 from hybridfusion_core.assess.limits import END, END_DETAIL, END_TRANSMITTED, FEWEST_PIXELS, FEWEST_SLICES
 from hybridfusion_core.assess.looked_at import LookedAt
-from hybridfusion_core.scenes.optics import Microscope, refractive_index
+from hybridfusion_core.scenes.objective import Objective, refractive_index
 
 _EMISSION_UM, _LAMP_UM = 0.53, 0.55  # where the file does not say: green
 _LEAST_NA, _LARGEST_NA = 0.02, 1.7  # beyond, it is a mistake
@@ -33,7 +33,7 @@ def depth_of_field_um(seen: LookedAt) -> float | None:
     if stack.na is None or not _LEAST_NA <= stack.na <= _LARGEST_NA or pixel is None or pixel <= 0:
         return None
     wavelength = _LAMP_UM if stack.channels[seen.decider.guide[0]].transmitted else _EMISSION_UM
-    return pixel * Microscope(stack.na, refractive_index(stack.na), wavelength, pixel).depth_of_field()
+    return pixel * Objective(stack.na, refractive_index(stack.na), wavelength, pixel).depth_of_field()
 
 
 def sharpness_left(seen: LookedAt) -> float | None:

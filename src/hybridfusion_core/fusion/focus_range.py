@@ -67,7 +67,7 @@ def nothing_in_focus(found: Sequence[Mapping[str, Any]]) -> list[str]:
     empty = [each for each in found if each["best_slice"] is None]
     if not empty:
         return []
-    names = ", ".join(dict.fromkeys(str(each["channel"]) for each in empty))
+    names = ", ".join(dict.fromkeys(f"channel {each['channel']}" for each in empty))
     times = len({each["time"] for each in found})
     when = f", at {len({each['time'] for each in empty})} of {times} time points" if times > 1 else ""
     return [

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hybridfusion_core.scenes.draw import Draw, radial_frequency
+from hybridfusion_core.scenes.objective import Objective
 
 # Magnification's usual companions: NA, refractive index, px in µm on a 6.5 µm camera.
 _OBJECTIVES = (
@@ -37,44 +38,18 @@ _WEAK_DEEPEST, _WEAK_ROWS = 12.0, 97
 
 
 @dataclass(frozen=True)
-class Microscope:
+class Microscope(Objective):
     """An objective, its light and its sampling. Lengths in µm.
 
     Attributes:
-        na: numerical aperture.
-        index: of refraction.
-        wavelength: in vacuum.
-        pixel: of the image, in the specimen.
         condenser: its share S of the objective's aperture.
     """
 
-    na: float
-    index: float
-    wavelength: float
-    pixel: float
     condenser: float = 1.0
-
-    @property
-    def sine(self) -> float:
-        """Sine of the half angle of the cone of light."""
-        return self.na / self.index
-
-    @property
-    def spread(self) -> float:
-        """Radius of the cone of light, in pixels per pixel of defocus."""
-        return math.tan(math.asin(self.sine))
 
     def defocus(self, pixels: Tensor) -> Tensor:
         """Turn z distances in pixels into units of the tables."""
         return pixels * (self.pixel * self.na**2 / (self.index * self.wavelength))
-
-    def depth_of_field(self) -> float:
-        """λn/NA² + n px/NA, in pixels (Inoué's sum of the diffraction's and the pixels' shares)."""
-        return self.wavelength * self.index / self.na**2 / self.pixel + self.index / self.na
-
-    def core(self) -> float:
-        """Standard deviation, in pixels, of a Gaussian about as wide as the point spread in focus; one at least."""
-        return max(1.0, 0.22 * self.wavelength / self.na / self.pixel)
 
     def incoherent(self, distances: Tensor, side: int) -> Tensor:
         """Transfer functions of emitted light.
@@ -122,11 +97,6 @@ def likely_objectives(pixel: float) -> tuple[tuple[float, float], ...]:
     """Aperture and refractive index of the objectives that usually go with a pixel of a size in µm."""
     fits = [(na, index) for na, index, usual in _OBJECTIVES if 1 / _ALIKE < pixel / usual < _ALIKE]
     return tuple(fits) or (min(_OBJECTIVES, key=lambda each: abs(math.log(pixel / each[2])))[:2],)
-
-
-def refractive_index(na: float) -> float:
-    """Refractive index of the usual immersion of an objective of some aperture: air, water, oil."""
-    return next(index for index, most in ((1.0, 0.98), (1.33, 1.27), (1.518, 1.51), (1.78, 1.75)) if na <= most)
 
 
 def draw_microscope(draw: Draw) -> Microscope:

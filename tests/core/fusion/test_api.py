@@ -25,7 +25,7 @@ def test_fusing_on_a_cpu_imports_no_torch(options: dict[str, str]) -> None:
     """Which takes two seconds and 0.3 GB; so neither do the statistics, the maps, nor what is written."""
     pytest.importorskip("openvino")
     code = (
-        "import sys, tempfile, numpy as np, hybridfusion_core as hf\n"
+        "import sys, tempfile, numpy as np, hybridfusion_core as hf, hybridfusion_core.assess.api\n"
         "stack = hf.Stack.from_array(np.random.default_rng(0).random((3, 40, 40)), z_step_um=1.0)\n"
         f"hf.fuse_to(stack, tempfile.mkdtemp() + '/a.ome.zarr', **{options!r})\n"
         "print(sorted({'timm', 'torchvision', 'torch', 'hybridfusion_core.model.network'} & set(sys.modules)))"

@@ -15,7 +15,8 @@ import numpy as np
 from hybridfusion_core.errors import UserInputError
 from hybridfusion_core.scenes.camera import Camera
 from hybridfusion_core.scenes.lab import Lab
-from hybridfusion_core.scenes.optics import CONDENSERS, Microscope, likely_objectives, refractive_index
+from hybridfusion_core.scenes.objective import refractive_index
+from hybridfusion_core.scenes.optics import CONDENSERS, Microscope, likely_objectives
 from hybridfusion_core.train.finetune.crops import Crop
 from hybridfusion_core.train.finetune.request import LARGEST_NA, LEAST_NA, FinetuneRequest
 from hybridfusion_core.train.finetune.sources import Sources
