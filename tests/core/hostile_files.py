@@ -291,7 +291,7 @@ CASES: dict[str, tuple[Case, str]] = {
     "truth values": (of_dtype("bool"), "pixels are bool"),
     "all NaN": (floats(np.full((3, 32, 32), np.nan)), "--nan ignore"),
     "one infinity": (floats(np.where(np.arange(3 * 1024).reshape(3, 32, 32) == 77, np.inf, 1)), "y=2, x=13 is inf"),
-    "one slice": (content("a.png", imagecodecs.png_encode(PIXELS[0])), "1 slice"),
+    "one slice": (content("a.png", imagecodecs.png_encode(PIXELS[0])), "a single slice"),
     "no axes": (lambda folder: of_dtype("uint16")(folder)[0], "--axes"),
     "wrong axes": (lambda folder: [of_dtype("uint16")(folder)[0], "--axes", "ZCYX"], "axes"),
     "sizes that differ": (slices(a_png=PIXELS[0], b_png=PIXELS[1, :31]), "b.png is 31"),

@@ -15,7 +15,7 @@ from hybridfusion_core.fusion.methods import method_named
 from hybridfusion_core.fusion.products import PRODUCTS
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+    from pydantic import TypeAdapter, ValidationError
 
     from hybridfusion_core.model.noise import FieldStatistics
 
@@ -224,11 +224,16 @@ def make_request(**options: Any) -> FuseRequest:
     try:
         return _adapter().validate_python(options)
     except ValidationError as error:
-        first = error.errors()[0]
-        if isinstance(own := first.get("ctx", {}).get("error"), UserInputError):
-            raise own from error
-        name = ".".join(str(part) for part in first["loc"])
-        raise UserInputError(f"Option {name}: {first['msg']}, found {first['input']!r}.") from error
+        raise refusal_of(error) from error
+
+
+def refusal_of(error: ValidationError) -> UserInputError:
+    """What to say of options that are unknown or impossible: our own words where there are some."""
+    first = error.errors()[0]
+    if isinstance(own := first.get("ctx", {}).get("error"), UserInputError):
+        return own
+    name = ".".join(str(part) for part in first["loc"])
+    return UserInputError(f"Option {name}: {first['msg']}, found {first['input']!r}.")
 
 
 def as_json(request: FuseRequest) -> dict[str, Any]:

@@ -61,7 +61,9 @@ def test_if_all_slices_are_blank_none_is_left_out(tiny_model: str) -> None:
     stack = np.stack([np.full((40, 50), value, np.uint16) for value in (7, 7, 7)])
     result = hf.fuse(stack, model=tiny_model, device="cpu", z_step_um=1.0)
     assert (result.fused == 7).all()
-    assert [warning.startswith("Nothing is in focus in any slice of channel 0") for warning in result.warnings] == [True]
+    assert [warning.startswith("Nothing is in focus in any slice of channel 0") for warning in result.warnings] == [
+        True
+    ]
 
 
 @pytest.mark.parametrize("focus_from", ["auto", "0"])

@@ -185,7 +185,7 @@ def test_an_aperture_without_pixels_means_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"output": "m.pt"}, r"'m.pt' has another suffix; expected a model.*Rename"),
+        ({"output": "m.pt"}, r"'m.pt' has another suffix; expected a model"),
         ({"minutes": float("nan")}, r"--minutes is nan; expected 0.01 to .* minutes"),
         ({"minutes": -1}, r"--minutes is -1"),
         ({"na": 3}, r"--na is 3.*; expected 0.02 to 1.5"),

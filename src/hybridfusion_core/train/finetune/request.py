@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from hybridfusion_core.errors import UserInputError
+from hybridfusion_core.fusion.request import refusal_of
 from hybridfusion_core.model.model_folder import SUFFIX
 
 Preset = Literal["auto", "organoid", "natural", "transmitted"]
@@ -107,8 +108,4 @@ def make_finetune_request(**options: object) -> FinetuneRequest:
     try:
         return TypeAdapter(FinetuneRequest).validate_python(options)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise UserInputError(
-            f"Option {name}: {first['msg']}, found {first['input']!r}; expected a field of FinetuneRequest."
-        ) from error
+        raise refusal_of(error) from error
