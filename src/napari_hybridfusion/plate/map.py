@@ -7,7 +7,7 @@ from typing import Any
 
 from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QFontMetricsF, QPainter, QPen
-from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
+from qtpy.QtWidgets import QSizePolicy, QStyle, QToolTip, QWidget
 
 from hybridfusion_core.plates.well_names import row_letters
 from napari_hybridfusion.plate.states import LEFT, STATUSES, PlateStates, Status, WellState
@@ -47,6 +47,7 @@ class PlateMap(QWidget):  # type: ignore[misc]
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._states: PlateStates | None = None
+        self._fitted = 0  # width in pixels that the height was last made for
         self._rows: list[int] = []
         self._columns: list[int] = []
         self._names: dict[tuple[int, int], str] = {}
@@ -113,8 +114,10 @@ class PlateMap(QWidget):  # type: ignore[misc]
         painter.end()
 
     def resizeEvent(self, _event: Any) -> None:
-        """Keep cells square."""
-        self._fit()
+        """Keep cells square; but a scroll bar that comes beside a taller map would go beside a lower one, and so on."""
+        bar = self.style().pixelMetric(QStyle.PixelMetric.PM_ScrollBarExtent)
+        if abs(self.width() - self._fitted) > 2 * bar:
+            self._fit()
 
     def mouseMoveEvent(self, event: Any) -> None:
         """Mark the well under the pointer."""
@@ -144,13 +147,18 @@ class PlateMap(QWidget):  # type: ignore[misc]
         return True
 
     def _fit(self) -> None:
-        _, top, side = self._grid()
+        self._fitted = self.width()
+        _, top, side = self._grid_of_width()
         height = round(top + side * len(self._rows) + _MARGIN) if self._rows else 0
         if self.minimumHeight() != height or self.maximumHeight() != height:
             self.setFixedHeight(height)
 
     def _grid(self) -> tuple[float, float, float]:
-        """Return the left and upper border of the cells, and their side."""
+        """Return the left and upper border of the cells, and their side, for which there is room."""
+        left, top, side = self._grid_of_width()
+        return left, top, min(side, max((self.height() + 0.5 - top - _MARGIN) / max(len(self._rows), 1), 1.0))
+
+    def _grid_of_width(self) -> tuple[float, float, float]:
         metrics = QFontMetricsF(self.font())
         left = _MARGIN + metrics.horizontalAdvance("AA")
         room = self.width() - left - _MARGIN
