@@ -117,7 +117,7 @@ def assert_seen_everywhere(session: Session, layer: Image) -> None:
             assert is_drawn(layer)
 
 
-@pytest.mark.parametrize("name", ["kept.ome.tif", "fused_to_disk.ome.zarr"])
+@pytest.mark.parametrize("name", [pytest.param("kept.ome.tif", marks=pytest.mark.slow), "fused_to_disk.ome.zarr"])
 def test_a_fused_time_series_is_as_thick_as_before(session, name):
     path = session.folder / name
     to_disk = name.startswith("fused")
@@ -136,7 +136,7 @@ def test_a_fused_time_series_is_as_thick_as_before(session, name):
         assert_seen_everywhere(session, layer)
 
 
-@pytest.mark.parametrize(("times", "positions"), [(1, None), (TIMES, IRREGULAR)])
+@pytest.mark.parametrize(("times", "positions"), [pytest.param(1, None, marks=pytest.mark.slow), (TIMES, IRREGULAR)])
 def test_a_layer_that_is_saved_alone_keeps_the_step_of_its_slices(session, times, positions):
     session.fuse(stack_file(session.folder, times, positions))
     step = Axis(3.0, "micrometer") if positions else Z_STEP
@@ -168,7 +168,11 @@ def test_axes_that_were_chosen_in_the_form_are_saved(session):
 
 @pytest.mark.parametrize(
     ("name", "times", "positions"),
-    [("kept.ome.zarr", 1, IRREGULAR), ("kept.ome.zarr", TIMES, None), ("fused_to_disk.ome.zarr", TIMES, IRREGULAR)],
+    [
+        pytest.param("kept.ome.zarr", 1, IRREGULAR, marks=pytest.mark.slow),
+        pytest.param("kept.ome.zarr", TIMES, None, marks=pytest.mark.slow),
+        ("fused_to_disk.ome.zarr", TIMES, IRREGULAR),
+    ],
 )
 def test_the_surface_is_the_one_from_before_saving(session, name, times, positions):
     path, to_disk = session.folder / name, name.startswith("fused")

@@ -295,7 +295,15 @@ for _ in sys.stdin:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="children are made by fork")
-@pytest.mark.parametrize(("suffix", "kills"), [(".ome.zarr", 30), (".ome.tif", 20)])
+@pytest.mark.parametrize(
+    ("suffix", "kills"),
+    [
+        (".ome.zarr", 10),
+        (".ome.tif", 8),
+        pytest.param(".ome.zarr", 50, marks=pytest.mark.slow),
+        pytest.param(".ome.tif", 40, marks=pytest.mark.slow),
+    ],
+)
 def test_a_kill_at_any_moment_leaves_the_old_result_or_the_new_one(tmp_path, suffix, kills):
     path, maps = tmp_path / f"r{suffix}", tmp_path / f"r.maps{suffix}"
     expected = [hf.fuse(source, **FUSION) for source in sources()]

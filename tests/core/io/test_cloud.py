@@ -123,7 +123,7 @@ def pixels(path: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("ngff", ["0.4", "0.5"])
+@pytest.mark.parametrize("ngff", [pytest.param("0.4", marks=pytest.mark.slow), "0.5"])
 def test_a_plate_is_the_same_wherever_it_is(
     ngff: str, bucket: Bucket, web: str, tmp_path: Path, connect: Connect
 ) -> None:
