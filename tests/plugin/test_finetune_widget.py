@@ -123,6 +123,7 @@ def test_it_does_what_python_does(qtbot, widget, stacks, tmp_path):
     assert finetune(again).sha256 == widget.result.sha256
 
 
+@pytest.mark.slow
 def test_cancel_keeps_the_state_and_the_same_choices_go_on(qtbot, widget, stacks):
     start_long(qtbot, widget, stacks)
     widget.cancel.native.click()

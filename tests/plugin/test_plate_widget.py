@@ -200,6 +200,7 @@ def test_other_choices_than_an_output_was_begun_with_are_refused_beside_it(qtbot
     assert 'select: "soft" then, "hard" now' in messages(widget)["output"]
 
 
+@pytest.mark.slow
 def test_a_broken_field_is_shown_and_the_others_are_fused(qtbot, viewer, widget, plate, tmp_path):
     broken, cut = sorted(plate.glob("r02c03f01*ch1*")), sorted(plate.glob("r02c04f02*ch2*"))
     broken[1].unlink()

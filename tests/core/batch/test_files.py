@@ -68,7 +68,7 @@ def table(output: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-@pytest.mark.parametrize("kind", ["tiff", "ome-tiff"])
+@pytest.mark.parametrize("kind", [pytest.param("tiff", marks=pytest.mark.slow), "ome-tiff"])
 def test_every_channel_has_a_file_and_what_fuse_gives(kind: str, tmp_path: Path, connect: Connect) -> None:
     plate = a_plate(tmp_path, times=(0, 1))
     assert run(plate, tmp_path / "out", connect, make_output_format(kind)).fused == 8

@@ -82,7 +82,7 @@ def publish(plate: Plate, paths: BatchPaths, units: list[PlateField], ngff: Ngff
     publisher.publish()
 
 
-@pytest.mark.parametrize("ngff", ["0.5", "0.4"])
+@pytest.mark.parametrize("ngff", ["0.5", pytest.param("0.4", marks=pytest.mark.slow)])
 def test_a_plate_of_fused_fields_is_valid_and_holds_what_fuse_gives(ngff: Ngff, sample: Plate, tmp_path: Path) -> None:
     paths, settings = a_run(tmp_path, output_format=OutputFormat(ngff=ngff))
     units = list(sample.fields())

@@ -25,6 +25,7 @@ def browse(page: Path, tmp_path: Path, *options: str) -> bytes:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_page_of_1536_wells_shows_every_well_and_runs_nothing(tmp_path: Path) -> None:
     plate = a_plate(32, 48)
     paths, result = written(plate, tmp_path, failed=5)

@@ -51,8 +51,10 @@ def test_the_shipped_model_leaves_no_seam_either() -> None:
     assert_same(fuse(stack, "auto", tile=64), fuse(stack, "auto", tile=1024))
 
 
-@pytest.mark.parametrize("depth", [0, 1])
-@pytest.mark.parametrize("tile", [64, 96])
+@pytest.mark.parametrize(
+    ("depth", "tile"),
+    [(0, 64), (1, 96), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((0, 96), (1, 64)))],
+)
 def test_tiles_leave_no_seam_with_a_coarse_level(tmp_path: Path, tile: int, depth: int) -> None:
     """Neither in what is fused nor in what is in focus, of which half of the plane has nothing."""
     network = opinionated_network(NetworkConfig(channels=4, dim=8, heads=2, depth=depth, coarse_depth=2))

@@ -183,6 +183,7 @@ def fuse_without_room(source: str | Path, output: str | Path) -> None:
         run_to_end(steps_to_disk(job_for(stack, room=False), stack, Path(output)), None)
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_it_spools_leaves_scratch_that_the_next_start_removes(tmp_path: Path) -> None:
     pictures, results = tmp_path / "pictures", tmp_path / "results"
     pictures.mkdir()
