@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hybridfusion_core.fusion.job import Job
 from hybridfusion_core.model.devices import OPENVINO, TORCH
-from hybridfusion_core.model.threads import blas, thread_count
+from hybridfusion_core.model.threads import one_blas_thread, thread_count
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and OpenVINO need not be installed
     from hybridfusion_core.model.openvino.runtime import CompiledNetwork
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import, and OpenVINO need not be i
 def device_settings(job: Job) -> Iterator[None]:
     """Run a job where and how it says."""
     with ExitStack() as settings:
-        settings.enter_context(blas().limit(limits=1))
+        settings.enter_context(one_blas_thread())
         if job.runtime.package == TORCH:
             settings.enter_context(torch_threads(thread_count(job.request.threads)))
             if job.device.startswith("cuda"):

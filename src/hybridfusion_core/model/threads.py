@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 
 from threadpoolctl import ThreadpoolController
@@ -75,3 +77,25 @@ lanes = lru_cache(maxsize=4)(Lanes)  # by the number of threads, which outlive w
 def blas() -> ThreadpoolController:
     """NumPy's products; with threads of their own they would crowd those of ours."""
     return ThreadpoolController().select(user_api="blas")
+
+
+_USERS: list[object] = []  # of one thread of BLAS, at this moment
+_CHANGES = ExitStack()
+_LOCK = threading.Lock()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold BLAS to one thread; the first of several jobs that overlap does, and the last one gives its threads back."""
+    user = object()
+    with _LOCK:
+        if not _USERS:
+            _CHANGES.enter_context(blas().limit(limits=1))
+        _USERS.append(user)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _USERS.remove(user)
+            if not _USERS:
+                _CHANGES.close()
